@@ -1,0 +1,1 @@
+"""Readers and splits of re-identification data sets; free of TensorFlow."""

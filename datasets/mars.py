@@ -1,0 +1,223 @@
+"""Reader of MARS [1]_ and of data sets in its layout.
+
+The folder has ``bbox_train/PPPP/*.jpg``, ``bbox_test/PPPP/*.jpg`` and ``info``, with files
+``PPPPCcTttttFfff.jpg``: person, camera (from 1), tracklet, frame. The person ``00-1`` (id -1)
+is junk, ``0000`` (id 0) are distractors. ``info/test_name.txt`` lists the test images in the
+official order, to which the track tables in ``info`` refer.
+
+The protocol ranks all test tracks for each query track: tracks of the id -1 and those of the
+query's id *and* camera, the query itself among them, are junk; tracks of the id 0 are ranked
+and never match.
+
+References
+----------
+.. [1] L. Zheng, Z. Bie, Y. Sun, J. Wang, C. Su, S. Wang, Q. Tian: MARS: A Video Benchmark for
+   Large-Scale Person Re-identification. ECCV 2016.
+"""
+
+import functools
+import os
+import re
+from typing import NamedTuple
+
+from datasets.base import ReidDataset, Split, list_jpegs, read_images
+from deep_reid.errors import DataError
+
+MAX_LABEL = 1500
+"""The largest person number of MARS."""
+
+IMAGE_SHAPE = (128, 64, 3)
+"""``(height, width, channels)`` of the images to train with; the files have 256 x 128."""
+
+_PATTERN = re.compile(r"(00-1|[0-9]{4})C([0-9]+)T([0-9]+)F([0-9]+)\.jpg", re.IGNORECASE)
+
+
+class FileInfo(NamedTuple):
+    """The four numbers in the name of a file."""
+
+    person: int
+    camera: int
+    tracklet: int
+    frame: int
+
+
+def parse_filename(name):
+    """Read the numbers in the name of an image file.
+
+    Parameters
+    ----------
+    name : str
+        Name in the form ``PPPPCcTttttFfff.jpg``, with or without a folder.
+
+    Returns
+    -------
+    info : FileInfo
+        The tuple ``(person, camera, tracklet, frame)``; person -1 is junk and 0 a distractor,
+        cameras count from 1.
+
+    Raises
+    ------
+    DataError
+        If the name has another form.
+    """
+    match = _PATTERN.fullmatch(os.path.basename(name))
+    if match is None:
+        raise DataError(
+            f"{name} is not named like a MARS image, PPPPCcTttttFfff.jpg (such as "
+            "0001C1T0001F001.jpg): rename or remove the file"
+        )
+    person, *numbers = match.groups()
+    return FileInfo(-1 if person == "00-1" else int(person), *map(int, numbers))
+
+
+def read_train_split_to_str(dataset_dir):
+    """List the training images.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        The folder of the data set.
+
+    Returns
+    -------
+    filenames : list of str
+        Paths of the images, sorted by folder and file name.
+    ids : list of int
+        The person on each image.
+    camera_indices : list of int
+        The camera of each image, from 1 as in the file names.
+    tracklet_indices : list of int
+        The tracklet of each image as in the file names: counted within person and camera.
+
+    Raises
+    ------
+    MissingPathError
+        If the folder does not exist.
+    DataError
+        If it has no images, or a name is not in the form of the data set.
+    """
+    return _with_numbers(_list_person_folders(Mars.find(dataset_dir, Mars.TRAIN_DIR)))
+
+
+def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
+    """Read the training images.
+
+    MARS has 510,000 of them, which take 12 GB at 128 x 64: use `read_train_split_to_str`
+    unless the data set is a small one.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        The folder of the data set.
+    image_shape : tuple of int
+        ``(height, width, 3)``; images of another size are resized.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (N, height, width, 3)
+        Colors in RGB order, sorted by folder and file name.
+    ids : list of int
+        The person on each image.
+    camera_indices : list of int
+        The camera of each image, from 1 as in the file names.
+    tracklet_indices : list of int
+        The tracklet of each image as in the file names: counted within person and camera.
+
+    Raises
+    ------
+    MissingPathError
+        If the folder does not exist.
+    DataError
+        If it has no images, a name is not in the form of the data set, or a file is no image.
+    """
+    filenames, *numbers = read_train_split_to_str(dataset_dir)
+    return read_images(filenames, image_shape), *numbers
+
+
+def read_test_split_to_str(dataset_dir):
+    """List the test images, with junk (id -1) and distractors (id 0).
+
+    The order is that of ``info/test_name.txt``, where images are not looked for on the disk
+    (MARS has 681,089), and else by folder and file name. Takes, returns and raises the same
+    as `read_train_split_to_str`.
+    """
+    directory = Mars.find(dataset_dir, Mars.TEST_DIR)
+    list_path = os.path.join(dataset_dir, Mars.TEST_LIST)
+    if not os.path.exists(list_path):
+        return _with_numbers(_list_person_folders(directory))
+    with open(list_path, encoding="utf-8") as lines:
+        names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"{list_path} names no images: restore it from the MARS evaluation code")
+    return _with_numbers([os.path.join(directory, name[:4], name) for name in names])
+
+
+def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
+    """Read the test images, with junk (id -1) and distractors (id 0).
+
+    The order is that of `read_test_split_to_str`; takes, returns and raises the same as
+    `read_train_split_to_image`.
+    """
+    filenames, *numbers = read_test_split_to_str(dataset_dir)
+    return read_images(filenames, image_shape), *numbers
+
+
+def _list_person_folders(directory):
+    # Sorted: file systems list folders in any order, and seeded draws go by row number.
+    folders = sorted(entry.path for entry in os.scandir(directory) if entry.is_dir())
+    filenames = [os.path.join(folder, name) for folder in folders for name in list_jpegs(folder)]
+    if not filenames:
+        raise DataError(
+            f"{directory} has no .jpg files in folders of persons, but it must hold images such "
+            "as 0001/0001C1T0001F001.jpg: unpack the data set again"
+        )
+    return filenames
+
+
+def _with_numbers(filenames):
+    infos = [parse_filename(filename) for filename in filenames]
+    persons, cameras, tracklets, _ = (list(column) for column in zip(*infos, strict=True))
+    return filenames, persons, cameras, tracklets
+
+
+class Mars(ReidDataset):
+    """MARS, or a data set in its layout; see `ReidDataset`."""
+
+    NAME = "mars"
+    TITLE = "MARS"
+    IMAGE_SHAPE = IMAGE_SHAPE
+    MAX_LABEL = MAX_LABEL
+    NUM_GALLERIES = 20
+    DEFAULT_DIR = "./resources/MARS-evaluation-master"
+    HOMEPAGE = "http://zheng-lab.cecs.anu.edu.au/Project/project_mars.html"
+    TRAIN_DIR = "bbox_train"
+    TEST_DIR = "bbox_test"
+    TEST_LIST = os.path.join("info", "test_name.txt")
+    TEST_SPLITS = ("gallery",)
+
+    def _read_train(self):
+        return Split(*read_train_split_to_str(self.dataset_dir))
+
+    @functools.cached_property
+    def gallery(self):
+        """All images of ``bbox_test``, a Split; the queries are some of its tracks."""
+        return Split(*read_test_split_to_str(self.dataset_dir))
+
+    def export_files(self):
+        """List the images whose features the official MATLAB code wants.
+
+        Returns
+        -------
+        files : dict from str to list of str
+            ``feat_test.mat``: the images in the order of ``info/test_name.txt``.
+
+        Raises
+        ------
+        MissingPathError
+            If ``bbox_test`` or ``info/test_name.txt`` does not exist: in another order, the
+            track tables would point to other images.
+        DataError
+            If the list is empty, or a name is not in the form of the data set.
+        """
+        self.find(self.dataset_dir, self.TEST_LIST)
+        return {"feat_test.mat": list(self.gallery.filenames)}

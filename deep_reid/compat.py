@@ -1,0 +1,101 @@
+"""The one place that imports TensorFlow 1's interface and TF-Slim.
+
+Everything else writes ``from deep_reid.compat import slim, tf``. On import, this module
+
+* quietens TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
+* repairs the two names that TF-Slim 1.1, its last release, misses under TensorFlow 2.16 and later;
+* turns graph mode and TensorFlow 1's behavior on.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+import sys
+import tempfile
+import warnings
+
+# Taken before the default is set: a user who asks for TensorFlow's lines gets all of them.
+_USER_WANTS_TENSORFLOW_LOGS = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_START_UP_LINE = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
+_LEGACY_LAYER_MODULES = ("base", "convolutional", "core", "normalization", "pooling")
+
+
+@contextlib.contextmanager
+def _without_start_up_lines():
+    """Hold back what TensorFlow's C++ code writes at level INFO while it is imported.
+
+    These lines come before TensorFlow reads its log level, so no variable silences them. Everything
+    else that reaches the file descriptor is written again afterwards, also when the import fails.
+    """
+    try:
+        stderr = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # no real stderr, as in some notebooks
+        yield
+        return
+    sys.stderr.flush()
+    saved = os.dup(stderr)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), stderr)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, stderr)
+            os.close(saved)
+            held_back.seek(0)
+            for line in held_back:
+                if not _START_UP_LINE.match(line):
+                    os.write(stderr, line)
+
+
+def _import_tensorflow():
+    with contextlib.ExitStack() as stack:
+        if not _USER_WANTS_TENSORFLOW_LOGS:
+            stack.enter_context(_without_start_up_lines())
+        return importlib.import_module("tensorflow.compat.v1")
+
+
+def _alias_legacy_layers():
+    """Make ``tf_keras.legacy_tf_layers`` importable.
+
+    ``tensorflow.python.layers`` loads that package, but the tf-keras wheel ships it only as
+    ``tf_keras.src.legacy_tf_layers``.
+    """
+    try:
+        package = importlib.import_module("tf_keras.src.legacy_tf_layers")
+    except ImportError as error:
+        raise ImportError(
+            "TF-Slim's layers need the package tf-keras of TensorFlow's own minor version "
+            f"({tf.__version__}): pip install 'tf-keras=={tf.__version__.rpartition('.')[0]}.*'"
+        ) from error
+    sys.modules.setdefault("tf_keras.legacy_tf_layers", package)
+    for name in _LEGACY_LAYER_MODULES:
+        module = importlib.import_module(f"tf_keras.src.legacy_tf_layers.{name}")
+        sys.modules.setdefault(f"tf_keras.legacy_tf_layers.{name}", module)
+
+
+def _restore_tensor_name():
+    """Give ``ops.Tensor`` back to TF-Slim; TensorFlow moved the class to its own module."""
+    ops = importlib.import_module("tensorflow.python.framework.ops")
+    if not hasattr(ops, "Tensor"):
+        ops.Tensor = importlib.import_module("tensorflow.python.framework.tensor").Tensor
+
+
+tf = _import_tensorflow()
+if not _USER_WANTS_TENSORFLOW_LOGS:
+    # Each call of TF-Slim's layers would say that they are deprecated. They are meant to be.
+    tf.get_logger().setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r"`(layer\.apply|tf\.layers\.\w+)` is deprecated")
+    # TF-Slim closes the writer of events twice at the end of a training.
+    warnings.filterwarnings("ignore", message="Attempting to use a closed FileWriter")
+
+_alias_legacy_layers()
+_restore_tensor_name()
+slim = importlib.import_module("tf_slim")
+tf.disable_v2_behavior()
+
+__all__ = ["slim", "tf"]

@@ -1,0 +1,183 @@
+"""The settings of a run: checked when they are made, and saved beside its checkpoints."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+from deep_reid import files
+from deep_reid.errors import DataError, MissingPathError, UsageError
+
+LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
+CONFIG_FILENAME = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Settings of a training run.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (height, width, channels) of the network's input.
+    num_images_per_id : int
+        Images of each identity in a batch, K of the P x K batches.
+    batch_size : int
+        Images in a batch; a multiple of `num_images_per_id`.
+    loss_mode : {"cosine-softmax", "magnet", "triplet"}
+    learning_rate : float
+        Of the Adam optimizer.
+    number_of_steps : int, optional
+        The step at which training ends. None: it goes on until it is stopped.
+    seed : int, optional
+        Makes initial weights and sampling reproducible. None: different each time.
+    restore_path : str, optional
+        Checkpoint from which the weights of a new run are taken.
+    exclude_from_restore : tuple of str
+        Scopes of variables that are not taken from `restore_path`.
+    trainable_scopes : tuple of str
+        Scopes of variables to train. Empty: all.
+    save_summaries_secs, save_interval_secs : float
+        Seconds between two summaries, and between two checkpoints.
+    max_checkpoints_to_keep : int
+        Older checkpoints are deleted.
+    log_every_n_steps : int
+        Steps between two lines in the log.
+
+    Raises
+    ------
+    UsageError
+        If a setting breaks its rule; the message says which, and what to use instead.
+    """
+
+    image_shape: tuple
+    num_images_per_id: int = 4
+    batch_size: int = 128
+    loss_mode: str = "cosine-softmax"
+    learning_rate: float = 1e-3
+    number_of_steps: int | None = None
+    seed: int | None = None
+    restore_path: str | None = None
+    exclude_from_restore: tuple = ()
+    trainable_scopes: tuple = ()
+    save_summaries_secs: float = 60
+    save_interval_secs: float = 300
+    max_checkpoints_to_keep: int = 5
+    log_every_n_steps: int = 10
+
+    def __post_init__(self):
+        """Bring the settings into their types and check them."""
+        for name in ("image_shape", "exclude_from_restore", "trainable_scopes"):
+            object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+        if self.restore_path is not None:
+            object.__setattr__(self, "restore_path", str(self.restore_path))
+        self._check_image_shape()
+        for name in ("num_images_per_id", "batch_size", "max_checkpoints_to_keep"):
+            _check_positive_integer(name, getattr(self, name))
+        _check_positive_integer("log_every_n_steps", self.log_every_n_steps)
+        if self.number_of_steps is not None:
+            _check_positive_integer("number_of_steps", self.number_of_steps)
+        for name in ("learning_rate", "save_summaries_secs", "save_interval_secs"):
+            _check_positive(name, getattr(self, name))
+        self._check_seed()
+        self._check_batch_size()
+        if self.loss_mode not in LOSS_MODES:
+            raise UsageError(
+                f"loss_mode ({self.loss_mode!r}) is unknown: use one of {', '.join(LOSS_MODES)}"
+            )
+
+    @property
+    def num_identities_per_batch(self):
+        """Number of identities in a batch, P of the P x K batches."""
+        return self.batch_size // self.num_images_per_id
+
+    def save(self, run_dir):
+        """Write the settings to ``config.json`` in the run directory.
+
+        Parameters
+        ----------
+        run_dir : str or Path
+        """
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+        files.write_text(pathlib.Path(run_dir) / CONFIG_FILENAME, text + "\n")
+
+    @classmethod
+    def load(cls, run_dir):
+        """Read the settings of a run.
+
+        Parameters
+        ----------
+        run_dir : str or Path
+
+        Returns
+        -------
+        RunConfig
+            Settings that this version does not know are left out.
+
+        Raises
+        ------
+        MissingPathError
+            If the run directory has no ``config.json``.
+        DataError
+            If the file is not what `save` writes.
+        """
+        path = pathlib.Path(run_dir) / CONFIG_FILENAME
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise MissingPathError(f"{path} does not exist: name the directory of a run") from error
+        except ValueError as error:
+            raise DataError(f"{path} is not valid JSON ({error}): restore or delete it") from error
+        if not isinstance(settings, dict) or "image_shape" not in settings:
+            raise DataError(f"{path} does not hold the settings of a run: restore or delete it")
+        known = {field.name for field in dataclasses.fields(cls)}
+        try:
+            return cls(**{name: value for name, value in settings.items() if name in known})
+        except UsageError as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def _check_image_shape(self):
+        is_right = len(self.image_shape) == 3 and all(
+            isinstance(size, int) and size > 0 for size in self.image_shape
+        )
+        if not is_right or self.image_shape[2] not in (1, 3):
+            raise UsageError(
+                f"image_shape {self.image_shape} must be (height, width, channels) with 1 or 3 "
+                "channels: the default of the re-identification sets is (128, 64, 3)"
+            )
+
+    def _check_seed(self):
+        if self.seed is None:
+            return
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise UsageError(f"seed ({self.seed!r}) must be a whole number from 0 to 2^31 - 1")
+
+    def _check_batch_size(self):
+        remainder = self.batch_size % self.num_images_per_id
+        if remainder:
+            below = self.batch_size - remainder
+            above = below + self.num_images_per_id
+            choices = f"{below} or {above}" if below else str(above)
+            raise UsageError(
+                f"batch_size ({self.batch_size}) must be a multiple of num_images_per_id "
+                f"({self.num_images_per_id}): use {choices}"
+            )
+
+
+def _as_tuple(name, values):
+    if values is None:
+        return ()
+    if isinstance(values, str):
+        raise UsageError(f"{name} ({values!r}) must be a list: use [{values!r}]")
+    return tuple(int(x) if hasattr(x, "__index__") else x for x in values)
+
+
+def _check_positive_integer(name, value):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} ({value!r}) must be a whole number of at least 1")
+
+
+def _check_positive(name, value):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{name} ({value!r}) must be a number greater than 0")

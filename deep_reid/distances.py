@@ -1,0 +1,61 @@
+"""Distances between feature vectors: the one place, for losses and metrics alike."""
+
+from deep_reid.compat import tf
+
+
+def pdist(a, b=None):
+    """Compute squared Euclidean distances between all pairs of rows.
+
+    Parameters
+    ----------
+    a : tf.Tensor of float32, shape (N, D)
+    b : tf.Tensor of float32, shape (M, D), optional
+        Default: `a`.
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (N, M)
+        Entry (i, j) is ``||a[i] - b[j]||^2``. It is expanded into inner products, so values
+        close to zero may come out slightly negative.
+    """
+    b = a if b is None else b
+    a_squared = tf.reduce_sum(tf.square(a), axis=1)
+    b_squared = tf.reduce_sum(tf.square(b), axis=1)
+    products = tf.matmul(a, b, transpose_b=True)
+    return a_squared[:, tf.newaxis] + b_squared[tf.newaxis, :] - 2.0 * products
+
+
+def cosine_distance(a, b=None):
+    """Compute cosine distances between all pairs of rows.
+
+    Parameters
+    ----------
+    a : tf.Tensor of float32, shape (N, D)
+        Rows of any length other than zero: they are normalized here.
+    b : tf.Tensor of float32, shape (M, D), optional
+        Default: `a`.
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (N, M)
+        Entry (i, j) is one minus the cosine of the angle between ``a[i]`` and ``b[j]``, in [0, 2].
+    """
+    a_normed = tf.nn.l2_normalize(a, axis=1)
+    b_normed = a_normed if b is None else tf.nn.l2_normalize(b, axis=1)
+    return 1.0 - tf.matmul(a_normed, b_normed, transpose_b=True)
+
+
+def measure_of_loss_mode(loss_mode):
+    """Return the distance by which features trained with `loss_mode` are ranked.
+
+    Parameters
+    ----------
+    loss_mode : str
+        As in `deep_reid.config.LOSS_MODES`.
+
+    Returns
+    -------
+    callable
+        `cosine_distance` for the cosine softmax loss, else `pdist`.
+    """
+    return cosine_distance if loss_mode == "cosine-softmax" else pdist

@@ -1,0 +1,178 @@
+"""Features, model checkpoints and frozen graphs from a trained checkpoint."""
+
+import contextlib
+import logging
+import os
+import pathlib
+
+import numpy as np
+
+from deep_reid import checkpoints, files, input_pipeline
+from deep_reid.compat import slim, tf
+from deep_reid.errors import UsageError
+from deep_reid.samplers import run_in_batches
+from deep_reid.sessions import create_session_config
+
+_logger = logging.getLogger(__name__)
+
+
+def encode(
+    preprocess_fn,
+    network_factory,
+    checkpoint_path,
+    images_or_filenames,
+    batch_size=32,
+    session=None,
+    image_shape=None,
+    *,
+    progress=None,
+):
+    """Compute the features of images.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        See `deep_reid.input_pipeline.create_image_input`.
+    network_factory : callable
+        ``network_factory(images) -> (features, logits)``, in inference mode.
+    checkpoint_path : str or Path
+        In any form that `deep_reid.checkpoints.resolve_checkpoint` takes.
+    images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C)
+    batch_size : int
+        Images that go through the network at once.
+    session : tf.Session, optional
+        Session whose graph the network is added to, or shared with. Default: a new one.
+    image_shape : tuple of int, optional
+        (height, width, channels). Needed with files; default with arrays: their own shape.
+    progress : callable, optional
+        ``progress(num_images)`` after each batch, such as the ``update`` of a progress bar.
+
+    Returns
+    -------
+    np.ndarray of float32, shape (N, D)
+
+    Raises
+    ------
+    TypeError
+        If `images_or_filenames` is neither file names nor uint8 images.
+    MissingPathError, DataError
+        If the checkpoint or an image is missing or cannot be used.
+    """
+    images, read_from_file = input_pipeline.as_image_source(images_or_filenames)
+    image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
+    if batch_size < 1:
+        raise UsageError(f"batch_size ({batch_size}) must be at least 1")
+    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    explain_error = input_pipeline.create_error_explainer(read_from_file, image_shape)
+    with contextlib.ExitStack() as stack:
+        if session is None:
+            session = stack.enter_context(_new_session())
+        with session.graph.as_default():
+            image_var, input_var = input_pipeline.create_image_input(
+                preprocess_fn, image_shape, read_from_file
+            )
+            features, _ = network_factory(input_var)
+        checkpoints.restore_model(session, checkpoint_path)
+
+        def encode_batch(feed_dict):
+            try:
+                result = session.run(features, feed_dict)
+            except tf.errors.OpError as error:
+                better_error = explain_error([feed_dict[image_var]])
+                if better_error is None:
+                    raise
+                raise better_error from error
+            if progress is not None:
+                progress(len(result))
+            return result
+
+        out = np.zeros((len(images), features.get_shape().as_list()[1]), np.float32)
+        run_in_batches(encode_batch, {image_var: images}, out, batch_size)
+    return out
+
+
+def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, output_filename):
+    """Save the model variables of a checkpoint alone: without optimizer state and step.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, checkpoint_path
+        As in `encode`.
+    image_shape : tuple of int
+        (height, width, channels).
+    output_filename : str or Path
+        Prefix of the new checkpoint.
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the checkpoint is missing or does not fit the network.
+    """
+    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    with _new_session() as session:
+        with session.graph.as_default():
+            _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, True)
+            network_factory(input_var)
+            saver = tf.train.Saver(slim.get_model_variables())
+        checkpoints.restore_model(session, checkpoint_path)
+        pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
+        saver.save(session, os.fspath(output_filename), write_meta_graph=False, write_state=False)
+    _logger.info("Wrote the model variables of %s to %s", checkpoint_path, output_filename)
+
+
+def freeze(
+    preprocess_fn,
+    network_factory,
+    checkpoint_path,
+    image_shape,
+    output_filename,
+    input_name="images",
+    feature_name="features",
+):
+    """Export the network with its weights as a frozen graph, as Deep SORT reads it.
+
+    The graph takes BGR images, which is what ``cv2.imread`` and Deep SORT give, of uint8 and shape
+    (N, H, W, C), and returns features of float32 and shape (N, D), of unit length.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        Takes RGB images; the graph swaps the channels before it. One made with
+        ``functools.partial(preprocess, input_is_bgr=True)`` swaps them itself, and is left to.
+    network_factory, checkpoint_path
+        As in `encode`.
+    image_shape : tuple of int
+        (height, width, channels).
+    output_filename : str or Path
+        Written whole or not at all.
+    input_name, feature_name : str
+        Names of the graph's two nodes.
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the checkpoint is missing or does not fit the network.
+    """
+    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    with _new_session() as session:
+        with session.graph.as_default():
+            images = tf.placeholder(tf.uint8, (None, *image_shape), name=input_name)
+            is_swapped = input_pipeline.expects_bgr(preprocess_fn)
+            rgb_images = images if is_swapped else tf.reverse(images, axis=[-1])
+            features, _ = network_factory(
+                input_pipeline.apply_preprocessing(preprocess_fn, rgb_images)
+            )
+            tf.identity(features, name=feature_name)
+        checkpoints.restore_model(session, checkpoint_path)
+        graph_def = tf.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), [feature_name]
+        )
+    with files.replacing(output_filename) as temporary:
+        pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
+    _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+
+
+@contextlib.contextmanager
+def _new_session():
+    with tf.Session(graph=tf.Graph(), config=create_session_config()) as session:
+        yield session

@@ -1,0 +1,250 @@
+"""From file names or arrays to the network's input: the one way in, for every mode.
+
+``decode -> resize -> preprocess``. Images are RGB from the moment they are decoded.
+"""
+
+import functools
+import os
+
+import numpy as np
+
+from deep_reid.compat import tf
+from deep_reid.errors import DataError, MissingPathError, UsageError
+
+
+def as_image_source(images_or_filenames):
+    """Check images at the door, and tell whether they are to be read from files.
+
+    Parameters
+    ----------
+    images_or_filenames : sequence of str or Path, uint8 array (N, H, W, C), or sequence of arrays
+        Arrays of a sequence must have one shape; they are stacked.
+
+    Returns
+    -------
+    images_or_filenames : np.ndarray
+        File names as objects of type str, shape (N,), or uint8 images, shape (N, H, W, C).
+    read_from_file : bool
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    if not isinstance(images_or_filenames, np.ndarray):
+        images_or_filenames = _stack(images_or_filenames)
+    if images_or_filenames.dtype.kind in "UO":
+        return np.array([os.fspath(name) for name in images_or_filenames], dtype=object), True
+    if images_or_filenames.dtype != np.uint8 or images_or_filenames.ndim != 4:
+        raise TypeError(
+            f"images of type {images_or_filenames.dtype} and shape {images_or_filenames.shape} "
+            "are not supported: use file names, or a uint8 array of shape (N, height, width, "
+            "channels)"
+        )
+    return images_or_filenames, False
+
+
+def check_image_shape(images, read_from_file, image_shape):
+    """Return the network's input shape, from the images where it is not given.
+
+    Parameters
+    ----------
+    images : np.ndarray
+        As `as_image_source` returns them.
+    read_from_file : bool
+    image_shape : tuple of int, optional
+        (height, width, channels).
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    UsageError
+        If there is no shape for images that are read from files.
+    """
+    if image_shape is not None:
+        return tuple(int(size) for size in image_shape)
+    if read_from_file:
+        raise UsageError(
+            "image_shape must be given for images that are read from files: for example "
+            "image_shape=(128, 64, 3)"
+        )
+    return tuple(images.shape[1:])
+
+
+def create_image_input(preprocess_fn, image_shape, read_from_file, is_training=False):
+    """Create a placeholder for file names or images, and the network's input from it.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        ``preprocess_fn(image, is_training=...)`` takes one image (H, W, C), uint8 or, where it was
+        resized, float32 in [0, 255], and returns float32 (H, W, C). With an attribute
+        ``takes_batches = True`` it is called once for the batch (N, H, W, C).
+    image_shape : tuple of int
+        (height, width, channels) to which images are resized.
+    read_from_file : bool
+        Whether the placeholder takes file names (str) or arrays (uint8, any height and width).
+    is_training : bool
+        Handed to `preprocess_fn`.
+
+    Returns
+    -------
+    placeholder : tf.Tensor of string, shape (N,), or uint8, shape (N, any, any, C)
+    images : tf.Tensor of float32, shape (N,) + image_shape
+
+    Raises
+    ------
+    UsageError
+        If files are to be read, which gives RGB, by a `preprocess_fn` that expects BGR.
+    """
+    if read_from_file and expects_bgr(preprocess_fn):
+        raise UsageError(
+            "preprocess_fn has input_is_bgr=True, but files are decoded to RGB: leave it out, it "
+            "is for arrays that were read with OpenCV"
+        )
+    if read_from_file:
+        placeholder = tf.placeholder(tf.string, (None,), name="filenames")
+        images = _decode_files(placeholder, image_shape)
+    else:
+        placeholder = tf.placeholder(tf.uint8, (None, None, None, image_shape[2]), name="arrays")
+        images = _resize(placeholder, image_shape)
+    return placeholder, apply_preprocessing(preprocess_fn, images, is_training)
+
+
+def apply_preprocessing(preprocess_fn, images, is_training=False):
+    """Preprocess a batch: in one call where the function takes batches, else image by image.
+
+    Parameters
+    ----------
+    preprocess_fn, is_training
+        As in `create_image_input`.
+    images : tf.Tensor of uint8 or float32, shape (N, H, W, C)
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (N, H, W, C)
+    """
+    preprocess_fn = functools.partial(preprocess_fn, is_training=is_training)
+    if getattr(_unwrap(preprocess_fn), "takes_batches", False):
+        return preprocess_fn(images)
+    return tf.map_fn(preprocess_fn, images, dtype=tf.float32, back_prop=False)
+
+
+def expects_bgr(preprocess_fn):
+    """Tell whether a preprocessing function was told to expect BGR images.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+
+    Returns
+    -------
+    bool
+        True for ``functools.partial(preprocess, input_is_bgr=True)``.
+    """
+    return bool(getattr(preprocess_fn, "keywords", {}).get("input_is_bgr", False))
+
+
+def create_error_explainer(read_from_file, image_shape):
+    """Create a function that finds out which file of a batch cannot be read.
+
+    Parameters
+    ----------
+    read_from_file : bool
+    image_shape : tuple of int
+        (height, width, channels).
+
+    Returns
+    -------
+    callable
+        ``explain_error(batch)`` for `deep_reid.queued_trainer.QueuedTrainer`, where the first array
+        of a batch are the images: `find_unreadable_image`, or None where they are no files.
+    """
+    if not read_from_file:
+        return lambda batch: None
+    return lambda batch: find_unreadable_image(batch[0], image_shape[2])
+
+
+def find_unreadable_image(filenames, num_channels):
+    """Find out which of a batch's files makes decoding fail.
+
+    Parameters
+    ----------
+    filenames : sequence of str
+    num_channels : int
+
+    Returns
+    -------
+    MissingPathError, DataError or None
+        An error that names the file. None where each file can be read.
+    """
+    with tf.Graph().as_default(), tf.Session() as session:
+        filename_var = tf.placeholder(tf.string, ())
+        image = _decode_file(filename_var, num_channels)
+        for filename in filenames:
+            try:
+                session.run(image, {filename_var: filename})
+            except tf.errors.NotFoundError:
+                return MissingPathError(
+                    f"image {filename} does not exist: restore the file, or remove it from the "
+                    "data set"
+                )
+            except tf.errors.OpError as file_error:
+                reason = file_error.message.splitlines()[0]
+                return DataError(
+                    f"image {filename} cannot be read ({reason}): replace the file, or remove it "
+                    "from the data set"
+                )
+    return None
+
+
+def _stack(images_or_filenames):
+    if isinstance(images_or_filenames, (str, os.PathLike)):
+        raise TypeError(f"{images_or_filenames!r} is one file name: use a list of file names")
+    items = list(images_or_filenames)
+    if all(isinstance(item, (str, os.PathLike)) for item in items):
+        return np.array([os.fspath(item) for item in items], dtype=object)
+    if not all(isinstance(item, np.ndarray) for item in items):
+        kinds = sorted({type(item).__name__ for item in items})
+        raise TypeError(
+            f"images of type {', '.join(kinds)} are not supported: use file names (str or Path), "
+            "or uint8 arrays of shape (height, width, channels)"
+        )
+    shapes = sorted({item.shape for item in items})
+    if len(shapes) > 1:
+        raise TypeError(
+            f"image arrays of different shapes ({shapes[0]}, {shapes[1]}) cannot be stacked: "
+            "resize them to one shape, or pass file names"
+        )
+    return np.stack(items)
+
+
+def _decode_file(filename, num_channels):
+    # Decodes JPEG, PNG, BMP and GIF by their content, whatever the name says.
+    return tf.io.decode_image(
+        tf.io.read_file(filename), channels=num_channels, expand_animations=False
+    )
+
+
+def _decode_files(filenames, image_shape):
+    def decode_and_resize(filename):
+        image = _decode_file(filename, image_shape[2])
+        image.set_shape((None, None, image_shape[2]))
+        return tf.image.resize_images(image, image_shape[:2])
+
+    return tf.map_fn(decode_and_resize, filenames, dtype=tf.float32, back_prop=False)
+
+
+def _resize(images, image_shape):
+    images = tf.image.resize_images(images, image_shape[:2])
+    images.set_shape((None, *image_shape))
+    return images
+
+
+def _unwrap(function):
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function

@@ -1,0 +1,207 @@
+"""The losses that a network can be trained with."""
+
+import collections
+
+from deep_reid.compat import tf
+from deep_reid.config import LOSS_MODES
+from deep_reid.distances import pdist
+from deep_reid.errors import UsageError
+
+_EPSILON = 1e-4
+_SQUARED_DISTANCE_EPSILON = 1e-5
+
+MagnetLoss = collections.namedtuple("MagnetLoss", "loss class_means variance")
+
+
+def softmargin_triplet_loss(features, labels, create_summaries=True):
+    """Compute the batch-hard triplet loss with soft margin.
+
+    For each row, the distance to the farthest row of the same label minus the distance to the
+    nearest row of another label goes through softplus [1]_. Distances are Euclidean.
+
+    Parameters
+    ----------
+    features : tf.Tensor of float32, shape (N, D)
+    labels : tf.Tensor of int, shape (N,)
+    create_summaries : bool
+        Whether to add summaries of the loss, of both mean distances, and of the share of rows whose
+        nearest other label is farther away than all of its own.
+
+    Returns
+    -------
+    tf.Tensor of float32, shape ()
+        Mean over the rows. A row without another of its label counts itself, at the distance
+        ``sqrt(1e-5)``; a row without another label adds nothing.
+
+    References
+    ----------
+    .. [1] Hermans, Beyer & Leibe, "In defense of the triplet loss for person re-identification",
+       arXiv:1703.07737, 2017.
+    """
+    # The epsilon keeps the root's gradient finite where two rows coincide.
+    distances = tf.sqrt(tf.maximum(0.0, _SQUARED_DISTANCE_EPSILON + pdist(features)))
+    is_same = tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :])
+    infinity = tf.fill(tf.shape(distances), distances.dtype.max)
+    farthest_positive = tf.reduce_max(tf.where(is_same, distances, -infinity), axis=1)
+    nearest_negative = tf.reduce_min(tf.where(is_same, infinity, distances), axis=1)
+    loss = tf.reduce_mean(tf.nn.softplus(farthest_positive - nearest_negative))
+    if create_summaries:
+        is_solved = tf.cast(farthest_positive < nearest_negative, tf.float32)
+        tf.summary.scalar("triplet_loss", loss)
+        tf.summary.scalar("triplet/farthest_positive", tf.reduce_mean(farthest_positive))
+        tf.summary.scalar("triplet/nearest_negative", tf.reduce_mean(nearest_negative))
+        tf.summary.scalar("triplet/share_solved", tf.reduce_mean(is_solved))
+    return loss
+
+
+def magnet_loss(features, labels, margin=1.0, unique_labels=None):
+    """Compute the magnet loss with one cluster per class.
+
+    Each row is drawn to the mean of its own class and pushed off the others', in units of the
+    batch's variance around the class means [1]_.
+
+    Parameters
+    ----------
+    features : tf.Tensor of float32, shape (N, D)
+    labels : tf.Tensor of int, shape (N,)
+    margin : float
+        What the own class's exponent is lowered by.
+    unique_labels : tf.Tensor of int, shape (C,), optional
+        Each label once. Default: found in `labels`, in the order in which they come.
+
+    Returns
+    -------
+    loss : tf.Tensor of float32, shape ()
+        Mean over the rows.
+    class_means : tf.Tensor of float32, shape (C, D)
+        In the order of `unique_labels`.
+    variance : tf.Tensor of float32, shape ()
+
+    References
+    ----------
+    .. [1] Rippel et al., "Metric learning with adaptive density discrimination", ICLR 2016,
+       arXiv:1511.05939.
+    """
+    if unique_labels is None:
+        unique_labels, _ = tf.unique(labels)
+    is_own = tf.cast(tf.equal(labels[:, tf.newaxis], unique_labels[tf.newaxis, :]), features.dtype)
+    class_means = (
+        tf.matmul(is_own, features, transpose_a=True) / tf.reduce_sum(is_own, axis=0)[:, tf.newaxis]
+    )
+    squared_distances = pdist(features, class_means)
+    num_rows = tf.cast(tf.shape(features)[0], features.dtype)
+    own_means = tf.matmul(is_own, class_means)
+    variance = tf.reduce_sum(tf.squared_difference(features, own_means)) / (num_rows - 1.0)
+
+    exponents = -squared_distances / (2.0 * (variance + _EPSILON)) - margin * is_own
+    # Numerator and denominator shrink by the same factor: no exponent overflows.
+    exponents -= tf.reduce_max(exponents, axis=1, keepdims=True)
+    attraction = tf.exp(exponents)
+    own = tf.reduce_sum(is_own * attraction, axis=1)
+    others = tf.reduce_sum((1.0 - is_own) * attraction, axis=1)
+    ratio = own / (_EPSILON + others)
+    loss = tf.reduce_mean(tf.nn.relu(-tf.log(_EPSILON + ratio)))
+    return MagnetLoss(loss, class_means, variance)
+
+
+def cosine_softmax_loss(logits, labels):
+    """Compute the cross entropy of the cosine softmax classifier.
+
+    The classifier itself, scaled cosines to one unit vector per class, is part of the network
+    (`deep_reid.nets.deep_sort`) [1]_.
+
+    Parameters
+    ----------
+    logits : tf.Tensor of float32, shape (N, num_classes)
+    labels : tf.Tensor of int, shape (N,)
+        In [0, num_classes).
+
+    Returns
+    -------
+    tf.Tensor of float32, shape ()
+        Mean over the rows.
+
+    References
+    ----------
+    .. [1] Wojke & Bewley, "Deep cosine metric learning for person re-identification", WACV 2018.
+    """
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    )
+
+
+def _train_cosine_softmax(features, logits, labels):
+    del features  # the classifier has seen them
+    if logits is None:
+        raise UsageError(
+            "loss mode 'cosine-softmax' needs logits, but the network factory returned None for "
+            "them: create the network with add_logits=True"
+        )
+    return cosine_softmax_loss(logits, labels)
+
+
+def _train_magnet(features, logits, labels):
+    del logits
+    return magnet_loss(features, labels).loss
+
+
+def _train_triplet(features, logits, labels):
+    del logits
+    return softmargin_triplet_loss(features, labels, create_summaries=False)
+
+
+# loss mode -> fn(features, logits, labels) -> scalar
+_LOSS_FUNCTIONS = dict(
+    zip(LOSS_MODES, (_train_cosine_softmax, _train_magnet, _train_triplet), strict=True)
+)
+
+
+def add_training_loss(loss_mode, features, logits, labels):
+    """Add the loss that the network is trained on, and summaries of all others.
+
+    The loss joins TensorFlow's collection of losses, from which the total loss is made. The losses
+    that are not trained on are *monitors*: they appear as summaries under ``monitor/``, and never
+    join the total loss.
+
+    Parameters
+    ----------
+    loss_mode : {"cosine-softmax", "magnet", "triplet"}
+    features : tf.Tensor of float32, shape (N, D)
+    logits : tf.Tensor of float32, shape (N, num_classes), or None
+    labels : tf.Tensor of int64, shape (N,)
+
+    Returns
+    -------
+    tf.Tensor of float32, shape ()
+        The loss trained on, without regularization.
+
+    Raises
+    ------
+    UsageError
+        If the loss mode is unknown, or needs logits and there are none.
+    """
+    if loss_mode not in _LOSS_FUNCTIONS:
+        raise UsageError(f"loss mode {loss_mode!r} is unknown: use one of {', '.join(LOSS_MODES)}")
+    loss = _LOSS_FUNCTIONS[loss_mode](features, logits, labels)
+    tf.losses.add_loss(loss)
+    tf.summary.scalar(f"loss/{loss_mode}", loss)
+    _add_diagnostics(loss_mode, features, logits, labels)
+    return loss
+
+
+def _add_diagnostics(loss_mode, features, logits, labels):
+    if loss_mode == "triplet":
+        softmargin_triplet_loss(features, labels)
+    else:
+        with tf.name_scope("monitor/"):
+            softmargin_triplet_loss(tf.stop_gradient(features), labels)
+    if loss_mode != "magnet":
+        with tf.name_scope("monitor/"):
+            tf.summary.scalar("magnet_loss", magnet_loss(features, labels).loss)
+    if logits is None:
+        return
+    is_right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
+    tf.summary.scalar("classification_accuracy", tf.reduce_mean(tf.cast(is_right, tf.float32)))
+    if loss_mode != "cosine-softmax":
+        with tf.name_scope("monitor/"):
+            tf.summary.scalar("cosine_softmax_loss", cosine_softmax_loss(logits, labels))

@@ -1,0 +1,70 @@
+"""Pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), as Deep SORT has them."""
+
+from deep_reid.compat import slim, tf
+
+KEEP_PROBABILITY = 0.6
+
+
+def residual_block(inputs, scope, *, stride=1, preactivate=True):
+    """Add a residual block: ``shortcut(x) + conv_2(dropout(ELU(BN(conv_1(ELU(BN(x)))))))``.
+
+    The convolutions take their initializers, regularizer, batch norm and activation from the
+    enclosing ``slim.arg_scope``; the second one has biases and nothing behind it.
+
+    Parameters
+    ----------
+    inputs : tf.Tensor of float32, shape (N, H, W, C)
+    scope : str
+        Scope of the block's variables.
+    stride : {1, 2}
+        With 2, height and width are halved, the number of channels is doubled, and the shortcut is
+        a 1 x 1 convolution of `inputs` (before batch norm and activation); otherwise the identity.
+    preactivate : bool
+        Whether batch norm and ELU come before the first convolution. The network's first block has
+        none: its input has just passed both.
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (N, ceil(H / stride), ceil(W / stride), C * stride)
+    """
+    num_channels = inputs.get_shape().as_list()[-1] * stride
+    network = _preactivation(inputs, scope) if preactivate else inputs
+    # A variable scope and a layer scope of the same name give the published names: "x/1/x/1/bn".
+    with tf.variable_scope(scope):
+        network = slim.conv2d(
+            network,
+            num_channels,
+            [3, 3],
+            stride=stride,
+            normalizer_fn=_batch_norm_in(f"{scope}/1"),
+            scope="1",
+        )
+        network = slim.dropout(network, keep_prob=KEEP_PROBABILITY)
+        network = slim.conv2d(
+            network, num_channels, [3, 3], activation_fn=None, normalizer_fn=None, scope="2"
+        )
+        return _shortcut(inputs, num_channels, stride) + network
+
+
+def _preactivation(inputs, scope):
+    with tf.variable_scope(scope):
+        return tf.nn.elu(slim.batch_norm(inputs, scope="bn"))
+
+
+def _batch_norm_in(scope):
+    return lambda inputs: slim.batch_norm(inputs, scope=f"{scope}/bn")
+
+
+def _shortcut(inputs, num_channels, stride):
+    if stride == 1:
+        return inputs
+    return slim.conv2d(
+        inputs,
+        num_channels,
+        [1, 1],
+        stride=stride,
+        activation_fn=None,
+        normalizer_fn=None,
+        biases_initializer=None,
+        scope="projection",
+    )

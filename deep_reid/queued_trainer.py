@@ -1,0 +1,331 @@
+"""Training and evaluation on data that goes through a queue.
+
+A `QueuedTrainer` takes batches from a Python generator, feeds them into placeholders in several
+threads, and lets what the graph makes of them, say decoded images, wait in a FIFO queue for the
+training step.
+"""
+
+import functools
+import logging
+import os
+
+from deep_reid import checkpoints
+from deep_reid.compat import slim, tf
+from deep_reid.errors import RunError, UsageError
+from deep_reid.feeding import QueueFeed
+from deep_reid.samplers import (
+    iterate_forever,
+    random_sample_identities_forever,
+    random_shuffle_forever,
+    run_in_batches,
+)
+from deep_reid.sessions import create_session_config
+from deep_reid.train_step import TrainStep
+
+__all__ = [
+    "QueuedTrainer",
+    "iterate_forever",
+    "random_sample_identities_forever",
+    "random_shuffle_forever",
+    "run_in_batches",
+]
+
+_logger = logging.getLogger(__name__)
+
+
+class QueuedTrainer:
+    """Runs a training or evaluation op on data from a queue.
+
+    Parameters
+    ----------
+    enqueue_vars : sequence of tf.Tensor
+        Placeholders that a batch is fed into; the first dimension is the batch.
+    input_vars : sequence of tf.Tensor, optional
+        What goes through the queue, row by row: usually made of `enqueue_vars`. Default:
+        `enqueue_vars` themselves. All dimensions but the first must be known.
+    num_enqueue_threads : int
+        Threads that feed side by side.
+    queue_capacity : int
+        Rows that wait in the queue.
+    explain_error : callable, optional
+        ``explain_error(batch)`` returns a better error, or None, when a ``tf.errors.OpError`` was
+        raised over a batch.
+
+    Raises
+    ------
+    UsageError
+        If a count is less than 1.
+    ValueError
+        If a dimension of `input_vars` is not known.
+    """
+
+    def __init__(
+        self,
+        enqueue_vars,
+        input_vars=None,
+        num_enqueue_threads=4,
+        queue_capacity=512,
+        *,
+        explain_error=lambda batch: None,
+    ):
+        for name, value in (
+            ("num_enqueue_threads", num_enqueue_threads),
+            ("queue_capacity", queue_capacity),
+        ):
+            if value < 1:
+                raise UsageError(f"{name} ({value}) must be at least 1")
+        input_vars = enqueue_vars if input_vars is None else input_vars
+        self._num_enqueue_threads = num_enqueue_threads
+        self._feed = QueueFeed(enqueue_vars, input_vars, queue_capacity, explain_error)
+        self._batch_size = None
+        # A queue near empty means that the data is the bottleneck, one near full that the step is.
+        fill = tf.cast(self._feed.queue.size(), tf.float32) / queue_capacity
+        tf.summary.scalar("queue/share_filled", fill)
+
+    def get_input_vars(self, batch_size):
+        """Take a batch out of the queue.
+
+        Parameters
+        ----------
+        batch_size : int
+
+        Returns
+        -------
+        list of tf.Tensor, shapes (batch_size, ...)
+            One for each of the constructor's `input_vars`. Running them waits until there are as
+            many rows; ``tf.errors.OutOfRangeError`` says that there will not be.
+        """
+        self._batch_size = batch_size
+        tensors = self._feed.queue.dequeue_many(batch_size)
+        return [tensors] if isinstance(tensors, tf.Tensor) else list(tensors)
+
+    def run(
+        self,
+        feed_generator,
+        train_op,
+        log_dir,
+        restore_path=None,
+        variables_to_restore=None,
+        run_id=None,
+        max_checkpoints_to_keep=5,
+        **slim_train_kwargs,
+    ):
+        """Train until a number of steps is reached or the feed ends.
+
+        The run's directory ``log_dir/run_id`` receives checkpoints and events. When it already has
+        a checkpoint, training goes on from there, with the optimizer's state.
+
+        Parameters
+        ----------
+        feed_generator : iterator
+            Yields batches: a sequence of one array per placeholder.
+        train_op : tf.Tensor
+            From ``slim.learning.create_train_op``.
+        log_dir : str or Path
+        restore_path : str or Path, optional
+            Checkpoint from which a new run takes its variables, in any form that
+            `deep_reid.checkpoints.resolve_checkpoint` takes. A run that has a checkpoint of its own
+            goes on from that.
+        variables_to_restore : sequence of tf.Variable, optional
+            What is taken from `restore_path`. Default: the model variables (weights and batch norm
+            statistics); step and optimizer start afresh.
+        run_id : str, optional
+            Default: a new one.
+        max_checkpoints_to_keep : int
+        **slim_train_kwargs
+            Handed to ``slim.learning.train``. These are understood here: ``number_of_steps``,
+            ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs`` (300)
+            and ``summary_op`` (all summaries).
+
+        Returns
+        -------
+        float
+            The last loss.
+
+        Raises
+        ------
+        Exception
+            Whatever the generator or a feed thread raised, with its trace.
+        """
+        _check_slim_kwargs(slim_train_kwargs)
+        run_dir = os.path.join(log_dir, checkpoints.start_run(log_dir, run_id))
+        with train_op.graph.as_default():
+            step = TrainStep(
+                train_op,
+                batch_size=self._batch_size,
+                start_feed=functools.partial(self._start_feed, batches=feed_generator),
+                number_of_steps=slim_train_kwargs.pop("number_of_steps", None),
+                log_every_n_steps=slim_train_kwargs.pop("log_every_n_steps", 10),
+                summary_op=slim_train_kwargs.pop("summary_op", tf.summary.merge_all()),
+                save_summaries_secs=slim_train_kwargs.pop("save_summaries_secs", 60),
+            )
+            settings = {
+                "init_fn": _plan_start(run_dir, restore_path, variables_to_restore),
+                "saver": tf.train.Saver(
+                    max_to_keep=max_checkpoints_to_keep, save_relative_paths=True
+                ),
+                "save_interval_secs": 300,
+                "session_config": create_session_config(),
+                **slim_train_kwargs,
+            }
+            # Given no summary_op, TF-Slim starts no thread that takes batches out of the queue.
+            settings.update(train_step_fn=step, train_step_kwargs={}, summary_op=None)
+            try:
+                loss = slim.learning.train(train_op, run_dir, **settings)
+            finally:
+                step.stop_feed()
+        step.raise_feed_error()
+        return loss
+
+    def evaluate(
+        self,
+        dataset,
+        checkpoint_dir,
+        log_dir,
+        run_id=None,
+        init_op=None,
+        eval_op=None,
+        final_op=None,
+        summary_op=None,
+        variables_to_restore=None,
+        eval_interval_secs=60,
+        max_num_evaluations=None,
+        *,
+        timeout_secs=None,
+        on_evaluation=None,
+    ):
+        """Evaluate each checkpoint of a directory, waiting for new ones.
+
+        Parameters
+        ----------
+        dataset : iterable
+            The batches of one evaluation, each a sequence of one array per placeholder; gone
+            through from its start for every checkpoint.
+        checkpoint_dir, log_dir : str or Path
+            Where checkpoints are looked for and events are written. With `run_id`, the folder of
+            that name in each.
+        run_id : str, optional
+        init_op : tf.Operation, optional
+            Run before each evaluation, after the local variables are set back.
+        eval_op : tf.Tensor or tf.Operation
+            Run for each batch, usually the update of streaming metrics.
+        final_op : any structure of tf.Tensor, optional
+            Run once at the end of each evaluation.
+        summary_op : tf.Tensor of string, optional
+            Written at the checkpoint's step.
+        variables_to_restore : sequence of tf.Variable, optional
+            Default: the model variables.
+        eval_interval_secs : float
+            Seconds between two looks at the directory; each look takes in all that is new.
+        max_num_evaluations : int, optional
+            Default: no end.
+        timeout_secs : float, optional
+            Ends after so many seconds without a new checkpoint. Default: never.
+        on_evaluation : callable, optional
+            ``on_evaluation(checkpoint_path, step, value)`` with the value of `final_op`.
+
+        Returns
+        -------
+        The last value of `final_op`; None without an evaluation.
+
+        Raises
+        ------
+        Exception
+            Whatever the data set or a feed thread raised, with its trace. That checkpoint then does
+            not count as evaluated.
+        """
+        if run_id is not None:
+            checkpoint_dir = os.path.join(checkpoint_dir, run_id)
+            log_dir = os.path.join(log_dir, run_id)
+        ops = _EvaluationOps(init_op, eval_op, final_op, summary_op)
+        saver = tf.train.Saver(variables_to_restore or slim.get_model_variables())
+        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
+        num_evaluations, value = 0, None
+        with tf.summary.FileWriter(os.fspath(log_dir), tf.get_default_graph()) as writer:
+            for path in checkpoints.wait_for_checkpoints(
+                checkpoint_dir, eval_interval_secs, timeout_secs
+            ):
+                result = self._evaluate_checkpoint(path, saver, dataset, ops)
+                if result is None:
+                    continue
+                step, value, summary = result
+                if summary is not None:
+                    writer.add_summary(summary, step)
+                    writer.flush()
+                if on_evaluation is not None:
+                    on_evaluation(path, step, value)
+                num_evaluations += 1
+                if num_evaluations == max_num_evaluations:
+                    break
+        return value
+
+    def _evaluate_checkpoint(self, path, saver, dataset, ops):
+        """Return step, value of the final op and summary; None if the checkpoint has vanished."""
+        with tf.Session(config=create_session_config()) as session:
+            try:
+                saver.restore(session, path)
+                step = checkpoints.step_of(path)
+            except (tf.errors.OpError, ValueError):
+                if tf.train.checkpoint_exists(path):
+                    raise
+                _logger.warning("Checkpoint %s was deleted before it was evaluated", path)
+                return None
+            session.run(ops.init)
+            self._run_for_each_batch(session, dataset, ops.update)
+            value, summary = session.run([ops.final, ops.summary])
+        return step, value, summary
+
+    def _run_for_each_batch(self, session, dataset, op):
+        feed = self._start_feed(session, dataset)
+        try:
+            while True:
+                session.run(op)
+        except tf.errors.OutOfRangeError:
+            feed.raise_error()
+        finally:
+            feed.stop()
+        num_left_over = feed.num_rows % self._batch_size
+        if num_left_over:
+            raise RunError(
+                f"the evaluation's {feed.num_rows} rows are no multiple of the batch size "
+                f"({self._batch_size}): {num_left_over} rows would be left out"
+            )
+
+    def _start_feed(self, session, batches):
+        return self._feed.start(session, batches, self._num_enqueue_threads)
+
+
+class _EvaluationOps:
+    def __init__(self, init_op, eval_op, final_op, summary_op):
+        no_op = tf.no_op()
+        self.init = [tf.local_variables_initializer(), no_op if init_op is None else init_op]
+        self.update = no_op if eval_op is None else eval_op
+        self.final = no_op if final_op is None else final_op
+        self.summary = no_op if summary_op is None else summary_op
+
+
+def _check_slim_kwargs(slim_train_kwargs):
+    reserved = {"train_step_fn", "train_step_kwargs", "logdir", "saver", "init_fn"}
+    taken = sorted(reserved & set(slim_train_kwargs))
+    if taken:
+        raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
+
+
+def _plan_start(run_dir, restore_path, variables_to_restore):
+    """Say where the run starts, and return TF-Slim's init_fn (None: from the start values).
+
+    TF-Slim calls it for a new run only: a run's own checkpoint is never rolled back.
+    """
+    own_checkpoint = tf.train.latest_checkpoint(run_dir)
+    if own_checkpoint is not None:
+        _logger.info("Resuming from the run's own checkpoint %s", own_checkpoint)
+        if restore_path is not None:
+            _logger.warning("restore_path %s is not used: the run has moved on", restore_path)
+        return None
+    if restore_path is None:
+        return None
+    plan = checkpoints.plan_restore(
+        restore_path, variables_to_restore or slim.get_model_variables()
+    )
+    plan.log_report()
+    return plan.create_init_fn()

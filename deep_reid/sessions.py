@@ -1,0 +1,29 @@
+"""How sessions are set up, the same for training, evaluation and export."""
+
+from deep_reid.compat import tf
+
+
+def create_session_config():
+    """Create the settings of a session.
+
+    Returns
+    -------
+    tf.ConfigProto
+        Ops without a GPU kernel run on the CPU, and GPU memory is taken as it is needed, so that
+        evaluation finds room beside training.
+    """
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    return config
+
+
+def describe_devices():
+    """Name the devices that TensorFlow computes on.
+
+    Returns
+    -------
+    str
+        Such as ``"CPU only"`` or ``"2 GPUs"``.
+    """
+    num_gpus = len(tf.config.experimental.list_physical_devices("GPU"))
+    return f"{num_gpus} GPU{'s' if num_gpus > 1 else ''}" if num_gpus else "CPU only"

@@ -1,0 +1,147 @@
+"""One step of training: the step function that ``slim.learning.train`` calls again and again."""
+
+import datetime
+import logging
+import time
+
+from deep_reid.compat import tf
+
+_logger = logging.getLogger(__name__)
+
+
+class TrainStep:
+    """Run the training op once per call, log progress, write summaries when they are due.
+
+    A step is one ``session.run``: summaries are fetched together with the training op, of the very
+    batch that is trained on. The feed is started with the first step and ended with the last, or
+    with an error.
+
+    Parameters
+    ----------
+    train_op : tf.Tensor
+        Runs an update and gives the total loss.
+    batch_size : int
+    start_feed : callable
+        ``start_feed(session)`` -> `deep_reid.feeding.FeedThreads`.
+    number_of_steps : int, optional
+        The step at which training ends.
+    log_every_n_steps : int
+    summary_op : tf.Tensor of string, optional
+    save_summaries_secs : float
+        Seconds between two summaries.
+    """
+
+    def __init__(
+        self,
+        train_op,
+        *,
+        batch_size,
+        start_feed,
+        number_of_steps,
+        log_every_n_steps,
+        summary_op,
+        save_summaries_secs,
+    ):
+        self._batch_size = batch_size
+        self._start_feed = start_feed
+        self._number_of_steps = number_of_steps
+        self._log_every_n_steps = log_every_n_steps
+        self._summary_op = tf.no_op() if summary_op is None else summary_op
+        self._no_summary = tf.no_op()
+        self._save_summaries_secs = save_summaries_secs
+        # Fetched side by side, the step might be read before or after the update.
+        with tf.control_dependencies([train_op]):
+            self._step_after = tf.train.get_or_create_global_step().read_value()
+        self._feed = None
+        self._logged_step = 0
+        self._logged_at = 0.0
+        self._summaries_due_at = 0.0
+
+    def __call__(self, session, train_op, global_step, train_step_kwargs):
+        """Train one step; the signature is that of a ``train_step_fn`` of TF-Slim.
+
+        Parameters
+        ----------
+        session : tf.Session
+        train_op : tf.Tensor
+        global_step : tf.Variable
+        train_step_kwargs : dict
+            TF-Slim puts ``summary_writer`` into it.
+
+        Returns
+        -------
+        loss : float
+        should_stop : bool
+        """
+        if self._feed is None and not self._begin(session, global_step):
+            return 0.0, True
+        should_stop = True
+        try:
+            loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
+            should_stop = self._number_of_steps is not None and step >= self._number_of_steps
+        finally:
+            # Also on an error or Ctrl-C: the threads must end before their session is closed.
+            if should_stop:
+                self.stop_feed()
+        self._log_progress(loss, step, should_stop)
+        return loss, should_stop
+
+    def stop_feed(self):
+        """End the threads of the feed, if it was started."""
+        if self._feed is not None:
+            self._feed.stop()
+
+    def raise_feed_error(self):
+        """Raise what ended the feed, if it was an error."""
+        if self._feed is not None:
+            self._feed.raise_error()
+
+    def _begin(self, session, global_step):
+        step = int(session.run(global_step))
+        if self._number_of_steps is not None and step >= self._number_of_steps:
+            _logger.warning(
+                "Nothing to train: this run is at step %d, and number_of_steps is %d",
+                step,
+                self._number_of_steps,
+            )
+            return False
+        _logger.info("Training from step %d", step)
+        self._feed = self._start_feed(session)
+        self._logged_step, self._logged_at = step, time.monotonic()
+        return True
+
+    def _run(self, session, train_op, summary_writer):
+        self._feed.raise_error()
+        is_due = summary_writer is not None and time.monotonic() >= self._summaries_due_at
+        summary_op = self._summary_op if is_due else self._no_summary
+        try:
+            loss, step, summary = session.run([train_op, self._step_after, summary_op])
+        except tf.errors.OutOfRangeError:
+            # A feed that failed closes its queue, too. That must not pass for the end of the data.
+            self._feed.raise_error()
+            _logger.info("The feed has ended")
+            raise
+        if summary is not None:
+            summary_writer.add_summary(summary, step)
+            self._summaries_due_at = time.monotonic() + self._save_summaries_secs
+        return float(loss), int(step)
+
+    def _log_progress(self, loss, step, is_last):
+        if step % self._log_every_n_steps and not is_last:
+            return
+        now = time.monotonic()
+        steps_per_second = (step - self._logged_step) / max(now - self._logged_at, 1e-9)
+        self._logged_step, self._logged_at = step, now
+        images_per_second = steps_per_second * self._batch_size
+        if self._number_of_steps is None:
+            _logger.info("step %d, loss %.4f, %.1f images/s", step, loss, images_per_second)
+            return
+        secs_left = round((self._number_of_steps - step) / steps_per_second)
+        _logger.info(
+            "step %d/%d, loss %.4f, %.1f images/s, %s left",
+            step,
+            self._number_of_steps,
+            loss,
+            images_per_second,
+            datetime.timedelta(seconds=secs_left),
+        )

@@ -1,0 +1,297 @@
+"""Training: the graph of a training step, and the loop around it."""
+
+import collections
+import logging
+
+import numpy as np
+
+from deep_reid import checkpoints, input_pipeline, losses, samplers
+from deep_reid.compat import slim, tf
+from deep_reid.config import RunConfig
+from deep_reid.errors import DataError, UsageError
+from deep_reid.queued_trainer import QueuedTrainer
+
+_logger = logging.getLogger(__name__)
+_MAX_SUMMARY_IMAGES = 8
+
+_TrainingGraph = collections.namedtuple("_TrainingGraph", "trainer train_op num_classes")
+
+
+def create_trainer(
+    preprocess_fn,
+    network_factory,
+    read_from_file,
+    image_shape,
+    batch_size,
+    loss_mode,
+    learning_rate=1e-3,
+    trainable_scopes=None,
+):
+    """Build the graph of a training step in the default graph.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        ``preprocess_fn(image, is_training=...)``, see
+        `deep_reid.input_pipeline.create_image_input`.
+    network_factory : callable
+        ``network_factory(images) -> (features, logits)``, in training mode; logits may be None
+        unless they are trained on.
+    read_from_file : bool
+        Whether the trainer is fed with file names or with uint8 images.
+    image_shape : tuple of int
+        (height, width, channels) of the network's input.
+    batch_size : int
+    loss_mode : {"cosine-softmax", "magnet", "triplet"}
+    learning_rate : float
+        Of the Adam optimizer.
+    trainable_scopes : sequence of str, optional
+        Scopes of the variables to train. Default: all.
+
+    Returns
+    -------
+    trainer : QueuedTrainer
+        To be fed with (images or file names, labels).
+    train_op : tf.Tensor
+        Runs an update and gives the total loss.
+
+    Raises
+    ------
+    UsageError
+        If the loss mode is unknown or needs logits that the network does not give, or if there is
+        nothing to train in a scope.
+    """
+    graph = _create_training_graph(
+        preprocess_fn,
+        network_factory,
+        read_from_file,
+        image_shape,
+        batch_size,
+        loss_mode,
+        learning_rate,
+        trainable_scopes,
+    )
+    return graph.trainer, graph.train_op
+
+
+def train_loop(
+    preprocess_fn,
+    network_factory,
+    train_x,
+    train_y,
+    num_images_per_id,
+    batch_size,
+    log_dir,
+    image_shape=None,
+    restore_path=None,
+    exclude_from_restore=None,
+    run_id=None,
+    number_of_steps=None,
+    loss_mode="cosine-softmax",
+    learning_rate=1e-3,
+    trainable_scopes=None,
+    save_summaries_secs=60,
+    save_interval_secs=300,
+    *,
+    seed=None,
+    max_checkpoints_to_keep=5,
+    log_every_n_steps=10,
+):
+    """Train a network on batches of P identities with K images each.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory
+        As in `create_trainer`.
+    train_x : sequence of str or Path, or uint8 array (N, H, W, C)
+        Image files, or images.
+    train_y : array_like of int, shape (N,)
+        Labels in [0, num_classes).
+    num_images_per_id : int
+        K; ``batch_size / K`` identities make a batch.
+    batch_size : int
+    log_dir : str or Path
+        The run's directory is ``log_dir/run_id``.
+    image_shape : tuple of int, optional
+        (height, width, channels). Needed with files; default with arrays: their own shape.
+    restore_path, exclude_from_restore, number_of_steps, loss_mode, learning_rate
+        As in `deep_reid.config.RunConfig`.
+    trainable_scopes, save_summaries_secs, save_interval_secs
+        As in `deep_reid.config.RunConfig`.
+    run_id : str, optional
+        Default: a new one. That of an earlier run resumes it.
+    seed, max_checkpoints_to_keep, log_every_n_steps
+        As in `deep_reid.config.RunConfig`.
+
+    Returns
+    -------
+    float
+        The last loss.
+
+    Raises
+    ------
+    TypeError
+        If `train_x` is neither file names nor uint8 images.
+    UsageError
+        If a setting breaks its rule.
+    DataError
+        If there are fewer identities than a batch takes, a label is out of range, or an image
+        cannot be read.
+    """
+    images, read_from_file = input_pipeline.as_image_source(train_x)
+    config = RunConfig(
+        image_shape=input_pipeline.check_image_shape(images, read_from_file, image_shape),
+        num_images_per_id=num_images_per_id,
+        batch_size=batch_size,
+        loss_mode=loss_mode,
+        learning_rate=learning_rate,
+        number_of_steps=number_of_steps,
+        seed=seed,
+        restore_path=restore_path,
+        exclude_from_restore=exclude_from_restore,
+        trainable_scopes=trainable_scopes,
+        save_summaries_secs=save_summaries_secs,
+        save_interval_secs=save_interval_secs,
+        max_checkpoints_to_keep=max_checkpoints_to_keep,
+        log_every_n_steps=log_every_n_steps,
+    )
+    return train(preprocess_fn, network_factory, images, train_y, config, log_dir, run_id)
+
+
+def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run_id=None):
+    """Train a network with the settings of a run; `train_loop` with one object for them.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, train_x, train_y, log_dir, run_id
+        As in `train_loop`.
+    config : RunConfig
+
+    Returns
+    -------
+    float
+        The last loss.
+    """
+    images, read_from_file = input_pipeline.as_image_source(train_x)
+    labels = np.asarray(train_y, dtype=np.int64)
+    batches = samplers.random_sample_identities_forever(
+        config.batch_size, config.num_images_per_id, images, labels, seed=config.seed
+    )
+    with tf.Graph().as_default():
+        if config.seed is not None:
+            tf.set_random_seed(config.seed)
+        graph = _create_training_graph(
+            preprocess_fn,
+            network_factory,
+            read_from_file,
+            config.image_shape,
+            config.batch_size,
+            config.loss_mode,
+            config.learning_rate,
+            config.trainable_scopes,
+        )
+        _check_labels(labels, graph.num_classes)
+        to_restore = slim.filter_variables(
+            slim.get_model_variables(),
+            exclude_patterns=[f"^{scope}(/|$)" for scope in config.exclude_from_restore] or None,
+        )
+        with checkpoints.open_run(log_dir, config, run_id) as started_run_id:
+            return graph.trainer.run(
+                batches,
+                graph.train_op,
+                log_dir,
+                restore_path=config.restore_path,
+                variables_to_restore=to_restore,
+                run_id=started_run_id,
+                max_checkpoints_to_keep=config.max_checkpoints_to_keep,
+                number_of_steps=config.number_of_steps,
+                log_every_n_steps=config.log_every_n_steps,
+                save_summaries_secs=config.save_summaries_secs,
+                save_interval_secs=config.save_interval_secs,
+            )
+
+
+def _create_training_graph(
+    preprocess_fn,
+    network_factory,
+    read_from_file,
+    image_shape,
+    batch_size,
+    loss_mode,
+    learning_rate,
+    trainable_scopes,
+):
+    trainer = _create_queue(preprocess_fn, read_from_file, image_shape)
+    images, labels = trainer.get_input_vars(batch_size)
+    tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
+    features, logits = network_factory(images)
+    num_classes = None if logits is None else logits.get_shape().as_list()[1]
+    if num_classes is not None:
+        labels = _assert_labels(labels, num_classes)
+    losses.add_training_loss(loss_mode, features, logits, labels)
+    total_loss = _create_total_loss()
+    tf.summary.scalar("learning_rate", learning_rate)
+    train_op = slim.learning.create_train_op(
+        total_loss,
+        tf.train.AdamOptimizer(learning_rate),
+        variables_to_train=_select_trainable(trainable_scopes),
+    )
+    return _TrainingGraph(trainer, train_op, num_classes)
+
+
+def _create_queue(preprocess_fn, read_from_file, image_shape):
+    # Decoding and the queue stay on the CPU, so that a GPU has nothing to do but the network.
+    with tf.device("/cpu:0"):
+        image_var, images = input_pipeline.create_image_input(
+            preprocess_fn, image_shape, read_from_file, is_training=True
+        )
+        label_var = tf.placeholder(tf.int64, (None,), name="labels")
+        return QueuedTrainer(
+            [image_var, label_var],
+            [images, label_var],
+            explain_error=input_pipeline.create_error_explainer(read_from_file, image_shape),
+        )
+
+
+def _assert_labels(labels, num_classes):
+    # On a GPU the cross entropy of a label out of range is NaN, without a word.
+    with tf.device("/cpu:0"):
+        is_in_range = tf.logical_and(labels >= 0, labels < num_classes)
+        message = f"labels must be in [0, {num_classes}), the classes of the network's logits"
+        check = tf.Assert(tf.reduce_all(is_in_range), [message, labels], summarize=8)
+    with tf.control_dependencies([check]):
+        return tf.identity(labels)
+
+
+def _create_total_loss():
+    regularization_loss = tf.losses.get_regularization_loss()
+    total_loss = tf.losses.get_total_loss()
+    tf.summary.scalar("loss/regularization", regularization_loss)
+    tf.summary.scalar("loss/total", total_loss)
+    return total_loss
+
+
+def _select_trainable(scopes):
+    if not scopes:
+        return None
+    selected = []
+    for scope in scopes:
+        variables = tf.trainable_variables(scope=f"{scope}(/|$)")
+        if not variables:
+            names = sorted({v.op.name.split("/")[0] for v in tf.trainable_variables()})
+            raise UsageError(
+                f"trainable scope {scope!r} has no variables: use some of {', '.join(names)}"
+            )
+        selected.extend(variable for variable in variables if variable not in selected)
+    return selected
+
+
+def _check_labels(labels, num_classes):
+    if num_classes is None or not len(labels):
+        return
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < num_classes:
+            raise DataError(
+                f"label {label} is out of range: the network has {num_classes} classes, labels "
+                f"must be 0 to {num_classes - 1}"
+            )

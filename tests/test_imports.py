@@ -1,0 +1,67 @@
+"""What may be imported where."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+FREE_OF_TENSORFLOW = [
+    "deep_reid",
+    "deep_reid.config",
+    "deep_reid.errors",
+    "deep_reid.galleries",
+    "deep_reid.samplers",
+    *(f"datasets.{path.stem}" for path in sorted((ROOT / "datasets").glob("[!_]*.py"))),
+]
+
+
+def imported_modules(path):
+    """Absolute names of all modules a file imports, wherever it does."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def run_without_tensorflow(code):
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'tf_slim', 'keras']));"
+    return subprocess.run(
+        [sys.executable, "-c", blocked + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("module", FREE_OF_TENSORFLOW)
+def test_module_is_imported_without_tensorflow(module):
+    process = run_without_tensorflow(f"import {module}")
+    assert process.returncode == 0, process.stderr
+
+
+def test_the_block_works():
+    assert "ModuleNotFoundError" in run_without_tensorflow("import tensorflow").stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "deep_reid").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_package_never_imports_the_data_sets(path):
+    assert not [m for m in imported_modules(path) if m.split(".")[0] == "datasets"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "datasets").glob("*.py")), ids=lambda p: p.name)
+def test_the_data_sets_import_only_errors_and_galleries_of_the_package(path):
+    allowed = ("deep_reid.errors.", "deep_reid.galleries.")
+    modules = [m for m in imported_modules(path) if m.split(".")[0] == "deep_reid"]
+    assert not [m for m in modules if not f"{m}.".startswith(allowed)]
