@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import scipy.io
 
-from datasets import figures
+from datasets import scenes
 from deep_reid.errors import DataError, ReidError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _make_plan(
         num_distractors = num_test_identities
     _check_range("num_identities", num_identities, 2, MAX_LABEL[layout] - 1)
     _check_range("num_test_identities", num_test_identities, 1, MAX_LABEL[layout] - num_identities)
-    _check_range("num_cameras", num_cameras, 2, len(figures.CAMERAS))
+    _check_range("num_cameras", num_cameras, 2, len(scenes.CAMERAS))
     _check_range("images_per_camera", images_per_camera, 1, 999)
     _check_range("num_distractors", num_distractors, 0, 9999)
     _check_range("seed", seed, 0, 2**32 - 1)
@@ -155,7 +155,7 @@ def _new_folder(output_dir):
 
 
 def _write_image(path, seed, shot, height):
-    image, quality = figures.take(seed, shot, height)
+    image, quality = scenes.take(seed, shot, height)
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     path.write_bytes(data.tobytes())
 
@@ -190,7 +190,7 @@ def _market_name(plan, label, shot, detection):
 def _market_persons(plan, labels, tracks):
     """List (label, shot) of the images `tracks` of each person in each camera."""
     return [
-        (label, figures.Shot(label, camera, track))
+        (label, scenes.Shot(label, camera, track))
         for label in labels
         for camera in plan.cameras_of(label)
         for track in tracks
@@ -206,8 +206,20 @@ def _market_strangers(plan):
     ):
         for person in range(first, first + count):
             camera = plan.camera_of_stranger(person)
-            shots.append((label, figures.Shot(person, camera, spoiled=label == JUNK)))
+            shots.append((label, scenes.Shot(person, camera, spoiled=label == JUNK)))
     return shots
+
+
+def _market_splits(plan):
+    """List folder, shots and detection number of each part of the data set."""
+    train, test = plan.labels()
+    tracks = range(1, plan.images_per_camera + 1)
+    gallery = _market_strangers(plan) + _market_persons(plan, test, tracks)
+    return (
+        ("bounding_box_train", _market_persons(plan, train, tracks), 1),
+        ("bounding_box_test", gallery, 1),
+        ("query", _market_persons(plan, test, [0]), 0),
+    )
 
 
 def draw_market1501(
@@ -260,14 +272,7 @@ def draw_market1501(
         num_distractors=num_distractors,
         seed=seed,
     )
-    train, test = plan.labels()
-    tracks = range(1, plan.images_per_camera + 1)
-    gallery = _market_strangers(plan) + _market_persons(plan, test, tracks)
-    splits = (
-        ("bounding_box_train", _market_persons(plan, train, tracks), 1),
-        ("bounding_box_test", gallery, 1),
-        ("query", _market_persons(plan, test, [0]), 0),
-    )
+    splits = _market_splits(plan)
     with _new_folder(output_dir) as folder:
         for name, shots, detection in splits:
             _draw_market_split(folder / name, plan, shots, detection)
@@ -362,7 +367,7 @@ def _draw_mars_split(root, split, plan, tracklets):
         (folder / tracklet.folder).mkdir(exist_ok=True)
         for frame in range(plan.images_per_camera):
             spoiled = tracklet.label == JUNK
-            shot = figures.Shot(tracklet.person, tracklet.camera, tracklet.number, frame, spoiled)
+            shot = scenes.Shot(tracklet.person, tracklet.camera, tracklet.number, frame, spoiled)
             names.append(tracklet.name(frame + 1))
             path = folder / tracklet.folder / names[-1]
             _write_image(path, plan.seed, shot, IMAGE_HEIGHT["mars"])
@@ -370,6 +375,25 @@ def _draw_mars_split(root, split, plan, tracklets):
     (info / f"{split}_name.txt").write_bytes(("\n".join(names) + "\n").encode())
     table = _mars_table(tracklets, plan.images_per_camera)
     _write_mat(info / f"tracks_{split}_info.mat", f"track_{split}_info", table)
+
+
+def _mars_splits(plan):
+    """Map "train" and "test" to their tracklets."""
+    train, test = (
+        [tracklet for label in labels for tracklet in _mars_person(plan, label)]
+        for labels in plan.labels()
+    )
+    junk = _mars_strangers(plan, JUNK, _FIRST_JUNK, plan.num_junk)
+    distractors = _mars_strangers(plan, DISTRACTOR, _FIRST_DISTRACTOR, plan.num_distractors)
+    return {"train": train, "test": junk + distractors + test}
+
+
+def _draw_mars_splits(root, plan, splits):
+    (root / "info").mkdir()
+    for split, tracklets in splits.items():
+        _draw_mars_split(root, split, plan, tracklets)
+    (root / "bbox_test" / "0000").mkdir(exist_ok=True)  # there even if no distractor is
+    _write_mat(root / "info" / "query_IDX.mat", "query_IDX", _mars_queries(splits["test"]))
 
 
 def draw_mars(
@@ -422,18 +446,9 @@ def draw_mars(
         num_distractors=num_distractors,
         seed=seed,
     )
-    train, test = (
-        [t for label in part for t in _mars_person(plan, label)] for part in plan.labels()
-    )
-    junk = _mars_strangers(plan, JUNK, _FIRST_JUNK, plan.num_junk)
-    distractors = _mars_strangers(plan, DISTRACTOR, _FIRST_DISTRACTOR, plan.num_distractors)
-    splits = {"train": train, "test": junk + distractors + test}
+    splits = _mars_splits(plan)
     with _new_folder(output_dir) as folder:
-        (folder / "info").mkdir()
-        for split, tracklets in splits.items():
-            _draw_mars_split(folder, split, plan, tracklets)
-        (folder / "bbox_test" / "0000").mkdir(exist_ok=True)
-        _write_mat(folder / "info" / "query_IDX.mat", "query_IDX", _mars_queries(splits["test"]))
+        _draw_mars_splits(folder, plan, splits)
         _write_readme(folder, plan)
     return [
         _count(f"bbox_{split}", [(t.label, t.camera) for t in tracklets] * plan.images_per_camera)

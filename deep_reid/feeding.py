@@ -1,4 +1,4 @@
-"""Threads that take batches from a Python generator and put them into a TensorFlow queue."""
+"""Threads that take batches from a Python generator, in its order, into a TensorFlow queue."""
 
 import contextlib
 import logging
@@ -14,36 +14,44 @@ _JOIN_TIMEOUT_SECS = 10
 class FeedThreads:
     """Feed a queue from a generator until it ends, fails, or is stopped.
 
-    The threads share the generator under a lock and run ``enqueue`` side by side, so that decoding
-    uses several cores. The last thread to end closes the queue: a consumer gets what is left in it,
-    and then ``tf.errors.OutOfRangeError``. An error in a thread, also in the generator, closes the
-    queue at once, and is raised again, with its type and trace, by `raise_error`.
+    The threads draw from the generator one at a time, `prepare` their batches side by side, so that
+    decoding uses several cores, and `enqueue` them in the order in which they were drawn: the same
+    generator gives the same training. The last thread to end closes the queue; a consumer gets what
+    is left in it, and then ``tf.errors.OutOfRangeError``. An error in a thread, also in the
+    generator, closes the queue at once, and is raised again, with its type and trace, by
+    `raise_error`.
 
     Parameters
     ----------
     batches : iterator
-        Each item is handed to `enqueue`.
+        Each item is a sequence of arrays.
+    prepare : callable
+        ``prepare(batch) -> rows``, the costly part.
     enqueue : callable
-        ``enqueue(batch)``; may block while the queue is full.
+        ``enqueue(rows)``; may block while the queue is full.
     close : callable
-        ``close(cancel_pending)`` closes the queue; pending ``enqueue`` calls then raise
+        ``close(cancel_pending)`` closes the queue; a pending ``enqueue`` then raises
         ``tf.errors.CancelledError``.
     num_threads : int
 
     Attributes
     ----------
     num_rows : int
-        Rows handed to `enqueue` so far.
+        Rows drawn from the generator so far.
     """
 
-    def __init__(self, batches, enqueue, close, num_threads):
+    def __init__(self, batches, prepare, enqueue, close, num_threads):
         self.num_rows = 0
         self._batches = batches
+        self._prepare = prepare
         self._enqueue = enqueue
         self._close = close
         # No exception counts as a clean end: the consumer decides what an end means.
         self._coordinator = tf.train.Coordinator(clean_stop_exception_types=())
-        self._lock = threading.Lock()
+        self._generator_lock = threading.Lock()
+        self._turn = threading.Condition()
+        self._num_drawn = 0
+        self._num_enqueued = 0
         self._num_running = num_threads
         self._threads = [
             threading.Thread(target=self._run, name=f"feed-{index}", daemon=True)
@@ -59,6 +67,7 @@ class FeedThreads:
     def stop(self):
         """End all threads; may be called more than once."""
         self._coordinator.request_stop()
+        self._wake_up()
         self._close(cancel_pending=True)
         for thread in self._threads:
             thread.join(_JOIN_TIMEOUT_SECS)
@@ -68,29 +77,50 @@ class FeedThreads:
 
     def _run(self):
         with self._coordinator.stop_on_exception():
-            self._feed_until_stopped()
+            while self._feed_batch():
+                pass
         # The error is recorded by now: whoever finds the queue closed will also find the reason.
-        with self._lock:
+        with self._turn:
             self._num_running -= 1
             is_last = self._num_running == 0
         if self._coordinator.should_stop():
+            self._wake_up()
             self._close(cancel_pending=True)
         elif is_last:
             self._close(cancel_pending=False)
 
-    def _feed_until_stopped(self):
-        while not self._coordinator.should_stop():
-            with self._lock:
-                try:
-                    batch = next(self._batches)
-                except StopIteration:
-                    return
-                self.num_rows += len(batch[0])
+    def _feed_batch(self):
+        """Take one batch from the generator to the queue; False when there is none or no need."""
+        with self._generator_lock:
+            if self._coordinator.should_stop():
+                return False
             try:
-                self._enqueue(batch)
-            except tf.errors.CancelledError:
-                if not self._coordinator.should_stop():
-                    raise
+                batch = next(self._batches)
+            except StopIteration:
+                return False
+            number = self._num_drawn
+            self._num_drawn += 1
+            self.num_rows += len(batch[0])
+        rows = self._prepare(batch)
+        with self._turn:
+            self._turn.wait_for(
+                lambda: self._num_enqueued == number or self._coordinator.should_stop()
+            )
+        if self._coordinator.should_stop():
+            return False
+        try:
+            self._enqueue(rows)
+        except tf.errors.CancelledError:
+            if not self._coordinator.should_stop():
+                raise
+        with self._turn:
+            self._num_enqueued += 1
+        self._wake_up()
+        return True
+
+    def _wake_up(self):
+        with self._turn:
+            self._turn.notify_all()
 
 
 class QueueFeed:
@@ -123,6 +153,7 @@ class QueueFeed:
                     "behind the first must be known: set them with set_shape"
                 )
         self._enqueue_vars = enqueue_vars
+        self._input_vars = input_vars
         self._explain_error = explain_error
         self.queue = tf.FIFOQueue(capacity, [x.dtype for x in input_vars], shapes, name="inputs")
         self._enqueue_op = self.queue.enqueue_many(input_vars)
@@ -143,10 +174,10 @@ class QueueFeed:
         FeedThreads
         """
 
-        def enqueue(batch):
+        def prepare(batch):
             feed_dict = self._create_feed_dict(batch)
             try:
-                session.run(self._enqueue_op, feed_dict)
+                return session.run(self._input_vars, feed_dict)
             except tf.errors.CancelledError:
                 raise
             except tf.errors.OpError as error:
@@ -155,12 +186,16 @@ class QueueFeed:
                     raise
                 raise better_error from error
 
+        def enqueue(rows):
+            # Fed with its own inputs, the op does not compute them again.
+            session.run(self._enqueue_op, dict(zip(self._input_vars, rows, strict=True)))
+
         def close(cancel_pending):
             # The session may be closed by now, and its queue with it.
             with contextlib.suppress(RuntimeError):
                 session.run(self._close_ops[cancel_pending])
 
-        return FeedThreads(iter(batches), enqueue, close, num_threads)
+        return FeedThreads(iter(batches), prepare, enqueue, close, num_threads)
 
     def _create_feed_dict(self, batch):
         if len(batch) != len(self._enqueue_vars):

@@ -99,6 +99,22 @@ class QueuedTrainer:
         tensors = self._feed.queue.dequeue_many(batch_size)
         return [tensors] if isinstance(tensors, tf.Tensor) else list(tensors)
 
+    def start_feed(self, session, batches):
+        """Start to feed the queue; `run` and `evaluate` do so themselves.
+
+        Parameters
+        ----------
+        session : tf.Session
+        batches : iterable
+            Each batch is a sequence of one array per placeholder.
+
+        Returns
+        -------
+        deep_reid.feeding.FeedThreads
+            To be stopped before the session is closed.
+        """
+        return self._feed.start(session, batches, self._num_enqueue_threads)
+
     def run(
         self,
         feed_generator,
@@ -149,11 +165,12 @@ class QueuedTrainer:
         """
         _check_slim_kwargs(slim_train_kwargs)
         run_dir = os.path.join(log_dir, checkpoints.start_run(log_dir, run_id))
+        _logger.info("Run directory: %s", run_dir)
         with train_op.graph.as_default():
             step = TrainStep(
                 train_op,
                 batch_size=self._batch_size,
-                start_feed=functools.partial(self._start_feed, batches=feed_generator),
+                start_feed=functools.partial(self.start_feed, batches=feed_generator),
                 number_of_steps=slim_train_kwargs.pop("number_of_steps", None),
                 log_every_n_steps=slim_train_kwargs.pop("log_every_n_steps", 10),
                 summary_op=slim_train_kwargs.pop("summary_op", tf.summary.merge_all()),
@@ -270,13 +287,14 @@ class QueuedTrainer:
                     raise
                 _logger.warning("Checkpoint %s was deleted before it was evaluated", path)
                 return None
+            session.run(ops.init_local)
             session.run(ops.init)
             self._run_for_each_batch(session, dataset, ops.update)
             value, summary = session.run([ops.final, ops.summary])
         return step, value, summary
 
     def _run_for_each_batch(self, session, dataset, op):
-        feed = self._start_feed(session, dataset)
+        feed = self.start_feed(session, dataset)
         try:
             while True:
                 session.run(op)
@@ -291,14 +309,12 @@ class QueuedTrainer:
                 f"({self._batch_size}): {num_left_over} rows would be left out"
             )
 
-    def _start_feed(self, session, batches):
-        return self._feed.start(session, batches, self._num_enqueue_threads)
-
 
 class _EvaluationOps:
     def __init__(self, init_op, eval_op, final_op, summary_op):
         no_op = tf.no_op()
-        self.init = [tf.local_variables_initializer(), no_op if init_op is None else init_op]
+        self.init_local = tf.local_variables_initializer()
+        self.init = no_op if init_op is None else init_op
         self.update = no_op if eval_op is None else eval_op
         self.final = no_op if final_op is None else final_op
         self.summary = no_op if summary_op is None else summary_op

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets import figures, synthetic
+from datasets import figures, scenes, synthetic
 from deep_reid.errors import DataError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -121,6 +122,12 @@ class TestMarket1501:
         text = (market[0] / "readme.txt").read_text()
         assert "python -m datasets.synthetic --layout market1501 --num_identities 5" in text
         assert "--seed 7 --output_dir DIR" in text
+
+    def test_two_cameras_both_see_everybody(self, tmp_path):
+        sizes = {**SMALL, "num_test_identities": 20, "num_cameras": 2, "images_per_camera": 1}
+        synthetic.draw_market1501(tmp_path / "new", **sizes)
+        views = market_views(tmp_path / "new" / "query")
+        assert len(views) == len(set(views)) == 2 * 20
 
     def test_no_distractors(self, tmp_path):
         synthetic.draw_market1501(tmp_path / "new", num_distractors=0, **SMALL)
@@ -327,19 +334,19 @@ class TestBothLayouts:
 
 class TestImages:
     def test_an_image_does_not_depend_on_what_was_taken_before(self):
-        shot = figures.Shot(3, 1, 2, 1)
-        first, quality = figures.take(5, shot, 128)
-        figures.take(5, figures.Shot(4, 1), 128)
-        figures.take(6, shot, 128)
-        second, again = figures.take(5, shot, 128)
+        shot = scenes.Shot(3, 1, 2, 1)
+        first, quality = scenes.take(5, shot, 128)
+        scenes.take(5, scenes.Shot(4, 1), 128)
+        scenes.take(6, shot, 128)
+        second, again = scenes.take(5, shot, 128)
         np.testing.assert_array_equal(first, second)
         assert quality == again
 
     @pytest.mark.parametrize("field", ["person", "camera", "track", "frame"])
     def test_each_part_of_a_shot_changes_the_image(self, field):
-        one = figures.Shot(**{"person": 3, "camera": 1, "track": 1, "frame": 1})
-        two = figures.Shot(**{"person": 3, "camera": 1, "track": 1, "frame": 1, field: 2})
-        assert np.any(figures.take(5, one, 128)[0] != figures.take(5, two, 128)[0])
+        one = scenes.Shot(**{"person": 3, "camera": 1, "track": 1, "frame": 1})
+        two = scenes.Shot(**{"person": 3, "camera": 1, "track": 1, "frame": 1, field: 2})
+        assert np.any(scenes.take(5, one, 128)[0] != scenes.take(5, two, 128)[0])
 
     def test_persons_are_dressed_differently(self):
         looks = [figures.sample_look(np.random.default_rng(seed)) for seed in range(200)]
@@ -378,7 +385,7 @@ class TestImages:
     def test_a_backpack_is_seen_from_behind(self, yaw, visible):
         look = figures.sample_look(np.random.default_rng(0))
         red = (0, 0, 250)
-        look = figures.dataclasses.replace(
+        look = dataclasses.replace(
             look, bag="backpack", bag_color=red, hair_length=0.0, top=figures.Fabric((9, 9, 9))
         )
         canvas = np.zeros((400, 200, 4), dtype=np.uint8)

@@ -1,0 +1,41 @@
+# make demo    draws a data set, trains, evaluates and freezes: a tour in some minutes
+# make test    runs all tests
+# make lint    checks style and format
+# make bench   measures the training loop against the bare training step
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format bench clean
+
+demo: .venv/demo-installed
+	$(BIN)/python tools/demo.py
+
+test: .venv/dev-installed
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/demo-installed
+	$(BIN)/python benchmarks/training_loop.py
+
+clean:
+	rm -rf .venv output
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# A stamp per set of extras: another make finds the packages in place.
+.venv/demo-installed: .venv/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[tensorboard]'
+	touch $@
+
+.venv/dev-installed: .venv/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@

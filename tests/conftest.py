@@ -1,0 +1,44 @@
+"""What several test modules need: golden values, drawn data, a graph of one's own."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from datasets import synthetic
+
+DATA_DIR = pathlib.Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Golden values of the original implementation."""
+    with np.load(DATA_DIR / "reference.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def graph():
+    """A graph of the test's own, as the default graph."""
+    from deep_reid.compat import tf
+
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+@pytest.fixture(scope="session")
+def drawn_market1501(tmp_path_factory):
+    """A small drawn data set in the layout of Market-1501: 20 training identities."""
+    directory = tmp_path_factory.mktemp("drawn") / "market1501"
+    synthetic.draw_market1501(
+        directory, num_identities=20, num_test_identities=4, num_cameras=2, images_per_camera=2
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def drawn_mars(tmp_path_factory):
+    """A small drawn data set in the layout of MARS: 20 training identities."""
+    directory = tmp_path_factory.mktemp("drawn") / "mars"
+    synthetic.draw_mars(directory, num_identities=20, num_test_identities=4, num_cameras=2)
+    return directory

@@ -1,0 +1,443 @@
+"""Run directories, forgiving checkpoint paths, and restoring with a report."""
+
+import functools
+import itertools
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deep_reid import checkpoints
+from deep_reid.compat import slim, tf
+from deep_reid.config import RunConfig
+from deep_reid.errors import DataError, MissingPathError, UsageError
+
+pytestmark = pytest.mark.usefixtures("graph")
+
+CONFIG = RunConfig((32, 16, 3), seed=1)
+
+
+def save(directory, steps, values=None, *, with_step=True):
+    """Save a checkpoint of the given variables for each step; returns the prefixes."""
+    values = {"weights": [1.0, 2.0]} if values is None else values
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in values.items():
+            tf.get_variable(name, initializer=tf.constant(value))
+        if with_step:
+            global_step = tf.train.create_global_step()
+        saver = tf.train.Saver(max_to_keep=100, save_relative_paths=True)
+        session.run(tf.global_variables_initializer())
+        prefixes = []
+        for step in steps:
+            if with_step:
+                global_step.load(step, session)
+            prefix = os.path.join(directory, "model.ckpt")
+            os.makedirs(directory, exist_ok=True)
+            prefixes.append(saver.save(session, prefix, global_step=step))
+    return prefixes
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run with checkpoints of the steps 0, 9 and 10 in a log directory of its own."""
+    checkpoints.start_run(tmp_path / "log", "run")
+    save(tmp_path / "log" / "run", [0, 9, 10])
+    return tmp_path / "log" / "run"
+
+
+class TestStartRun:
+    def test_makes_the_directory_and_is_the_latest(self, tmp_path):
+        assert checkpoints.start_run(tmp_path / "new" / "log", "baseline") == "baseline"
+        assert (tmp_path / "new" / "log" / "baseline").is_dir()
+        assert checkpoints.find_latest_run(tmp_path / "new" / "log") == "baseline"
+
+    def test_without_a_name_each_run_gets_a_new_one(self, tmp_path):
+        names = [checkpoints.start_run(tmp_path) for _ in range(4)]
+        assert len(set(names)) == 4
+        assert all((tmp_path / name).is_dir() for name in names)
+        assert checkpoints.find_latest_run(tmp_path) == names[-1]
+
+    def test_a_resumed_run_keeps_its_files_and_becomes_the_latest(self, tmp_path):
+        checkpoints.start_run(tmp_path, "first")
+        (tmp_path / "first" / "file").write_text("kept")
+        checkpoints.start_run(tmp_path, "second")
+        checkpoints.start_run(tmp_path, "first")
+        assert (tmp_path / "first" / "file").read_text() == "kept"
+        assert checkpoints.find_latest_run(tmp_path) == "first"
+
+    @pytest.mark.parametrize("run_id", ["a/b", "../a", "/a", "a/", "", ".", ".."])
+    def test_a_name_that_is_no_plain_folder_name_is_refused(self, tmp_path, run_id):
+        log_dir = tmp_path / "log"
+        with pytest.raises(UsageError, match="plain folder name"):
+            checkpoints.start_run(log_dir, run_id)
+        assert not log_dir.exists()
+
+
+class TestFindLatestRun:
+    def test_none_where_there_is_no_run(self, tmp_path):
+        assert checkpoints.find_latest_run(tmp_path) is None
+        assert checkpoints.find_latest_run(tmp_path / "missing") is None
+
+    def test_a_run_whose_directory_was_removed_is_none(self, tmp_path):
+        checkpoints.start_run(tmp_path, "gone")
+        (tmp_path / "gone").rmdir()
+        assert checkpoints.find_latest_run(tmp_path) is None
+
+    def test_runs_of_other_programs_are_found_by_the_age_of_their_checkpoints(self, tmp_path):
+        for age, name in enumerate(["b", "a", "c"]):
+            save(tmp_path / name, [1])
+            os.utime(tmp_path / name / "checkpoint", (1e9 - age, 1e9 - age))
+        (tmp_path / "empty").mkdir()
+        assert checkpoints.find_latest_run(tmp_path) == "b"
+
+    def test_what_is_recorded_comes_before_what_is_young(self, tmp_path):
+        checkpoints.start_run(tmp_path, "recorded")
+        save(tmp_path / "younger", [1])
+        assert checkpoints.find_latest_run(tmp_path) == "recorded"
+
+
+class TestWaitForRun:
+    def test_a_run_that_exists_is_returned_at_once(self, tmp_path):
+        checkpoints.start_run(tmp_path, "run")
+        assert checkpoints.wait_for_run(tmp_path, interval_secs=60, timeout_secs=0) == "run"
+
+    def test_waits_until_there_is_one_and_says_so_once(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO)
+        starter = threading.Timer(0.2, checkpoints.start_run, (tmp_path / "log", "run"))
+        starter.start()
+        assert checkpoints.wait_for_run(tmp_path / "log", 0.02, timeout_secs=20) == "run"
+        starter.join()
+        assert caplog.text.count("Waiting for a run") == 1
+
+    def test_gives_up_with_the_way_out(self, tmp_path):
+        with pytest.raises(MissingPathError, match="no run after 0.1 s: start one"):
+            checkpoints.wait_for_run(tmp_path, interval_secs=0.02, timeout_secs=0.1)
+
+
+class TestOpenRun:
+    def test_settings_are_there_before_the_name_is_recorded(self, tmp_path, monkeypatch):
+        start_run, seen = checkpoints.start_run, []
+
+        def watched_start_run(log_dir, run_id):
+            seen.append(RunConfig.load(Path(log_dir) / run_id))
+            return start_run(log_dir, run_id)
+
+        monkeypatch.setattr(checkpoints, "start_run", watched_start_run)
+        with checkpoints.open_run(tmp_path, CONFIG, "run") as run_id:
+            assert run_id == "run"
+        assert seen == [CONFIG]
+
+    def test_a_run_that_ends_well_stays_the_latest(self, tmp_path):
+        with checkpoints.open_run(tmp_path, CONFIG) as run_id:
+            assert checkpoints.find_latest_run(tmp_path) == run_id
+        assert checkpoints.find_latest_run(tmp_path) == run_id
+        assert RunConfig.load(tmp_path / run_id) == CONFIG
+
+    @pytest.mark.parametrize("steps", [[], [0]], ids=["no checkpoint", "start weights alone"])
+    @pytest.mark.parametrize("error", [DataError, UsageError, MissingPathError])
+    def test_a_new_run_with_wrong_data_or_settings_is_undone(self, tmp_path, error, steps):
+        with pytest.raises(error, match="wrong"):
+            with checkpoints.open_run(tmp_path, CONFIG, "new"):
+                save(tmp_path / "new", steps)
+                raise error("wrong")
+        assert list(tmp_path.iterdir()) == []
+        assert checkpoints.find_latest_run(tmp_path) is None
+
+    def test_the_run_before_is_the_latest_again(self, tmp_path):
+        checkpoints.start_run(tmp_path, "before")
+        with pytest.raises(DataError), checkpoints.open_run(tmp_path, CONFIG, "new"):
+            assert checkpoints.find_latest_run(tmp_path) == "new"
+            raise DataError("wrong")
+        assert checkpoints.find_latest_run(tmp_path) == "before"
+        assert not (tmp_path / "new").exists()
+
+    def test_a_new_run_that_has_learned_something_is_kept(self, tmp_path):
+        with pytest.raises(DataError), checkpoints.open_run(tmp_path, CONFIG, "new"):
+            save(tmp_path / "new", [0, 3])
+            raise DataError("wrong")
+        assert checkpoints.find_latest_run(tmp_path) == "new"
+        assert len(checkpoints.list_checkpoints(tmp_path / "new")) == 2
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_a_run_that_is_stopped_by_anything_else_is_kept(self, tmp_path, error):
+        with pytest.raises(error), checkpoints.open_run(tmp_path, CONFIG, "new"):
+            raise error
+        assert checkpoints.find_latest_run(tmp_path) == "new"
+        assert RunConfig.load(tmp_path / "new") == CONFIG
+
+    def test_a_resumed_run_is_kept_whatever_happens(self, tmp_path):
+        checkpoints.start_run(tmp_path, "run")
+        (tmp_path / "run" / "file").write_text("kept")
+        with pytest.raises(DataError), checkpoints.open_run(tmp_path, CONFIG, "run"):
+            raise DataError("wrong")
+        assert (tmp_path / "run" / "file").read_text() == "kept"
+        assert checkpoints.find_latest_run(tmp_path) == "run"
+
+    def test_a_wrong_name_leaves_nothing(self, tmp_path):
+        with pytest.raises(UsageError), checkpoints.open_run(tmp_path / "log", CONFIG, "a/b"):
+            pass
+        assert not (tmp_path / "log").exists()
+
+
+class TestResolveCheckpoint:
+    @pytest.mark.parametrize(
+        "ending", ["", ".index", ".meta", ".data-00000-of-00001"], ids=["prefix", "i", "m", "d"]
+    )
+    @pytest.mark.parametrize("step", [9, 10])
+    @pytest.mark.parametrize("convert", [str, Path])
+    def test_a_prefix_or_any_file_of_a_checkpoint_is_that_checkpoint(
+        self, run_dir, ending, step, convert
+    ):
+        path = convert(f"{run_dir}/model.ckpt-{step}{ending}")
+        assert checkpoints.resolve_checkpoint(path) == str(run_dir / f"model.ckpt-{step}")
+
+    @pytest.mark.parametrize("part", [".", "checkpoint", ".."], ids=["run", "checkpoint", "log"])
+    def test_a_directory_is_its_latest_checkpoint(self, run_dir, part):
+        prefix = checkpoints.resolve_checkpoint(run_dir / part)
+        assert os.path.samefile(f"{prefix}.index", run_dir / "model.ckpt-10.index")
+
+    @pytest.mark.parametrize("path", [".", "checkpoint", "model.ckpt-10", "model.ckpt-10.index"])
+    def test_paths_relative_to_the_working_directory(self, run_dir, monkeypatch, path):
+        monkeypatch.chdir(run_dir)
+        prefix = checkpoints.resolve_checkpoint(path)
+        assert os.path.abspath(prefix) == str(run_dir / "model.ckpt-10")
+
+    def test_a_log_directory_is_the_run_recorded_as_its_latest(self, run_dir):
+        save(run_dir.parent / "younger", [77])
+        prefix = checkpoints.resolve_checkpoint(run_dir.parent)
+        assert prefix == str(run_dir / "model.ckpt-10")
+
+    def test_a_directory_may_be_moved(self, run_dir, tmp_path):
+        moved = tmp_path / "moved"
+        shutil.move(run_dir, moved)
+        for path in (moved, moved / "checkpoint"):
+            assert checkpoints.resolve_checkpoint(path) == str(moved / "model.ckpt-10")
+
+    def test_without_its_record_the_highest_step_of_a_directory_counts(self, run_dir):
+        (run_dir / "checkpoint").unlink()  # as published checkpoints come
+        assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-10")
+
+    def test_a_latest_checkpoint_that_was_deleted_is_passed_over(self, run_dir):
+        (run_dir / "model.ckpt-10.index").unlink()
+        assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-9")
+
+    def test_a_checkpoint_that_does_not_exist_is_refused_with_those_near(self, run_dir):
+        path = run_dir / "model.ckpt-11"
+        with pytest.raises(
+            MissingPathError, match=r"model\.ckpt-11 does not exist: .*model\.ckpt-9, model\.ckpt-10"
+        ):  # fmt: skip
+            checkpoints.resolve_checkpoint(path)
+
+    @pytest.mark.parametrize("ending", [".index", ".meta", ".data-00000-of-00001"])
+    def test_so_is_a_file_of_one(self, run_dir, ending):
+        with pytest.raises(MissingPathError, match=r"model\.ckpt-10"):
+            checkpoints.resolve_checkpoint(f"{run_dir}/model.ckpt-11{ending}")
+
+    @pytest.mark.parametrize("path", ["missing", "missing/model.ckpt-1", "missing/checkpoint"])
+    def test_a_path_to_nowhere_says_that_there_is_nothing(self, tmp_path, path):
+        with pytest.raises(MissingPathError, match="holds none either"):
+            checkpoints.resolve_checkpoint(tmp_path / path)
+
+    def test_an_empty_directory_says_so(self, tmp_path):
+        with pytest.raises(MissingPathError, match="holds no checkpoint"):
+            checkpoints.resolve_checkpoint(tmp_path)
+
+    def test_a_run_without_checkpoints_says_so(self, tmp_path):
+        checkpoints.start_run(tmp_path, "young")
+        with pytest.raises(MissingPathError, match="holds no checkpoint"):
+            checkpoints.resolve_checkpoint(tmp_path)
+
+
+class TestListCheckpoints:
+    def test_the_oldest_comes_first(self, run_dir):
+        expected = [str(run_dir / f"model.ckpt-{step}") for step in (0, 9, 10)]
+        assert checkpoints.list_checkpoints(run_dir) == expected
+        assert checkpoints.list_checkpoints(str(run_dir)) == expected
+
+    def test_checkpoints_that_lack_a_file_are_left_out(self, run_dir):
+        (run_dir / "model.ckpt-9.index").unlink()
+        steps = [checkpoints.step_of(prefix) for prefix in checkpoints.list_checkpoints(run_dir)]
+        assert steps == [0, 10]
+
+    def test_nothing_where_there_is_nothing(self, tmp_path):
+        assert checkpoints.list_checkpoints(tmp_path) == []
+        assert checkpoints.list_checkpoints(tmp_path / "missing") == []
+
+
+class TestWaitForCheckpoints:
+    def test_each_one_comes_once_the_oldest_first(self, run_dir):
+        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.2)
+        assert list(waiting) == [str(run_dir / f"model.ckpt-{step}") for step in (0, 9, 10)]
+
+    def test_one_that_was_deleted_before_its_turn_is_left_out(self, run_dir):
+        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.1)
+        assert next(waiting) == str(run_dir / "model.ckpt-0")
+        (run_dir / "model.ckpt-9.index").unlink()
+        assert list(waiting) == [str(run_dir / "model.ckpt-10")]
+
+    def test_new_ones_are_found_while_it_waits(self, tmp_path):
+        run_dir = tmp_path / "later"
+        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=20)
+        writer = threading.Timer(0.2, save, (run_dir, [1, 2]))
+        writer.start()
+        steps = [checkpoints.step_of(prefix) for prefix in itertools.islice(waiting, 2)]
+        writer.join()
+        assert steps == [1, 2]
+
+    def test_ends_after_the_timeout_although_the_interval_is_longer(self, tmp_path):
+        started_at = time.monotonic()
+        waiting = checkpoints.wait_for_checkpoints(tmp_path, interval_secs=60, timeout_secs=0.2)
+        assert list(waiting) == []
+        assert 0.2 <= time.monotonic() - started_at < 10
+
+    def test_the_timeout_counts_from_the_last_checkpoint(self, run_dir):
+        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.3)
+        for _ in range(3):
+            next(waiting)
+            time.sleep(0.2)  # the caller's work does not count as waiting
+        save(run_dir, [0, 9, 10, 11])
+        assert next(waiting) == str(run_dir / "model.ckpt-11")
+
+
+class TestStepOf:
+    def test_the_variable_counts_and_not_the_name(self, tmp_path):
+        (prefix,) = save(tmp_path, [12])
+        for path in tmp_path.glob("model.ckpt-12.*"):
+            path.rename(str(path).replace("-12", "-99"))
+        assert checkpoints.step_of(prefix.replace("-12", "-99")) == 12
+
+    def test_without_the_variable_the_name_counts(self, tmp_path):
+        (prefix,) = save(tmp_path, [12], with_step=False)
+        assert checkpoints.step_of(prefix) == 12
+
+    def test_without_either_it_is_zero(self, tmp_path):
+        (prefix,) = save(tmp_path, [None], with_step=False)
+        assert checkpoints.step_of(prefix) == 0
+
+
+def test_shapes_of_the_variables_of_a_checkpoint(run_dir):
+    expected = {"weights": [2], "global_step": []}
+    assert checkpoints.variable_shapes(run_dir) == expected
+    assert checkpoints.variable_shapes(run_dir / "model.ckpt-9.index") == expected
+
+
+class TestRestore:
+    VALUES = {"a": [1.0, 2.0], "b/weights": [[3.0, 4.0]], "b/Adam": [0.5], "old": [9.0]}
+
+    @pytest.fixture
+    def prefix(self, tmp_path):
+        return save(tmp_path / "from", [5], self.VALUES)[0]
+
+    def create(self, **shapes):
+        return [
+            slim.model_variable(name.replace("__", "/"), shape, initializer=tf.zeros_initializer())
+            for name, shape in shapes.items()
+        ]
+
+    def test_the_plan_says_what_becomes_of_each_variable(self, prefix):
+        variables = self.create(a=(2,), b__weights=(1, 3), new=(2, 2))
+        plan = checkpoints.plan_restore(prefix, variables)
+        assert plan.checkpoint_path == prefix
+        assert plan.restored == (variables[0],)
+        assert plan.missing == ("new",)
+        assert plan.mismatched == ("b/weights ([1, 2] in the checkpoint, [1, 3] here)",)
+        assert plan.unused == ("b/Adam", "global_step", "old")
+
+    def test_a_plan_may_be_made_from_any_form_of_path(self, prefix):
+        variables = self.create(a=(2,))
+        for path in (f"{prefix}.index", os.path.dirname(prefix)):
+            assert checkpoints.plan_restore(path, variables).checkpoint_path == prefix
+
+    def test_the_init_fn_restores_what_the_plan_says_and_nothing_else(self, prefix):
+        variables = self.create(a=(2,), b__weights=(1, 3), new=(2,))
+        init_fn = checkpoints.plan_restore(prefix, variables).create_init_fn()
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            init_fn(session)
+            a, b, new = session.run(variables)
+        assert a.tolist() == [1.0, 2.0]
+        assert not b.any()
+        assert not new.any()
+
+    def test_the_init_fn_works_in_a_finalized_graph(self, prefix, graph):
+        variables = self.create(a=(2,))
+        init_fn = checkpoints.plan_restore(prefix, variables).create_init_fn()
+        graph.finalize()
+        with tf.Session() as session:
+            init_fn(session)
+            assert session.run(variables[0]).tolist() == [1.0, 2.0]
+
+    def test_a_checkpoint_that_has_nothing_of_the_network_is_refused(self, prefix):
+        plan = checkpoints.plan_restore(prefix, self.create(other=(2,), a=(7,)))
+        with pytest.raises(DataError, match="none of the network's variables"):
+            plan.create_init_fn()
+
+    def test_a_plan_is_complete_when_nothing_keeps_its_start_value(self, prefix):
+        plan = checkpoints.plan_restore(prefix, self.create(a=(2,), b__weights=(1, 2)))
+        plan.check_complete()
+        assert len(plan.restored) == 2
+
+    @pytest.mark.parametrize(
+        "shapes, message",
+        [
+            ({"a": (2,), "new": (2,)}, "lacks new; other shapes: none"),
+            ({"a": (3,)}, r"lacks none; other shapes: a \(\[2\] in the checkpoint, \[3\] here\)"),
+            ({f"n{i}": () for i in range(7)}, r"lacks n0, n1, n2, n3, n4 and 2 more"),
+        ],
+    )
+    def test_an_incomplete_plan_says_what_is_missing(self, prefix, shapes, message):
+        with pytest.raises(DataError, match=message):
+            checkpoints.plan_restore(prefix, self.create(**shapes)).check_complete()
+
+    def test_the_report_names_what_keeps_its_start_value(self, prefix, caplog):
+        caplog.set_level(logging.INFO)
+        variables = self.create(a=(2,), b__weights=(1, 3), new=(2, 2))
+        checkpoints.plan_restore(prefix, variables).log_report()
+        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        assert len(warnings) == 2
+        assert "new" in warnings[0]
+        assert "b/weights" in warnings[1]
+        assert f"Restoring 1 variables from {prefix}" in caplog.text
+        assert "b/Adam, global_step, old" in caplog.text
+
+    def test_the_report_warns_of_nothing_where_all_is_there(self, prefix, caplog):
+        checkpoints.plan_restore(prefix, self.create(a=(2,))).log_report()
+        assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+    def test_a_model_is_restored_from_a_session_of_any_graph(self, prefix):
+        with tf.Graph().as_default() as other_graph:
+            (a,) = self.create(a=(2,))
+        with tf.Session(graph=other_graph) as session:
+            assert checkpoints.restore_model(session, os.path.dirname(prefix)) == prefix
+            assert session.run(a).tolist() == [1.0, 2.0]
+
+    def test_a_model_is_restored_whole_or_not_at_all(self, prefix):
+        self.create(a=(2,), new=(1,))
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            with pytest.raises(DataError, match="lacks new"):
+                checkpoints.restore_model(session, prefix)
+            assert not session.run("a:0").any()
+
+    def test_variables_that_are_not_of_the_model_are_left_alone(self, prefix):
+        (a,) = self.create(a=(2,))
+        other = tf.get_variable("other", initializer=7.0)
+        with tf.Session() as session:
+            session.run(other.initializer)
+            checkpoints.restore_model(session, prefix)
+            np.testing.assert_array_equal(session.run(a), [1.0, 2.0])
+            assert session.run(other) == 7.0
+
+    @pytest.mark.parametrize("function", ["plan_restore", "restore_model"])
+    def test_a_missing_checkpoint_is_named(self, tmp_path, function):
+        calls = {
+            "plan_restore": functools.partial(checkpoints.plan_restore, variables=[]),
+            "restore_model": functools.partial(checkpoints.restore_model, tf.Session()),
+        }
+        with pytest.raises(MissingPathError, match="nowhere"):
+            calls[function](checkpoint_path=tmp_path / "nowhere")

@@ -1,0 +1,115 @@
+"""Files are written whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from deep_reid import files
+
+
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def umask():
+    """Set the process's umask for the time of a test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+class TestReplacing:
+    def test_the_file_appears_when_the_block_ends(self, tmp_path):
+        path = tmp_path / "result.bin"
+        with files.replacing(path) as temporary:
+            assert not path.exists()
+            with open(temporary, "wb") as file:
+                file.write(b"\x00whole")
+            assert not path.exists()
+        assert path.read_bytes() == b"\x00whole"
+        assert names_in(tmp_path) == ["result.bin"]
+
+    def test_a_file_that_exists_is_seen_old_or_new_and_never_in_between(self, tmp_path):
+        path = tmp_path / "result.txt"
+        path.write_text("old")
+        with files.replacing(path) as temporary:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write("n")
+                file.flush()
+                assert path.read_text() == "old"
+                file.write("ew")
+        assert path.read_text() == "new"
+
+    @pytest.mark.parametrize("exception", [RuntimeError, KeyboardInterrupt])
+    def test_when_the_block_raises_the_old_content_stays(self, tmp_path, exception):
+        path = tmp_path / "result.txt"
+        path.write_text("old")
+        with pytest.raises(exception), files.replacing(path) as temporary:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write("half")
+            raise exception
+        assert path.read_text() == "old"
+        assert names_in(tmp_path) == ["result.txt"]
+
+    def test_when_the_block_raises_no_new_file_is_left(self, tmp_path):
+        with pytest.raises(RuntimeError), files.replacing(tmp_path / "result.txt"):
+            raise RuntimeError
+        assert names_in(tmp_path) == []
+
+    def test_no_temporary_file_is_left_where_the_path_cannot_be_replaced(self, tmp_path):
+        (tmp_path / "folder" / "content").mkdir(parents=True)
+        with pytest.raises(OSError), files.replacing(tmp_path / "folder"):
+            pass
+        assert names_in(tmp_path) == ["folder"]
+        assert names_in(tmp_path / "folder") == ["content"]
+
+    def test_a_writer_that_removes_the_temporary_file_is_no_quiet_success(self, tmp_path):
+        path = tmp_path / "result.txt"
+        path.write_text("old")
+        with pytest.raises(FileNotFoundError), files.replacing(path) as temporary:
+            os.unlink(temporary)
+        assert path.read_text() == "old"
+
+    def test_the_temporary_name_has_the_folder_and_the_ending_of_the_path(self, tmp_path):
+        path = tmp_path / "result.v1.mat"
+        with files.replacing(path) as temporary:
+            assert isinstance(temporary, str)
+            assert os.path.dirname(temporary) == str(tmp_path)
+            assert temporary.endswith(".mat")
+            assert temporary != str(path)
+
+    def test_two_writers_do_not_share_a_temporary_file(self, tmp_path):
+        path = tmp_path / "result.txt"
+        with files.replacing(path) as first, files.replacing(path) as second:
+            assert first != second
+
+    @pytest.mark.parametrize(
+        "mask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0, 0o666)]
+    )
+    def test_the_mode_is_that_of_any_new_file_under_the_umask(self, tmp_path, umask, mask, mode):
+        umask(mask)
+        files.write_text(tmp_path / "result.txt", "x")
+        assert stat.S_IMODE((tmp_path / "result.txt").stat().st_mode) == mode
+
+    def test_the_umask_stays_as_it_was(self, tmp_path, umask):
+        umask(0o027)
+        files.write_text(tmp_path / "result.txt", "x")
+        assert umask(0o027) == 0o027
+
+    @pytest.mark.parametrize("convert", [str, lambda path: path], ids=["str", "Path"])
+    def test_missing_parent_folders_are_made(self, tmp_path, convert):
+        path = tmp_path / "a" / "b" / "result.txt"
+        files.write_text(convert(path), "x")
+        assert path.read_text() == "x"
+
+    def test_a_plain_name_is_written_to_the_working_directory(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        files.write_text("result.txt", "x")
+        assert names_in(tmp_path) == ["result.txt"]
+
+
+def test_text_is_written_as_utf_8(tmp_path):
+    files.write_text(tmp_path / "names.txt", "Zürich 人\n")
+    assert (tmp_path / "names.txt").read_bytes() == "Zürich 人\n".encode()

@@ -1,0 +1,38 @@
+"""A tiny network, for tests in which the real one is not the subject."""
+
+from deep_reid.compat import slim, tf
+
+IMAGE_SHAPE = (32, 16, 3)
+FEATURE_SIZE = 8
+
+
+def create_network_factory(is_training, num_classes=None):
+    """Settle a network of three layers; logits only with `num_classes`."""
+
+    def factory_fn(images):
+        with tf.variable_scope("tiny", reuse=tf.AUTO_REUSE):
+            network = slim.conv2d(
+                images,
+                8,
+                [5, 5],
+                stride=4,
+                normalizer_fn=slim.batch_norm,
+                normalizer_params={"is_training": is_training, "decay": 0.9},
+                scope="conv",
+            )
+            network = slim.fully_connected(
+                slim.flatten(network), FEATURE_SIZE, activation_fn=None, scope="fc"
+            )
+            features = tf.nn.l2_normalize(network, axis=1)
+            if num_classes is None:
+                return features, None
+            logits = slim.fully_connected(features, num_classes, activation_fn=None, scope="logits")
+            return features, logits
+
+    return factory_fn
+
+
+def preprocess(image, is_training=False):
+    """Scale one image to [0, 1]; does not take batches."""
+    del is_training
+    return tf.cast(image, tf.float32) / 255.0
