@@ -141,6 +141,23 @@ def wait_for_run(log_dir, interval_secs=1, timeout_secs=None):
     return run_id
 
 
+def exists(prefix):
+    """Tell whether there is a checkpoint of this prefix.
+
+    Parameters
+    ----------
+    prefix : str
+
+    Returns
+    -------
+    bool
+    """
+    if os.path.exists(f"{prefix}.index"):
+        return True
+    # The first format of TensorFlow, still met in published networks, is one file without ending.
+    return os.path.isfile(prefix) and os.path.basename(prefix) != "checkpoint"
+
+
 def resolve_checkpoint(path):
     """Find the checkpoint that is meant by a path.
 
@@ -169,11 +186,10 @@ def resolve_checkpoint(path):
                 "first (--mode=train)"
             )
         return prefix
-    if tf.train.checkpoint_exists(path):
-        return path
     match = _CHECKPOINT_FILE.fullmatch(path)
-    if match and tf.train.checkpoint_exists(match["prefix"]):
-        return match["prefix"]
+    prefix = match["prefix"] if match else path
+    if exists(prefix):
+        return prefix
     if os.path.basename(path) == "checkpoint" and os.path.isfile(path):
         return resolve_checkpoint(os.path.dirname(path) or ".")
     raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
@@ -193,7 +209,7 @@ def list_checkpoints(checkpoint_dir):
     """
     state = tf.train.get_checkpoint_state(os.fspath(checkpoint_dir))
     prefixes = list(state.all_model_checkpoint_paths) if state else []
-    return [prefix for prefix in prefixes if tf.train.checkpoint_exists(prefix)]
+    return [prefix for prefix in prefixes if exists(prefix)]
 
 
 def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):

@@ -16,9 +16,10 @@ import sys
 import tempfile
 import warnings
 
-# Taken before the default is set: a user who asks for TensorFlow's lines gets all of them.
-_USER_WANTS_TENSORFLOW_LOGS = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_QUIET = "3"
+# A user who sets another level gets all of TensorFlow's lines. (That it is set is no sign: child
+# processes inherit it from this one.)
+_USER_WANTS_TENSORFLOW_LOGS = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET) != _QUIET
 
 _START_UP_LINE = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
 _LEGACY_LAYER_MODULES = ("base", "convolutional", "core", "normalization", "pooling")

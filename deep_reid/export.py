@@ -27,7 +27,9 @@ def encode(
     *,
     progress=None,
 ):
-    """Compute the features of images.
+    """Compute the features of images, the same as the frozen graph's.
+
+    Files are decoded as OpenCV does, whose images the frozen graph takes.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def encode(
             session = stack.enter_context(_new_session())
         with session.graph.as_default():
             image_var, input_var = input_pipeline.create_image_input(
-                preprocess_fn, image_shape, read_from_file
+                preprocess_fn, image_shape, read_from_file, jpeg_dct=input_pipeline.OPENCV_DCT
             )
             features, _ = network_factory(input_var)
         checkpoints.restore_model(session, checkpoint_path)

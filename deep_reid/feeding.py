@@ -191,8 +191,8 @@ class QueueFeed:
             session.run(self._enqueue_op, dict(zip(self._input_vars, rows, strict=True)))
 
         def close(cancel_pending):
-            # The session may be closed by now, and its queue with it.
-            with contextlib.suppress(RuntimeError):
+            # Another thread may have closed the queue, or the session with it.
+            with contextlib.suppress(tf.errors.CancelledError, RuntimeError):
                 session.run(self._close_ops[cancel_pending])
 
         return FeedThreads(iter(batches), prepare, enqueue, close, num_threads)

@@ -11,6 +11,12 @@ import numpy as np
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
+# How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained and
+# evaluated with the first, TensorFlow's default. OpenCV, from which the frozen graph is fed, has the
+# second: features that leave the package are computed with it, to agree with the graph's.
+ORIGINAL_DCT = "INTEGER_FAST"
+OPENCV_DCT = "INTEGER_ACCURATE"
+
 
 def as_image_source(images_or_filenames):
     """Check images at the door, and tell whether they are to be read from files.
@@ -74,7 +80,9 @@ def check_image_shape(images, read_from_file, image_shape):
     return tuple(images.shape[1:])
 
 
-def create_image_input(preprocess_fn, image_shape, read_from_file, is_training=False):
+def create_image_input(
+    preprocess_fn, image_shape, read_from_file, is_training=False, *, jpeg_dct=ORIGINAL_DCT
+):
     """Create a placeholder for file names or images, and the network's input from it.
 
     Parameters
@@ -89,6 +97,8 @@ def create_image_input(preprocess_fn, image_shape, read_from_file, is_training=F
         Whether the placeholder takes file names (str) or arrays (uint8, any height and width).
     is_training : bool
         Handed to `preprocess_fn`.
+    jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
+        How JPEG files are decoded: as by the original, or as by OpenCV.
 
     Returns
     -------
@@ -107,7 +117,7 @@ def create_image_input(preprocess_fn, image_shape, read_from_file, is_training=F
         )
     if read_from_file:
         placeholder = tf.placeholder(tf.string, (None,), name="filenames")
-        images = _decode_files(placeholder, image_shape)
+        images = _decode_files(placeholder, image_shape, jpeg_dct)
     else:
         placeholder = tf.placeholder(tf.uint8, (None, None, None, image_shape[2]), name="arrays")
         images = _resize(placeholder, image_shape)
@@ -222,16 +232,19 @@ def _stack(images_or_filenames):
     return np.stack(items)
 
 
-def _decode_file(filename, num_channels):
-    # Decodes JPEG, PNG, BMP and GIF by their content, whatever the name says.
-    return tf.io.decode_image(
-        tf.io.read_file(filename), channels=num_channels, expand_animations=False
+def _decode_file(filename, num_channels, jpeg_dct=ORIGINAL_DCT):
+    """Decode a JPEG, PNG, BMP or GIF file by its content, whatever its name says."""
+    contents = tf.io.read_file(filename)
+    return tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: tf.io.decode_jpeg(contents, channels=num_channels, dct_method=jpeg_dct),
+        lambda: tf.io.decode_image(contents, channels=num_channels, expand_animations=False),
     )
 
 
-def _decode_files(filenames, image_shape):
+def _decode_files(filenames, image_shape, jpeg_dct):
     def decode_and_resize(filename):
-        image = _decode_file(filename, image_shape[2])
+        image = _decode_file(filename, image_shape[2], jpeg_dct)
         image.set_shape((None, None, image_shape[2]))
         return tf.image.resize_images(image, image_shape[:2])
 

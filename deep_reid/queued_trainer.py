@@ -167,6 +167,9 @@ class QueuedTrainer:
         run_dir = os.path.join(log_dir, checkpoints.start_run(log_dir, run_id))
         _logger.info("Run directory: %s", run_dir)
         with train_op.graph.as_default():
+            saver = tf.train.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
+            checkpoint_path = os.path.join(run_dir, "model.ckpt")
+            is_chief = slim_train_kwargs.get("is_chief", True)
             step = TrainStep(
                 train_op,
                 batch_size=self._batch_size,
@@ -175,18 +178,20 @@ class QueuedTrainer:
                 log_every_n_steps=slim_train_kwargs.pop("log_every_n_steps", 10),
                 summary_op=slim_train_kwargs.pop("summary_op", tf.summary.merge_all()),
                 save_summaries_secs=slim_train_kwargs.pop("save_summaries_secs", 60),
+                save=functools.partial(saver.save, save_path=checkpoint_path) if is_chief else None,
+                save_interval_secs=slim_train_kwargs.pop("save_interval_secs", 300),
             )
             settings = {
                 "init_fn": _plan_start(run_dir, restore_path, variables_to_restore),
-                "saver": tf.train.Saver(
-                    max_to_keep=max_checkpoints_to_keep, save_relative_paths=True
-                ),
-                "save_interval_secs": 300,
                 "session_config": create_session_config(),
                 **slim_train_kwargs,
+                # What the step does itself, TF-Slim's threads must not do beside it.
+                "train_step_fn": step,
+                "train_step_kwargs": {},
+                "saver": saver,
+                "summary_op": None,
+                "save_interval_secs": 0,
             }
-            # Given no summary_op, TF-Slim starts no thread that takes batches out of the queue.
-            settings.update(train_step_fn=step, train_step_kwargs={}, summary_op=None)
             try:
                 loss = slim.learning.train(train_op, run_dir, **settings)
             finally:
@@ -283,7 +288,7 @@ class QueuedTrainer:
                 saver.restore(session, path)
                 step = checkpoints.step_of(path)
             except (tf.errors.OpError, ValueError):
-                if tf.train.checkpoint_exists(path):
+                if checkpoints.exists(path):
                     raise
                 _logger.warning("Checkpoint %s was deleted before it was evaluated", path)
                 return None

@@ -10,11 +10,12 @@ _logger = logging.getLogger(__name__)
 
 
 class TrainStep:
-    """Run the training op once per call, log progress, write summaries when they are due.
+    """Run the training op once per call; log, write summaries and save when that is due.
 
     A step is one ``session.run``: summaries are fetched together with the training op, of the very
-    batch that is trained on. The feed is started with the first step and ended with the last, or
-    with an error.
+    batch that is trained on. Checkpoints are saved between two steps: TF-Slim's own thread would
+    save while variables change, some from before and some from after an update. The feed is started
+    with the first step and ended with the last, or with an error.
 
     Parameters
     ----------
@@ -29,6 +30,10 @@ class TrainStep:
     summary_op : tf.Tensor of string, optional
     save_summaries_secs : float
         Seconds between two summaries.
+    save : callable, optional
+        ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
+    save_interval_secs : float
+        Seconds between two checkpoints; the first is saved before the first step of a new run.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class TrainStep:
         log_every_n_steps,
         summary_op,
         save_summaries_secs,
+        save,
+        save_interval_secs,
     ):
         self._batch_size = batch_size
         self._start_feed = start_feed
@@ -48,14 +55,15 @@ class TrainStep:
         self._log_every_n_steps = log_every_n_steps
         self._summary_op = tf.no_op() if summary_op is None else summary_op
         self._no_summary = tf.no_op()
-        self._save_summaries_secs = save_summaries_secs
+        self._summary_timer = _Timer(save_summaries_secs)
+        self._save = save
+        self._save_timer = _Timer(save_interval_secs)
         # Fetched side by side, the step might be read before or after the update.
         with tf.control_dependencies([train_op]):
             self._step_after = tf.train.get_or_create_global_step().read_value()
         self._feed = None
         self._logged_step = 0
         self._logged_at = 0.0
-        self._summaries_due_at = 0.0
 
     def __call__(self, session, train_op, global_step, train_step_kwargs):
         """Train one step; the signature is that of a ``train_step_fn`` of TF-Slim.
@@ -78,6 +86,7 @@ class TrainStep:
         should_stop = True
         try:
             loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
+            self._save_if_due(session, step)
             should_stop = self._number_of_steps is not None and step >= self._number_of_steps
         finally:
             # Also on an error or Ctrl-C: the threads must end before their session is closed.
@@ -106,13 +115,14 @@ class TrainStep:
             )
             return False
         _logger.info("Training from step %d", step)
+        self._save_if_due(session, step)
         self._feed = self._start_feed(session)
         self._logged_step, self._logged_at = step, time.monotonic()
         return True
 
     def _run(self, session, train_op, summary_writer):
         self._feed.raise_error()
-        is_due = summary_writer is not None and time.monotonic() >= self._summaries_due_at
+        is_due = summary_writer is not None and self._summary_timer.is_due()
         summary_op = self._summary_op if is_due else self._no_summary
         try:
             loss, step, summary = session.run([train_op, self._step_after, summary_op])
@@ -123,8 +133,11 @@ class TrainStep:
             raise
         if summary is not None:
             summary_writer.add_summary(summary, step)
-            self._summaries_due_at = time.monotonic() + self._save_summaries_secs
         return float(loss), int(step)
+
+    def _save_if_due(self, session, step):
+        if self._save is not None and self._save_timer.is_due():
+            self._save(session, global_step=step)
 
     def _log_progress(self, loss, step, is_last):
         if step % self._log_every_n_steps and not is_last:
@@ -145,3 +158,18 @@ class TrainStep:
             images_per_second,
             datetime.timedelta(seconds=secs_left),
         )
+
+
+class _Timer:
+    """Due at once, and then again after each interval."""
+
+    def __init__(self, interval_secs):
+        self._interval_secs = interval_secs
+        self._due_at = 0.0
+
+    def is_due(self):
+        now = time.monotonic()
+        if now < self._due_at:
+            return False
+        self._due_at = now + self._interval_secs
+        return True

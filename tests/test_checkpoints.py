@@ -141,10 +141,10 @@ class TestOpenRun:
     @pytest.mark.parametrize("steps", [[], [0]], ids=["no checkpoint", "start weights alone"])
     @pytest.mark.parametrize("error", [DataError, UsageError, MissingPathError])
     def test_a_new_run_with_wrong_data_or_settings_is_undone(self, tmp_path, error, steps):
-        with pytest.raises(error, match="wrong"):
-            with checkpoints.open_run(tmp_path, CONFIG, "new"):
-                save(tmp_path / "new", steps)
-                raise error("wrong")
+        opened_run = checkpoints.open_run(tmp_path, CONFIG, "new")
+        with pytest.raises(error, match="wrong"), opened_run:
+            save(tmp_path / "new", steps)
+            raise error("wrong")
         assert list(tmp_path.iterdir()) == []
         assert checkpoints.find_latest_run(tmp_path) is None
 
@@ -226,12 +226,21 @@ class TestResolveCheckpoint:
         (run_dir / "model.ckpt-10.index").unlink()
         assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-9")
 
+    @pytest.mark.parametrize("ending", ["", ".meta"])
+    def test_a_checkpoint_of_the_old_format_is_one_file(self, tmp_path, ending):
+        with tf.Session() as session:
+            weights = tf.get_variable("weights", initializer=[1.0, 2.0])
+            session.run(weights.initializer)
+            saver = tf.train.Saver(write_version=tf.train.SaverDef.V1)
+            prefix = saver.save(session, str(tmp_path / "model.ckpt"), global_step=7)
+        assert os.path.isfile(prefix)
+        assert checkpoints.resolve_checkpoint(prefix + ending) == prefix
+        assert checkpoints.variable_shapes(prefix + ending) == {"weights": [2]}
+
     def test_a_checkpoint_that_does_not_exist_is_refused_with_those_near(self, run_dir):
-        path = run_dir / "model.ckpt-11"
-        with pytest.raises(
-            MissingPathError, match=r"model\.ckpt-11 does not exist: .*model\.ckpt-9, model\.ckpt-10"
-        ):  # fmt: skip
-            checkpoints.resolve_checkpoint(path)
+        message = r"model\.ckpt-11 does not exist: .*model\.ckpt-9, model\.ckpt-10"
+        with pytest.raises(MissingPathError, match=message):
+            checkpoints.resolve_checkpoint(run_dir / "model.ckpt-11")
 
     @pytest.mark.parametrize("ending", [".index", ".meta", ".data-00000-of-00001"])
     def test_so_is_a_file_of_one(self, run_dir, ending):
@@ -295,13 +304,15 @@ class TestWaitForCheckpoints:
         assert list(waiting) == []
         assert 0.2 <= time.monotonic() - started_at < 10
 
-    def test_the_timeout_counts_from_the_last_checkpoint(self, run_dir):
-        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.3)
-        for _ in range(3):
-            next(waiting)
-            time.sleep(0.2)  # the caller's work does not count as waiting
-        save(run_dir, [0, 9, 10, 11])
-        assert next(waiting) == str(run_dir / "model.ckpt-11")
+    def test_the_callers_work_with_a_checkpoint_does_not_count_as_waiting(self, tmp_path):
+        save(tmp_path, [1])
+        waiting = checkpoints.wait_for_checkpoints(tmp_path, interval_secs=0.02, timeout_secs=1)
+        next(waiting)
+        time.sleep(1.1)
+        writer = threading.Timer(0.1, save, (tmp_path, [1, 2]))
+        writer.start()
+        assert next(waiting) == str(tmp_path / "model.ckpt-2")
+        writer.join()
 
 
 class TestStepOf:
@@ -432,6 +443,22 @@ class TestRestore:
             checkpoints.restore_model(session, prefix)
             np.testing.assert_array_equal(session.run(a), [1.0, 2.0])
             assert session.run(other) == 7.0
+
+    @pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001"])
+    @pytest.mark.parametrize("content", [b"", b"no checkpoint", None], ids=["empty", "text", "no"])
+    def test_a_checkpoint_that_is_damaged_is_named(self, prefix, ending, content):
+        self.create(a=(2,))
+        Path(prefix + ending).unlink()
+        if content is not None:
+            Path(prefix + ending).write_bytes(content)
+        with tf.Session() as session, pytest.raises(DataError, match=r"model\.ckpt-5"):
+            checkpoints.restore_model(session, prefix)
+
+    def test_a_file_that_is_no_checkpoint_is_named(self, tmp_path):
+        self.create(a=(2,))
+        (tmp_path / "model.pb").write_bytes(b"a frozen graph" * 10)
+        with tf.Session() as session, pytest.raises(DataError, match=r"model\.pb"):
+            checkpoints.restore_model(session, tmp_path / "model.pb")
 
     @pytest.mark.parametrize("function", ["plan_restore", "restore_model"])
     def test_a_missing_checkpoint_is_named(self, tmp_path, function):

@@ -76,6 +76,14 @@ class TestImport:
         assert process.stdout.split() == ["0", "False"], process.stderr
         assert "I0000" in process.stderr
 
+    def test_processes_started_from_this_one_are_as_quiet(self):
+        code = (
+            "import subprocess, sys, deep_reid.compat; "
+            "subprocess.run([sys.executable, '-c', 'import deep_reid.compat; print(1)'])"
+        )
+        process = run_python(code)
+        assert (process.stdout, process.stderr) == ("1\n", "")
+
     def test_tf_keras_missing_is_an_error_that_names_it_with_its_version(self):
         process = run_python(
             "import sys; sys.modules['tf_keras'] = None\n"

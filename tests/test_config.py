@@ -14,6 +14,7 @@ from deep_reid.config import CONFIG_FILENAME, LOSS_MODES, RunConfig
 from deep_reid.errors import DataError, MissingPathError, ReidError, UsageError
 
 SHAPE = (128, 64, 3)
+HUGE = pytest.param(10**400, id="10^400")  # no float holds it
 FIELD_NAMES = [field.name for field in dataclasses.fields(RunConfig)]
 
 
@@ -61,6 +62,7 @@ class TestRules:
             (-1, 64, 3),
             (128.0, 64, 3),
             (None, 64, 3),
+            (True, True, 3),
             ("128", "64", "3"),
         ],
     )
@@ -97,7 +99,7 @@ class TestRules:
             RunConfig(SHAPE, **{name: None})
 
     @pytest.mark.parametrize("name", ["learning_rate", "save_summaries_secs", "save_interval_secs"])
-    @pytest.mark.parametrize("value", [0, -1e-3, math.nan, math.inf, "1e-3", None, True])
+    @pytest.mark.parametrize("value", [0, -1e-3, math.nan, math.inf, HUGE, "1e-3", None, True])
     def test_rates_and_intervals_are_finite_numbers_above_zero(self, name, value):
         with pytest.raises(UsageError, match=rf"^{name} .* greater than 0"):
             RunConfig(SHAPE, **{name: value})
@@ -106,7 +108,7 @@ class TestRules:
     def test_seeds(self, seed):
         assert RunConfig(SHAPE, seed=seed).seed == seed
 
-    @pytest.mark.parametrize("seed", [-1, 2**31, 1.0, "1"])
+    @pytest.mark.parametrize("seed", [-1, 2**31, 1.0, "1", True])
     def test_a_seed_is_a_whole_number_of_31_bits(self, seed):
         with pytest.raises(UsageError, match=r"^seed .*2\^31"):
             RunConfig(SHAPE, seed=seed)

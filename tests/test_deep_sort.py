@@ -332,9 +332,11 @@ class TestResidualBlock:
         return np.random.RandomState(1).normal(size=(2, 6, 4, 5)).astype(np.float32)
 
     def run(self, x, values=(), **settings):
-        with slim.arg_scope([slim.conv2d], weights_initializer=tf.zeros_initializer()):
-            with slim.arg_scope([slim.batch_norm, slim.dropout], is_training=False):
-                block = residual_block(tf.constant(x), "block", **settings)
+        with (
+            slim.arg_scope([slim.conv2d], weights_initializer=tf.zeros_initializer()),
+            slim.arg_scope([slim.batch_norm, slim.dropout], is_training=False),
+        ):
+            block = residual_block(tf.constant(x), "block", **settings)
         variables = {v.op.name: v for v in tf.global_variables()}
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())

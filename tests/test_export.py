@@ -189,6 +189,18 @@ class TestFinalize:
         before = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
         assert set(expected) < set(before)
 
+    def test_variables_of_a_network_that_are_not_of_the_model_are_left_out(
+        self, checkpoint, tmp_path
+    ):
+        def factory(images):
+            tf.get_variable("num_calls", initializer=0, trainable=False)
+            return FACTORY(images)
+
+        finalize(checkpoint, tmp_path / "model", factory)
+        shapes = tf.train.load_checkpoint(str(tmp_path / "model")).get_variable_to_shape_map()
+        assert "num_calls" not in shapes
+        assert "tiny/conv/weights" in shapes
+
     def test_there_are_the_checkpoints_two_files_alone(self, finalized):
         names = sorted(path.name for path in Path(finalized).parent.iterdir())
         assert names == ["model.data-00000-of-00001", "model.index"]

@@ -34,12 +34,11 @@ class TestReplacing:
     def test_a_file_that_exists_is_seen_old_or_new_and_never_in_between(self, tmp_path):
         path = tmp_path / "result.txt"
         path.write_text("old")
-        with files.replacing(path) as temporary:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write("n")
-                file.flush()
-                assert path.read_text() == "old"
-                file.write("ew")
+        with files.replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            file.write("n")
+            file.flush()
+            assert path.read_text() == "old"
+            file.write("ew")
         assert path.read_text() == "new"
 
     @pytest.mark.parametrize("exception", [RuntimeError, KeyboardInterrupt])

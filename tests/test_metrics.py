@@ -289,10 +289,11 @@ class TestStreamingMeans:
         )
         with tf.Session() as session:
             session.run(tf.local_variables_initializer())
+            variables = (distances, probe_y, gallery_y, mask)
             updates = [
-                session.run(update_op, dict(zip((distances, probe_y, gallery_y, mask), g, strict=True)))
-                for g in galleries
-            ]  # fmt: skip
+                session.run(update_op, dict(zip(variables, gallery, strict=True)))
+                for gallery in galleries
+            ]
             assert session.run(value) == updates[-1]
         return updates
 
@@ -306,10 +307,10 @@ class TestStreamingMeans:
         return [(*problem, mask) for problem, mask in zip(problems, masks, strict=True)]
 
     def test_recognition_rate_is_the_mean_over_the_probes_of_all_galleries(self, galleries):
-        updates = self.stream(
-            galleries,
-            lambda px, py, gx, gy, mask, measure: streaming_mean_cmc_at_k(px, py, gx, gy, 3, measure),
-        )  # fmt: skip
+        def create(probe_x, probe_y, gallery_x, gallery_y, mask, measure):
+            return streaming_mean_cmc_at_k(probe_x, probe_y, gallery_x, gallery_y, 3, measure)
+
+        updates = self.stream(galleries, create)
         values = [plain_rates(*gallery[:3], 3) for gallery in galleries]
         for count, update in enumerate(updates, start=1):
             np.testing.assert_allclose(update, np.mean(np.concatenate(values[:count])), rtol=1e-5)

@@ -100,10 +100,16 @@ class TestRun:
 
         with pytest.raises(OSError, match="disk gone"):
             LinearModel().run(feed(), tmp_path)
-        steps = [
-            checkpoints.step_of(path) for path in checkpoints.list_checkpoints(tmp_path / "run")
-        ]
-        assert steps in ([], [0])
+        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        assert [checkpoints.step_of(path) for path in saved] == [0]
+
+    def test_a_checkpoint_holds_all_variables_of_the_step_in_its_name(self, tmp_path):
+        LinearModel().run(ones(200), tmp_path, save_interval_secs=0.01, max_checkpoints_to_keep=100)
+        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        assert len(saved) > 2
+        for path in saved:
+            step = int(path.rpartition("-")[2])
+            assert (checkpoints.step_of(path), weight_in(path)) == (step, float(step))
 
     def test_fault_1_an_end_of_range_error_in_the_generator_is_no_clean_end(self, tmp_path):
         def feed():

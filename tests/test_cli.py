@@ -1,0 +1,221 @@
+"""The command line: defaults, what is refused and how, which run and checkpoint are meant."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.market1501 import Market1501
+from datasets.mars import Mars
+from deep_reid import cli
+from deep_reid.errors import DataError
+
+
+def parse(*argv, dataset_class=Market1501):
+    return cli.create_argument_parser(dataset_class).parse_args(argv)
+
+
+class TestArguments:
+    def test_the_names_and_defaults_of_the_original_are_kept(self):
+        args = parse()
+        assert args.mode == "train"
+        assert args.batch_size == 128
+        assert args.learning_rate == 1e-3
+        assert args.number_of_steps is None
+        for name in ("dataset_dir", "log_dir", "eval_log_dir", "run_id", "loss_mode",
+                     "restore_path", "sdk_dir"):  # fmt: skip
+            assert hasattr(args, name)
+
+    @pytest.mark.parametrize("dataset_class", [Market1501, Mars])
+    def test_default_directories_are_under_the_working_directory(self, dataset_class):
+        args = parse(dataset_class=dataset_class)
+        for directory in (args.log_dir, args.eval_log_dir, args.sdk_dir):
+            assert directory.startswith(f"./output/{dataset_class.NAME}/")
+
+    def test_the_modes(self):
+        assert list(cli.MODES) == ["train", "eval", "export", "finalize", "freeze"]
+
+    @pytest.mark.parametrize(
+        ("argv", "reason"),
+        [
+            (["--mode=trian"], "invalid choice: 'trian' (choose from"),
+            (["--mode=trian"], "freeze"),
+            (["--loss_mode=softmax"], "cosine-softmax"),
+            (["--batch_size=many"], "--batch_size: many must be a whole number of at least 1"),
+            (["--batch_size=0"], "--batch_size: 0 must be a whole number of at least 1"),
+            (["--learning_rate=-1"], "--learning_rate: -1 must be a number greater than 0"),
+            (["--learning_rate=nan"], "--learning_rate: nan must be"),
+            (["--seed=-1"], "--seed: -1 must be a whole number from 0 to"),
+            (["--number_of_steps=1.5"], "--number_of_steps: 1.5 must be"),
+            (["--timeout_secs=inf"], "--timeout_secs: inf must be"),
+            (["--batchsize=3"], "unrecognized arguments: --batchsize=3"),
+            (["--batch=3"], "unrecognized arguments: --batch=3"),
+            (["train"], "unrecognized arguments: train"),
+        ],
+    )
+    def test_wrong_values_end_with_code_2_and_say_what_is_right(self, argv, reason, capsys):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(Market1501, argv)
+        assert caught.value.code == 2
+        assert reason in capsys.readouterr().err
+
+
+def run(caplog, *argv, dataset_class=Market1501):
+    """Run a script in this process; return exit code and the error lines."""
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    code = cli.main(dataset_class, [str(arg) for arg in argv])
+    return code, [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.fixture
+def log_dir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "log"
+
+
+def write_image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((128, 64, 3), np.uint8))
+
+
+class TestBadInput:
+    """One line that names the thing and the way out; code 2 for usage, 1 for data; nothing left."""
+
+    def check(self, caplog, log_dir, code, parts, *argv, dataset_class=Market1501):
+        actual_code, errors = run(
+            caplog, f"--log_dir={log_dir}", *argv, dataset_class=dataset_class
+        )
+        assert actual_code == code
+        assert len(errors) == 1
+        assert "\n" not in errors[0]
+        for part in parts:
+            assert part in errors[0]
+        assert not log_dir.exists()
+
+    @pytest.mark.parametrize("dataset_class", [Market1501, Mars])
+    @pytest.mark.parametrize("mode", ["train", "eval", "export"])
+    def test_no_data_set_says_where_to_get_it_and_how_to_draw_one(
+        self, caplog, log_dir, mode, dataset_class
+    ):
+        parts = [dataset_class.DEFAULT_DIR, "http://", "python -m datasets.synthetic --layout"]
+        self.check(caplog, log_dir, 1, parts, f"--mode={mode}", dataset_class=dataset_class)
+
+    def test_an_empty_folder(self, caplog, log_dir, tmp_path):
+        (tmp_path / "data" / "bounding_box_train").mkdir(parents=True)
+        parts = ["bounding_box_train", "has no .jpg files"]
+        self.check(caplog, log_dir, 1, parts, f"--dataset_dir={tmp_path}/data")
+
+    def test_a_file_name_that_does_not_parse(self, caplog, log_dir, tmp_path):
+        write_image(tmp_path / "data" / "bounding_box_train" / "person1.jpg")
+        parts = ["person1.jpg", "PPPP_cCsS_FFFFFF_DD.jpg"]
+        self.check(caplog, log_dir, 1, parts, f"--dataset_dir={tmp_path}/data")
+
+    def test_a_label_out_of_range(self, caplog, log_dir, tmp_path):
+        write_image(tmp_path / "data" / "bounding_box_train" / "1502_c1s1_000001_01.jpg")
+        parts = ["1502_c1s1_000001_01.jpg", "0..1501"]
+        self.check(caplog, log_dir, 1, parts, f"--dataset_dir={tmp_path}/data")
+
+    def test_fault_15_fewer_identities_than_a_batch_takes(self, caplog, log_dir, drawn_market1501):
+        parts = ["needs 32 identities, but the data has 18", "--batch_size"]
+        self.check(caplog, log_dir, 1, parts, f"--dataset_dir={drawn_market1501}")
+
+    def test_a_batch_size_that_is_no_multiple_of_four(self, caplog, log_dir, drawn_market1501):
+        parts = ["batch_size (130)", "use 128 or 132"]
+        self.check(
+            caplog, log_dir, 2, parts, f"--dataset_dir={drawn_market1501}", "--batch_size=130"
+        )
+
+    @pytest.mark.parametrize("mode", ["export", "finalize", "freeze"])
+    def test_no_run_yet(self, caplog, log_dir, drawn_market1501, mode):
+        parts = [str(log_dir), "--mode=train", "--restore_path"]
+        self.check(caplog, log_dir, 1, parts, f"--mode={mode}", f"--dataset_dir={drawn_market1501}")
+
+    @pytest.mark.parametrize("mode", ["train", "finalize", "freeze"])
+    def test_a_checkpoint_that_is_not_there(self, caplog, log_dir, drawn_market1501, mode):
+        self.check(
+            caplog, log_dir, 1, ["checkpoint nowhere/model.ckpt-1 does not exist"],
+            f"--mode={mode}", "--restore_path=nowhere/model.ckpt-1", "--batch_size=16",
+            f"--dataset_dir={drawn_market1501}",
+        )  # fmt: skip
+
+    def test_a_run_id_that_is_a_path(self, caplog, log_dir, drawn_market1501):
+        self.check(
+            caplog, log_dir, 2, ["run_id ('../elsewhere') must be a plain folder name"],
+            "--run_id=../elsewhere", "--batch_size=16", f"--dataset_dir={drawn_market1501}",
+        )  # fmt: skip
+
+    def test_evaluation_without_a_run_gives_up_in_time(self, caplog, log_dir, drawn_market1501):
+        self.check(
+            caplog, log_dir, 1, ["has no run after 0.1 s"],
+            "--mode=eval", "--timeout_secs=0.1", f"--dataset_dir={drawn_market1501}",
+        )  # fmt: skip
+
+    def test_an_image_that_cannot_be_read(self, caplog, log_dir, tmp_path):
+        for person in range(1, 6):
+            for detection in range(1, 5):
+                name = f"{person:04d}_c1s1_000001_{detection:02d}.jpg"
+                write_image(tmp_path / "data" / "bounding_box_train" / name)
+        (tmp_path / "data" / "bounding_box_train" / "0003_c1s1_000001_02.jpg").write_bytes(b"junk")
+        code, errors = run(
+            caplog, f"--log_dir={log_dir}", f"--dataset_dir={tmp_path}/data", "--batch_size=16",
+            "--seed=1", "--number_of_steps=50",
+        )  # fmt: skip
+        assert code == 1
+        assert len(errors) == 1
+        assert "0003_c1s1_000001_02.jpg cannot be read" in errors[0]
+        assert list(log_dir.iterdir()) == []
+
+
+class FailingDataset:
+    """Stands for a data set class whose construction goes wrong."""
+
+    NAME = "failing"
+    TITLE = "Failing"
+    DEFAULT_DIR = "."
+    IMAGE_SHAPE = (128, 64, 3)
+    error = None
+
+    def __init__(self, dataset_dir):
+        raise self.error
+
+
+class TestErrors:
+    def fail(self, monkeypatch, caplog, error, *argv):
+        monkeypatch.setattr(FailingDataset, "error", error)
+        return run(caplog, *argv, dataset_class=FailingDataset)
+
+    def test_an_error_of_the_user_is_one_line_without_a_trace(self, monkeypatch, caplog):
+        code, errors = self.fail(monkeypatch, caplog, DataError("this\nand that"))
+        assert (code, errors) == (1, ["this"])
+        assert caplog.records[-1].exc_info in (None, False)
+
+    def test_with_debug_the_trace_comes_along(self, monkeypatch, caplog):
+        code, _ = self.fail(monkeypatch, caplog, DataError("this"), "--debug")
+        assert code == 1
+        assert caplog.records[-1].exc_info[0] is DataError
+
+    def test_an_error_of_the_system_is_one_line(self, monkeypatch, caplog):
+        error = PermissionError(13, "Permission denied", "/data")
+        code, errors = self.fail(monkeypatch, caplog, error)
+        assert (code, errors) == (1, ["[Errno 13] Permission denied: '/data'"])
+
+    def test_a_bug_keeps_its_trace(self, monkeypatch, caplog):
+        with pytest.raises(ZeroDivisionError):
+            self.fail(monkeypatch, caplog, ZeroDivisionError())
+
+    def test_ctrl_c_ends_with_130(self, monkeypatch, caplog):
+        assert self.fail(monkeypatch, caplog, KeyboardInterrupt()) == (130, ["Interrupted"])
+
+
+class TestOneIdentityForValidation:
+    def test_is_warned_about(self, caplog, tmp_path, log_dir):
+        for person in range(1, 13):
+            write_image(
+                tmp_path / "data" / "bounding_box_train" / f"{person:04d}_c1s1_000001_01.jpg"
+            )
+        run(caplog, f"--dataset_dir={tmp_path}/data", f"--log_dir={log_dir}")
+        warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert len(warnings) == 1
+        assert "CMC over one identity is always 1" in warnings[0]

@@ -1,0 +1,228 @@
+"""eval_loop: which checkpoints are scored, on what, by which distance, and where the scores go."""
+
+import glob
+import json
+import logging
+
+import numpy as np
+import pytest
+import tiny
+
+from deep_reid import evaluation, galleries
+from deep_reid.compat import slim, tf
+from deep_reid.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("graph")
+
+TAGS = {1: "Precision_1", 5: "Precision_5", 10: "Precision_10", 20: "Precision_20"}
+
+
+def pixel_network(images):
+    """Take three pixels for the feature; a variable, so that there is something to restore."""
+    scale = tf.get_variable("scale", (), initializer=tf.ones_initializer())
+    slim.add_model_variable(scale) if scale not in slim.get_model_variables() else None
+    return scale * tf.reshape(images[:, 0, 0, :], [-1, 3]), None
+
+
+def network(images):
+    with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+        return pixel_network(images)
+
+
+def plain_preprocess(image, is_training=False):
+    del is_training
+    return tf.cast(image, tf.float32)
+
+
+def draw_data(num_identities=8, num_images=3, spread=60, seed=0):
+    """Return images whose first pixel is near the identity's color, labels, cameras."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(num_identities) * 7, num_images)
+    colors = rng.integers(0, 190, (num_identities, 3)).repeat(num_images, axis=0)
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    images[:, 0, 0] = colors + rng.integers(0, spread, colors.shape)
+    return images, labels, np.tile(np.arange(num_images), num_identities)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A run "run" with checkpoints at the steps 3 and 8."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        network(tf.zeros([1, 2, 2, 3]))
+        step = tf.train.get_or_create_global_step()
+        session.run(tf.global_variables_initializer())
+        saver = tf.train.Saver()
+        (tmp_path / "train" / "run").mkdir(parents=True)
+        for number in (3, 8):
+            step.load(number, session)
+            saver.save(session, str(tmp_path / "train" / "run" / "model.ckpt"), global_step=step)
+    return tmp_path
+
+
+def evaluate(directory, data=None, **kwargs):
+    kwargs = {"timeout_secs": 0.05, "eval_interval_secs": 0.01, "run_id": "run", **kwargs}
+    images, labels, cameras = draw_data() if data is None else data
+    return evaluation.eval_loop(
+        plain_preprocess,
+        network,
+        images,
+        labels,
+        cameras,
+        directory / "train",
+        directory / "eval",
+        **kwargs,
+    )
+
+
+def plain_scores(images, labels, cameras, distance, num_galleries=10, random_seed=4321):
+    """Compute the four scores by loops."""
+    features = images[:, 0, 0].astype(np.float64)
+    scores = {k: [] for k in TAGS}
+    for index in range(num_galleries):
+        probes, gallery = galleries.create_cmc_probe_and_gallery(
+            labels, cameras, seed=random_seed + index
+        )
+        for row in probes:
+            order = sorted(gallery, key=lambda other: distance(features[row], features[other]))
+            for k, found in scores.items():
+                found.append(float(labels[row] in labels[order[:k]]))
+    return {f"Precision@{k}": np.mean(found) for k, found in scores.items()}
+
+
+def cosine(a, b):
+    return 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def euclidean(a, b):
+    return np.sum((a - b) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("loss_mode", "distance"),
+    [("cosine-softmax", cosine), ("magnet", euclidean), ("triplet", euclidean)],
+)
+def test_scores_equal_plain_loops_by_the_distance_of_the_loss(trained, loss_mode, distance):
+    data = draw_data(num_identities=24)
+    scores = evaluate(trained, data, loss_mode=loss_mode)
+    assert scores == pytest.approx(plain_scores(*data, distance), abs=1e-6)
+    assert 0.0 < scores["Precision@1"] < scores["Precision@20"] <= 1.0
+
+
+def test_the_two_distances_rank_this_data_differently():
+    data = draw_data(num_identities=24)
+    assert plain_scores(*data, cosine) != plain_scores(*data, euclidean)
+
+
+def test_number_and_seed_of_the_galleries_count(trained):
+    data = draw_data(num_identities=24)
+    scores = evaluate(trained, data, num_galleries=3, random_seed=11)
+    assert scores == pytest.approx(plain_scores(*data, cosine, 3, 11), abs=1e-6)
+
+
+def test_each_checkpoint_leaves_events_a_line_in_metrics_jsonl_and_in_the_log(trained, caplog):
+    caplog.set_level(logging.INFO)
+    scores = evaluate(trained)
+    lines = (trained / "eval" / "run" / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["step"] for record in records] == [3, 8]
+    assert all(
+        {name: record[name] for name in scores} == pytest.approx(scores) for record in records
+    )
+    assert [record["checkpoint"].rpartition("/")[2] for record in records] == [
+        "model.ckpt-3",
+        "model.ckpt-8",
+    ]
+    events = {}
+    for filename in glob.glob(str(trained / "eval" / "run" / "events.*")):
+        for event in tf.train.summary_iterator(filename):
+            for value in event.summary.value:
+                events.setdefault(value.tag, {})[event.step] = value.simple_value
+    for k, tag in TAGS.items():
+        expected = pytest.approx(scores[f"Precision@{k}"], rel=1e-6)
+        assert events[tag] == {3: expected, 8: expected}
+    messages = [message for message in caplog.messages if message.startswith("step ")]
+    assert len(messages) == 2
+    assert all(f"Precision@{k} {scores[f'Precision@{k}']:.4f}" in messages[0] for k in TAGS)
+
+
+def test_metrics_jsonl_goes_on_where_it_ended(trained):
+    evaluate(trained, max_num_evaluations=1)
+    evaluate(trained, max_num_evaluations=1)
+    assert len((trained / "eval" / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_fault_6_one_identity_and_a_gallery_of_one(trained):
+    scores = evaluate(trained, draw_data(num_identities=1))
+    assert set(scores.values()) == {1.0}
+
+
+def test_fault_7_cameras_may_be_none(trained):
+    images, labels, _ = draw_data(num_identities=24)
+    scores = evaluate(trained, (images, labels, None))
+    assert scores == pytest.approx(plain_scores(images, labels, None, cosine), abs=1e-6)
+
+
+def test_identities_with_one_image_only_cannot_be_compared(trained):
+    with pytest.raises(DataError, match="none of the 8 validation identities has two images"):
+        evaluate(trained, draw_data(num_images=1))
+
+
+def test_no_validation_data_at_all(trained):
+    with pytest.raises(DataError, match="none of the 0 validation identities"):
+        evaluate(trained, (np.zeros((0, 2, 2, 3), np.uint8), [], []))
+
+
+def test_many_identities_go_through_the_network_in_parts(trained, monkeypatch):
+    data = draw_data(num_identities=24)
+    whole = evaluate(trained, data)
+    seen = []
+
+    def counting_network(images):
+        seen.append(images.get_shape().as_list()[0])
+        return network(images)
+
+    monkeypatch.setattr(evaluation, "_MAX_IMAGES_AT_ONCE", 10)
+    in_parts = evaluation.eval_loop(
+        plain_preprocess, counting_network, *data, trained / "train", trained / "eval2",
+        run_id="run", timeout_secs=0.05, eval_interval_secs=0.01,
+    )  # fmt: skip
+    assert seen == [10]  # 48 images in five parts
+    assert in_parts == pytest.approx(whole)
+
+
+def test_without_a_run_id_the_directories_are_taken_as_they_are(trained):
+    images, labels, cameras = draw_data()
+    evaluation.eval_loop(
+        plain_preprocess, network, images, labels, cameras, trained / "train" / "run",
+        trained / "flat", timeout_secs=0.05, eval_interval_secs=0.01,
+    )  # fmt: skip
+    assert len((trained / "flat" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_files_are_evaluated_like_arrays(trained, tmp_path):
+    import cv2
+
+    images, labels, cameras = draw_data(num_identities=24)
+    filenames = []
+    for index, image in enumerate(images):
+        filenames.append(tmp_path / f"{index}.png")
+        cv2.imwrite(str(filenames[-1]), image[..., ::-1])
+    from_files = evaluate(trained, (filenames, labels, cameras), image_shape=(2, 2, 3))
+    assert from_files == pytest.approx(evaluate(trained, (images, labels, cameras)))
+
+
+def test_a_trained_tiny_network_is_scored(tmp_path):
+    from deep_reid import training
+
+    images, labels, cameras = draw_data()
+    images = images.repeat(16, axis=1).repeat(8, axis=2)
+    training.train_loop(
+        tiny.preprocess, tiny.create_network_factory(True, 50), images, labels, 2, 8,
+        tmp_path / "train", number_of_steps=2, run_id="run",
+    )  # fmt: skip
+    scores = evaluation.eval_loop(
+        tiny.preprocess, tiny.create_network_factory(False), images, labels, cameras,
+        tmp_path / "train", tmp_path / "eval", run_id="run", timeout_secs=0.05,
+        eval_interval_secs=0.01,
+    )  # fmt: skip
+    assert set(scores) == {"Precision@1", "Precision@5", "Precision@10", "Precision@20"}
