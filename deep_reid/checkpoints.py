@@ -261,7 +261,7 @@ def step_of(checkpoint_path):
     int
         From its variable ``global_step``, else from its name, else 0.
     """
-    reader = tf.train.load_checkpoint(checkpoint_path)
+    reader = _open(checkpoint_path)
     if reader.has_tensor("global_step"):
         return int(reader.get_tensor("global_step"))
     return _step_in_name(checkpoint_path)
@@ -279,9 +279,15 @@ def variable_shapes(checkpoint_path):
     -------
     dict of str to list of int
         From name to shape.
+
+    Raises
+    ------
+    MissingPathError
+        If there is no such checkpoint.
+    DataError
+        If it is damaged.
     """
-    prefix = resolve_checkpoint(checkpoint_path)
-    return tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    return _open(resolve_checkpoint(checkpoint_path)).get_variable_to_shape_map()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -407,14 +413,32 @@ def restore_model(session, checkpoint_path):
     with session.graph.as_default():
         plan = plan_restore(checkpoint_path, slim.get_model_variables())
         plan.check_complete()
-        plan.create_init_fn()(session)
+        init_fn = plan.create_init_fn()
+    with _naming_damaged(plan.checkpoint_path):
+        init_fn(session)
     return plan.checkpoint_path
+
+
+def _open(prefix):
+    with _naming_damaged(prefix):
+        return tf.train.load_checkpoint(prefix)
+
+
+@contextlib.contextmanager
+def _naming_damaged(prefix):
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = error.message.strip().partition("\n")[0]
+        raise DataError(
+            f"checkpoint {prefix} cannot be read ({reason}): name another one, or copy it again"
+        ) from error
 
 
 def _checked_run_id(log_dir, run_id):
     if run_id is None:
         return _create_run_id(log_dir)
-    if pathlib.PurePath(run_id).name != run_id:
+    if run_id in ("", "..") or pathlib.PurePath(run_id).name != run_id:
         raise UsageError(f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline'")
     return run_id
 

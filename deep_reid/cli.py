@@ -39,7 +39,7 @@ def main(dataset_class, argv=None):
     try:
         MODES[args.mode](args, dataset_class)
     except KeyboardInterrupt:
-        _logger.error("Interrupted")
+        _logger.warning("Interrupted")
         return _EXIT_CODE_INTERRUPTED
     except _expected_errors() as error:
         _logger.error("%s", _first_line(error), exc_info=args.debug)

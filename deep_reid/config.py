@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
-import math
 import pathlib
+import sys
 
 from deep_reid import files
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
 LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
 CONFIG_FILENAME = "config.json"
+
+_COUNTS = ("num_images_per_id", "batch_size", "max_checkpoints_to_keep", "log_every_n_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +73,12 @@ class RunConfig:
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         if self.restore_path is not None:
             object.__setattr__(self, "restore_path", str(self.restore_path))
+        for name in (*_COUNTS, "number_of_steps", "seed"):
+            object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
         self._check_image_shape()
-        for name in ("num_images_per_id", "batch_size", "max_checkpoints_to_keep"):
+        self._check_scopes()
+        for name in _COUNTS:
             _check_positive_integer(name, getattr(self, name))
-        _check_positive_integer("log_every_n_steps", self.log_every_n_steps)
         if self.number_of_steps is not None:
             _check_positive_integer("number_of_steps", self.number_of_steps)
         for name in ("learning_rate", "save_summaries_secs", "save_interval_secs"):
@@ -138,7 +142,7 @@ class RunConfig:
 
     def _check_image_shape(self):
         is_right = len(self.image_shape) == 3 and all(
-            isinstance(size, int) and size > 0 for size in self.image_shape
+            _is_integer(size) and size > 0 for size in self.image_shape
         )
         if not is_right or self.image_shape[2] not in (1, 3):
             raise UsageError(
@@ -146,10 +150,16 @@ class RunConfig:
                 "channels: the default of the re-identification sets is (128, 64, 3)"
             )
 
+    def _check_scopes(self):
+        for name in ("exclude_from_restore", "trainable_scopes"):
+            for scope in getattr(self, name):
+                if not isinstance(scope, str):
+                    raise UsageError(f"{name}: {scope!r} must be the name of a scope, as 'conv1_1'")
+
     def _check_seed(self):
         if self.seed is None:
             return
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+        if not _is_integer(self.seed) or not 0 <= self.seed < 2**31:
             raise UsageError(f"seed ({self.seed!r}) must be a whole number from 0 to 2^31 - 1")
 
     def _check_batch_size(self):
@@ -167,17 +177,27 @@ class RunConfig:
 def _as_tuple(name, values):
     if values is None:
         return ()
-    if isinstance(values, str):
+    if isinstance(values, (str, dict)) or not hasattr(values, "__iter__"):
         raise UsageError(f"{name} ({values!r}) must be a list: use [{values!r}]")
-    return tuple(int(x) if hasattr(x, "__index__") else x for x in values)
+    return tuple(_as_plain_integer(value) for value in values)
+
+
+def _as_plain_integer(value):
+    """Turn NumPy's integers, which JSON does not know, into Python's; leave the rest alone."""
+    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
+    return int(value) if is_integer else value
+
+
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_positive_integer(name, value):
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not _is_integer(value) or value < 1:
         raise UsageError(f"{name} ({value!r}) must be a whole number of at least 1")
 
 
 def _check_positive(name, value):
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (math.isfinite(value) and value > 0):
+    is_number = isinstance(value, float) or _is_integer(value)
+    if not is_number or not 0 < value <= sys.float_info.max:
         raise UsageError(f"{name} ({value!r}) must be a number greater than 0")

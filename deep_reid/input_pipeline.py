@@ -11,9 +11,9 @@ import numpy as np
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
-# How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained and
-# evaluated with the first, TensorFlow's default. OpenCV, from which the frozen graph is fed, has the
-# second: features that leave the package are computed with it, to agree with the graph's.
+# How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
+# and evaluated with the first, TensorFlow's default. OpenCV, from which the frozen graph is fed, has
+# the second: features that leave the package are computed with it, to agree with the graph's.
 ORIGINAL_DCT = "INTEGER_FAST"
 OPENCV_DCT = "INTEGER_ACCURATE"
 
@@ -40,7 +40,7 @@ def as_image_source(images_or_filenames):
     if not isinstance(images_or_filenames, np.ndarray):
         images_or_filenames = _stack(images_or_filenames)
     if images_or_filenames.dtype.kind in "UO":
-        return np.array([os.fspath(name) for name in images_or_filenames], dtype=object), True
+        return np.array([str(os.fspath(name)) for name in images_or_filenames], dtype=object), True
     if images_or_filenames.dtype != np.uint8 or images_or_filenames.ndim != 4:
         raise TypeError(
             f"images of type {images_or_filenames.dtype} and shape {images_or_filenames.shape} "

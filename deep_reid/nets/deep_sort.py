@@ -200,7 +200,7 @@ def _create_summaries(with_scale):
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         kernels = tf.get_variable("conv1_1/weights")
         if with_scale:
-            tf.summary.scalar("ball/scale", tf.nn.softplus(tf.get_variable("ball/scale", ())))
+            tf.summary.scalar("logit_scale", tf.nn.softplus(tf.get_variable("ball/scale", ())))
     if kernels.get_shape().as_list()[2] in (1, 3):
         images = tf.transpose(kernels, [3, 0, 1, 2])
-        tf.summary.image("conv1_1/weights", images, max_outputs=images.get_shape().as_list()[0])
+        tf.summary.image("conv1_1/kernels", images, max_outputs=images.get_shape().as_list()[0])

@@ -28,9 +28,9 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
     tf.Tensor of float32, shape (N, ceil(H / stride), ceil(W / stride), C * stride)
     """
     num_channels = inputs.get_shape().as_list()[-1] * stride
-    network = _preactivation(inputs, scope) if preactivate else inputs
     # A variable scope and a layer scope of the same name give the published names: "x/1/x/1/bn".
     with tf.variable_scope(scope):
+        network = tf.nn.elu(slim.batch_norm(inputs, scope="bn")) if preactivate else inputs
         network = slim.conv2d(
             network,
             num_channels,
@@ -44,11 +44,6 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
             network, num_channels, [3, 3], activation_fn=None, normalizer_fn=None, scope="2"
         )
         return _shortcut(inputs, num_channels, stride) + network
-
-
-def _preactivation(inputs, scope):
-    with tf.variable_scope(scope):
-        return tf.nn.elu(slim.batch_norm(inputs, scope="bn"))
 
 
 def _batch_norm_in(scope):
