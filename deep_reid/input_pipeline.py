@@ -12,8 +12,8 @@ from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
 # How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
-# and evaluated with the first, TensorFlow's default. OpenCV, from which the frozen graph is fed, has
-# the second: features that leave the package are computed with it, to agree with the graph's.
+# and evaluated with the first, TensorFlow's default. OpenCV, which the frozen graph is fed from,
+# has the second: features that leave the package are computed with it, to agree with the graph's.
 ORIGINAL_DCT = "INTEGER_FAST"
 OPENCV_DCT = "INTEGER_ACCURATE"
 
