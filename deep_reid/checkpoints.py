@@ -69,7 +69,7 @@ def open_run(log_dir, config, run_id=None):
     latest_run = find_latest_run(log_dir)
     run_id = _checked_run_id(log_dir, run_id)
     run_dir = os.path.join(log_dir, run_id)
-    is_new = not os.path.exists(run_dir)
+    is_new, is_first = not os.path.exists(run_dir), not os.path.exists(log_dir)
     # Whoever waits for a run finds its settings: they come before its name is recorded.
     config.save(run_dir)
     start_run(log_dir, run_id)
@@ -79,6 +79,8 @@ def open_run(log_dir, config, run_id=None):
         if is_new and all(_step_in_name(prefix) == 0 for prefix in list_checkpoints(run_dir)):
             shutil.rmtree(run_dir)
             _forget_latest_run(log_dir, latest_run)
+            if is_first:
+                os.rmdir(log_dir)
         raise
 
 

@@ -164,8 +164,11 @@ class QueuedTrainer:
             Whatever the generator or a feed thread raised, with its trace.
         """
         _check_slim_kwargs(slim_train_kwargs)
+        if restore_path is not None:
+            restore_path = checkpoints.resolve_checkpoint(restore_path)
         run_dir = os.path.join(log_dir, checkpoints.start_run(log_dir, run_id))
         _logger.info("Run directory: %s", run_dir)
+        own_checkpoint = tf.train.latest_checkpoint(run_dir)
         with train_op.graph.as_default():
             saver = tf.train.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             checkpoint_path = os.path.join(run_dir, "model.ckpt")
@@ -180,9 +183,10 @@ class QueuedTrainer:
                 save_summaries_secs=slim_train_kwargs.pop("save_summaries_secs", 60),
                 save=functools.partial(saver.save, save_path=checkpoint_path) if is_chief else None,
                 save_interval_secs=slim_train_kwargs.pop("save_interval_secs", 300),
+                save_at_start=own_checkpoint is None,
             )
             settings = {
-                "init_fn": _plan_start(run_dir, restore_path, variables_to_restore),
+                "init_fn": _plan_start(own_checkpoint, restore_path, variables_to_restore),
                 "session_config": create_session_config(),
                 **slim_train_kwargs,
                 # What the step does itself, TF-Slim's threads must not do beside it.
@@ -263,22 +267,23 @@ class QueuedTrainer:
         saver = tf.train.Saver(variables_to_restore or slim.get_model_variables())
         _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
         num_evaluations, value = 0, None
-        with tf.summary.FileWriter(os.fspath(log_dir), tf.get_default_graph()) as writer:
-            for path in checkpoints.wait_for_checkpoints(
-                checkpoint_dir, eval_interval_secs, timeout_secs
-            ):
-                result = self._evaluate_checkpoint(path, saver, dataset, ops)
-                if result is None:
-                    continue
-                step, value, summary = result
-                if summary is not None:
-                    writer.add_summary(summary, step)
-                    writer.flush()
-                if on_evaluation is not None:
-                    on_evaluation(path, step, value)
-                num_evaluations += 1
-                if num_evaluations == max_num_evaluations:
-                    break
+        for path in checkpoints.wait_for_checkpoints(
+            checkpoint_dir, eval_interval_secs, timeout_secs
+        ):
+            result = self._evaluate_checkpoint(path, saver, dataset, ops)
+            if result is None:
+                continue
+            step, value, summary = result
+            # Got from a cache each time: the folder is made with the first evaluation.
+            writer = tf.summary.FileWriterCache.get(os.fspath(log_dir))
+            if summary is not None:
+                writer.add_summary(summary, step)
+            writer.flush()
+            if on_evaluation is not None:
+                on_evaluation(path, step, value)
+            num_evaluations += 1
+            if num_evaluations == max_num_evaluations:
+                break
         return value
 
     def _evaluate_checkpoint(self, path, saver, dataset, ops):
@@ -332,12 +337,11 @@ def _check_slim_kwargs(slim_train_kwargs):
         raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
 
 
-def _plan_start(run_dir, restore_path, variables_to_restore):
+def _plan_start(own_checkpoint, restore_path, variables_to_restore):
     """Say where the run starts, and return TF-Slim's init_fn (None: from the start values).
 
     TF-Slim calls it for a new run only: a run's own checkpoint is never rolled back.
     """
-    own_checkpoint = tf.train.latest_checkpoint(run_dir)
     if own_checkpoint is not None:
         _logger.info("Resuming from the run's own checkpoint %s", own_checkpoint)
         if restore_path is not None:

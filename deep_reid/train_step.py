@@ -33,7 +33,9 @@ class TrainStep:
     save : callable, optional
         ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
     save_interval_secs : float
-        Seconds between two checkpoints; the first is saved before the first step of a new run.
+        Seconds between two checkpoints.
+    save_at_start : bool
+        Whether the first is saved before the first step; a run that goes on has one of that step.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class TrainStep:
         save_summaries_secs,
         save,
         save_interval_secs,
+        save_at_start,
     ):
         self._batch_size = batch_size
         self._start_feed = start_feed
@@ -55,9 +58,9 @@ class TrainStep:
         self._log_every_n_steps = log_every_n_steps
         self._summary_op = tf.no_op() if summary_op is None else summary_op
         self._no_summary = tf.no_op()
-        self._summary_timer = _Timer(save_summaries_secs)
+        self._summary_timer = _Timer(save_summaries_secs, is_due_at_start=True)
         self._save = save
-        self._save_timer = _Timer(save_interval_secs)
+        self._save_timer = _Timer(save_interval_secs, is_due_at_start=save_at_start)
         # Fetched side by side, the step might be read before or after the update.
         with tf.control_dependencies([train_op]):
             self._step_after = tf.train.get_or_create_global_step().read_value()
@@ -161,11 +164,11 @@ class TrainStep:
 
 
 class _Timer:
-    """Due at once, and then again after each interval."""
+    """Due after each interval."""
 
-    def __init__(self, interval_secs):
+    def __init__(self, interval_secs, is_due_at_start):
         self._interval_secs = interval_secs
-        self._due_at = 0.0
+        self._due_at = time.monotonic() + (0.0 if is_due_at_start else interval_secs)
 
     def is_due(self):
         now = time.monotonic()

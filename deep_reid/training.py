@@ -177,8 +177,6 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
     batches = samplers.random_sample_identities_forever(
         config.batch_size, config.num_images_per_id, images, labels, seed=config.seed
     )
-    if config.restore_path is not None:
-        checkpoints.resolve_checkpoint(config.restore_path)  # before anything is written
     with tf.Graph().as_default():
         if config.seed is not None:
             tf.set_random_seed(config.seed)

@@ -105,7 +105,7 @@ def test_old_names_lead_to_the_same_things(old, new):
 
 
 def test_constants_of_the_data_sets():
-    from datasets import mars, market1501
+    from datasets import market1501, mars
 
     assert (market1501.MAX_LABEL, market1501.IMAGE_SHAPE) == (1501, (128, 64, 3))
     assert (mars.MAX_LABEL, mars.IMAGE_SHAPE) == (1500, (128, 64, 3))

@@ -11,7 +11,7 @@ import pytest
 
 from deep_reid import checkpoints, queued_trainer, samplers
 from deep_reid.compat import slim, tf
-from deep_reid.errors import RunError, UsageError
+from deep_reid.errors import MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -392,3 +392,25 @@ class TestEvaluate:
         evaluation.value = tf.identity(counter)
         evaluation.evaluate(DATASET, trained, init_op=counter.assign_add(1))
         assert [value for _, value in evaluation.calls] == [1.0, 1.0, 1.0]
+
+
+def test_a_resumed_run_does_not_write_its_last_checkpoint_again(tmp_path):
+    LinearModel().run(ones(100), tmp_path, number_of_steps=3)
+    path = tmp_path / "run" / "model.ckpt-3.index"
+    written_at = path.stat().st_mtime_ns
+    with tf.Graph().as_default():
+        LinearModel().run(ones(100), tmp_path, number_of_steps=5)
+    assert path.stat().st_mtime_ns == written_at
+    saved = checkpoints.list_checkpoints(tmp_path / "run")
+    assert [checkpoints.step_of(path) for path in saved] == [0, 3, 5]
+
+
+def test_an_evaluation_that_never_starts_leaves_nothing_behind(tmp_path):
+    Evaluation().evaluate(DATASET, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_to_restore_that_is_not_there_leaves_nothing_behind(tmp_path):
+    with pytest.raises(MissingPathError):
+        LinearModel().run(ones(1), tmp_path / "log", restore_path=tmp_path / "nowhere")
+    assert not list(tmp_path.iterdir())
