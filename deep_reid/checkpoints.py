@@ -1,146 +1,20 @@
-"""Run directories, the names of checkpoints, and how variables are restored from them."""
+"""The names of checkpoints, and how variables are restored from them."""
 
 import contextlib
 import dataclasses
-import datetime
-import itertools
 import logging
 import os
 import pathlib
 import re
-import shutil
 import time
 
-from deep_reid import files
+from deep_reid import runs
 from deep_reid.compat import slim, tf
-from deep_reid.errors import DataError, MissingPathError, ReidError, UsageError
-
-LATEST_RUN_FILENAME = "latest_run"
+from deep_reid.errors import DataError, MissingPathError
 
 _logger = logging.getLogger(__name__)
 _CHECKPOINT_FILE = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _STEP = re.compile(r"-(\d+)$")
-
-
-def start_run(log_dir, run_id=None):
-    """Make the directory of a run, and record the run as the latest of its log directory.
-
-    Parameters
-    ----------
-    log_dir : str or Path
-    run_id : str, optional
-        Name of the run. Default: a new one, from date and time.
-
-    Returns
-    -------
-    str
-        The run's name; its directory is ``log_dir/run_id``.
-
-    Raises
-    ------
-    UsageError
-        If `run_id` is no plain folder name.
-    """
-    run_id = _checked_run_id(log_dir, run_id)
-    os.makedirs(os.path.join(log_dir, run_id), exist_ok=True)
-    files.write_text(os.path.join(log_dir, LATEST_RUN_FILENAME), run_id + "\n")
-    return run_id
-
-
-@contextlib.contextmanager
-def open_run(log_dir, config, run_id=None):
-    """Start a run with its settings; undo that when its data or settings turn out to be wrong.
-
-    A run that is stopped by a `deep_reid.errors.ReidError` before it has learned anything (no
-    checkpoint beyond step 0) leaves nothing behind, and the run before it is the latest again.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Saved in the run's directory.
-    log_dir, run_id
-        As in `start_run`.
-
-    Yields
-    ------
-    str
-        The run's name.
-    """
-    latest_run = find_latest_run(log_dir)
-    run_id = _checked_run_id(log_dir, run_id)
-    run_dir = os.path.join(log_dir, run_id)
-    is_new, is_first = not os.path.exists(run_dir), not os.path.exists(log_dir)
-    # Whoever waits for a run finds its settings: they come before its name is recorded.
-    config.save(run_dir)
-    start_run(log_dir, run_id)
-    try:
-        yield run_id
-    except ReidError:
-        if is_new and all(_step_in_name(prefix) == 0 for prefix in list_checkpoints(run_dir)):
-            shutil.rmtree(run_dir)
-            _forget_latest_run(log_dir, latest_run)
-            if is_first:
-                os.rmdir(log_dir)
-        raise
-
-
-def find_latest_run(log_dir):
-    """Return the name of the run that was started last in a log directory.
-
-    Parameters
-    ----------
-    log_dir : str or Path
-
-    Returns
-    -------
-    str or None
-        None where there is no run yet. Runs of other programs, which record nothing, are found by
-        the age of their checkpoints.
-    """
-    log_dir = pathlib.Path(log_dir)
-    try:
-        run_id = (log_dir / LATEST_RUN_FILENAME).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        run_id = ""
-    if run_id and (log_dir / run_id).is_dir():
-        return run_id
-    runs = {path.parent.name: path.stat().st_mtime for path in log_dir.glob("*/checkpoint")}
-    return max(runs, key=runs.get) if runs else None
-
-
-def wait_for_run(log_dir, interval_secs=1, timeout_secs=None):
-    """Wait until a log directory has a run, and return the latest.
-
-    Parameters
-    ----------
-    log_dir : str or Path
-    interval_secs : float
-        Seconds between two looks.
-    timeout_secs : float, optional
-        Default: no limit.
-
-    Returns
-    -------
-    str
-        The run's name.
-
-    Raises
-    ------
-    MissingPathError
-        If there is no run after `timeout_secs`.
-    """
-    started_at = time.monotonic()
-    is_announced = False
-    while (run_id := find_latest_run(log_dir)) is None:
-        if timeout_secs is not None and time.monotonic() - started_at >= timeout_secs:
-            raise MissingPathError(
-                f"{log_dir} has no run after {timeout_secs:g} s: start one (--mode=train)"
-            )
-        if not is_announced:
-            _logger.info("Waiting for a run in %s", log_dir)
-            is_announced = True
-        time.sleep(interval_secs)
-    return run_id
 
 
 def exists(prefix):
@@ -437,34 +311,12 @@ def _naming_damaged(prefix):
         ) from error
 
 
-def _checked_run_id(log_dir, run_id):
-    if run_id is None:
-        return _create_run_id(log_dir)
-    if run_id in ("", "..") or pathlib.PurePath(run_id).name != run_id:
-        raise UsageError(f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline'")
-    return run_id
-
-
-def _create_run_id(log_dir):
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    candidates = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
-    return next(name for name in candidates if not os.path.exists(os.path.join(log_dir, name)))
-
-
-def _forget_latest_run(log_dir, previous_run):
-    path = os.path.join(log_dir, LATEST_RUN_FILENAME)
-    if previous_run is None:
-        os.unlink(path)
-    else:
-        files.write_text(path, previous_run + "\n")
-
-
 def _latest_in_directory(directory):
     # Published checkpoints often come without the file that names the latest one.
     checkpoints = list_checkpoints(directory) or _list_unrecorded(directory)
     if checkpoints:
         return checkpoints[-1]
-    run_id = find_latest_run(directory)
+    run_id = runs.find_latest_run(directory)
     return _latest_in_directory(os.path.join(directory, run_id)) if run_id else None
 
 

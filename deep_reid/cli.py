@@ -11,7 +11,7 @@ import platform
 import secrets
 import sys
 
-from deep_reid import __version__
+from deep_reid import __version__, runs
 from deep_reid.config import LOSS_MODES, RunConfig
 from deep_reid.errors import MissingPathError, ReidError, RunError
 
@@ -187,10 +187,10 @@ def _train(args, dataset_class):
 
 def _eval(args, dataset_class):
     validation = dataset_class(args.dataset_dir).validation
-    from deep_reid import checkpoints, evaluation
+    run_id = args.run_id or runs.wait_for_run(args.log_dir, timeout_secs=args.timeout_secs)
+    from deep_reid import evaluation
     from deep_reid.nets import deep_sort
 
-    run_id = args.run_id or checkpoints.wait_for_run(args.log_dir, timeout_secs=args.timeout_secs)
     _logger.info("Evaluating run %s on %d images", run_id, len(validation))
     scores = evaluation.eval_loop(
         deep_sort.preprocess,
@@ -217,10 +217,10 @@ def _eval(args, dataset_class):
 
 def _export(args, dataset_class):
     image_files = dataset_class(args.dataset_dir).export_files()
+    checkpoint_path = _find_checkpoint(args)
     from deep_reid import export, matlab
     from deep_reid.nets import deep_sort
 
-    checkpoint_path = _find_checkpoint(args)
     for filename, images in image_files.items():
         path = os.path.join(args.sdk_dir, filename)
         with _progress_bar(len(images), filename) as bar:
@@ -238,10 +238,10 @@ def _export(args, dataset_class):
 
 
 def _finalize(args, dataset_class):
+    checkpoint_path = _find_checkpoint(args)
     from deep_reid import checkpoints, export
     from deep_reid.nets import deep_sort
 
-    checkpoint_path = _find_checkpoint(args)
     num_classes = deep_sort.num_classes_in(checkpoints.variable_shapes(checkpoint_path))
     network_factory = deep_sort.create_network_factory(
         is_training=False, num_classes=num_classes, add_logits=num_classes is not None
@@ -256,13 +256,14 @@ def _finalize(args, dataset_class):
 
 
 def _freeze(args, dataset_class):
+    checkpoint_path = _find_checkpoint(args)
     from deep_reid import export
     from deep_reid.nets import deep_sort
 
     export.freeze(
         deep_sort.preprocess,
         _create_inference_network(),
-        _find_checkpoint(args),
+        checkpoint_path,
         dataset_class.IMAGE_SHAPE,
         args.output or f"./{dataset_class.NAME}.pb",
     )
@@ -284,17 +285,17 @@ def _create_inference_network():
 
 
 def _find_checkpoint(args):
-    from deep_reid import checkpoints
-
     path = args.restore_path
     if path is None:
-        run_id = args.run_id or checkpoints.find_latest_run(args.log_dir)
+        run_id = args.run_id or runs.find_latest_run(args.log_dir)
         if run_id is None:
             raise MissingPathError(
                 f"{args.log_dir} has no run: train first (--mode=train), or name a checkpoint with "
                 "--restore_path"
             )
         path = os.path.join(args.log_dir, run_id)
+    from deep_reid import checkpoints
+
     checkpoint_path = checkpoints.resolve_checkpoint(path)
     _logger.info("Using checkpoint %s", checkpoint_path)
     return checkpoint_path

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 
-from deep_reid import checkpoints
+from deep_reid import checkpoints, runs
 from deep_reid.compat import slim, tf
 from deep_reid.errors import RunError, UsageError
 from deep_reid.feeding import QueueFeed
@@ -166,7 +166,7 @@ class QueuedTrainer:
         _check_slim_kwargs(slim_train_kwargs)
         if restore_path is not None:
             restore_path = checkpoints.resolve_checkpoint(restore_path)
-        run_dir = os.path.join(log_dir, checkpoints.start_run(log_dir, run_id))
+        run_dir = os.path.join(log_dir, runs.start_run(log_dir, run_id))
         _logger.info("Run directory: %s", run_dir)
         own_checkpoint = tf.train.latest_checkpoint(run_dir)
         with train_op.graph.as_default():

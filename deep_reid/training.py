@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 
-from deep_reid import checkpoints, input_pipeline, losses, samplers
+from deep_reid import input_pipeline, losses, runs, samplers
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, UsageError
@@ -195,7 +195,7 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
             slim.get_model_variables(),
             exclude_patterns=[f"^{scope}(/|$)" for scope in config.exclude_from_restore] or None,
         )
-        with checkpoints.open_run(log_dir, config, run_id) as started_run_id:
+        with runs.open_run(log_dir, config, run_id) as started_run_id:
             return graph.trainer.run(
                 batches,
                 graph.train_op,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import checkpoints, training
+from deep_reid import checkpoints, runs, training
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
@@ -117,7 +117,7 @@ class TestTrainLoop:
         assert (config.learning_rate, config.batch_size) == (0.02, 12)
         assert config.image_shape == tiny.IMAGE_SHAPE
         assert checkpoints.step_of(checkpoints.resolve_checkpoint(tmp_path / "run")) == 3
-        assert checkpoints.find_latest_run(tmp_path) == "run"
+        assert runs.find_latest_run(tmp_path) == "run"
         assert glob.glob(str(tmp_path / "run" / "events.*"))
 
     def test_the_image_shape_of_arrays_is_their_own(self, tmp_path):
@@ -197,7 +197,7 @@ class TestBadInput:
         train(tmp_path, run_id="good")
         with pytest.raises(MissingPathError):
             train(tmp_path, ["gone.png"] * 30, run_id="bad")
-        assert checkpoints.find_latest_run(tmp_path) == "good"
+        assert runs.find_latest_run(tmp_path) == "good"
         assert not (tmp_path / "bad").exists()
 
     def test_files_need_an_image_shape(self, tmp_path, image_files):
