@@ -13,7 +13,7 @@ from deep_reid.compat import tf
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
-from deep_reid.queued_trainer import QueuedTrainer
+from deep_reid.queued_trainer import create_image_trainer
 
 RANKS = (1, 5, 10, 20)
 METRICS_FILENAME = "metrics.jsonl"
@@ -96,7 +96,7 @@ def eval_loop(
     batches = _GalleryBatches(images, labels, galleries)
     run_eval_dir = os.path.join(eval_log_dir, run_id or "")
     with tf.Graph().as_default():
-        trainer = _create_queue(preprocess_fn, read_from_file, image_shape)
+        trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file)
         values, updates, summary_op = _create_metrics(
             trainer, network_factory, batches.batch_size, measure_of_loss_mode(loss_mode)
         )
@@ -140,19 +140,6 @@ def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
             "compare: use a data set with more identities, or with more images of each"
         )
     return galleries
-
-
-def _create_queue(preprocess_fn, read_from_file, image_shape):
-    with tf.device("/cpu:0"):
-        image_var, images = input_pipeline.create_image_input(
-            preprocess_fn, image_shape, read_from_file
-        )
-        label_var = tf.placeholder(tf.int64, (None,), name="labels")
-        return QueuedTrainer(
-            [image_var, label_var],
-            [images, label_var],
-            explain_error=input_pipeline.create_error_explainer(read_from_file, image_shape),
-        )
 
 
 def _create_metrics(trainer, network_factory, batch_size, measure):

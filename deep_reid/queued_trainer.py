@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 
-from deep_reid import checkpoints, runs
+from deep_reid import checkpoints, input_pipeline, runs
 from deep_reid.compat import slim, tf
 from deep_reid.errors import RunError, UsageError
 from deep_reid.feeding import QueueFeed
@@ -318,6 +318,33 @@ class QueuedTrainer:
                 f"the evaluation's {feed.num_rows} rows are no multiple of the batch size "
                 f"({self._batch_size}): {num_left_over} rows would be left out"
             )
+
+
+def create_image_trainer(preprocess_fn, image_shape, read_from_file, is_training=False):
+    """Create a trainer that is fed with (images or file names, labels).
+
+    Parameters
+    ----------
+    preprocess_fn, image_shape, read_from_file, is_training
+        As in `deep_reid.input_pipeline.create_image_input`.
+
+    Returns
+    -------
+    QueuedTrainer
+        What goes through its queue are the network's input, float32 of shape (N,) + image_shape,
+        and labels, int64 of shape (N,). An image that cannot be read is an error with its name.
+    """
+    # Decoding and the queue stay on the CPU, so that a GPU has nothing to do but the network.
+    with tf.device("/cpu:0"):
+        image_var, images = input_pipeline.create_image_input(
+            preprocess_fn, image_shape, read_from_file, is_training
+        )
+        label_var = tf.placeholder(tf.int64, (None,), name="labels")
+        return QueuedTrainer(
+            [image_var, label_var],
+            [images, label_var],
+            explain_error=input_pipeline.create_error_explainer(read_from_file, image_shape),
+        )
 
 
 class _EvaluationOps:

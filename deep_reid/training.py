@@ -9,7 +9,7 @@ from deep_reid import input_pipeline, losses, runs, samplers
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, UsageError
-from deep_reid.queued_trainer import QueuedTrainer
+from deep_reid.queued_trainer import create_image_trainer
 
 _logger = logging.getLogger(__name__)
 _MAX_SUMMARY_IMAGES = 8
@@ -221,7 +221,7 @@ def _create_training_graph(
     learning_rate,
     trainable_scopes,
 ):
-    trainer = _create_queue(preprocess_fn, read_from_file, image_shape)
+    trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file, is_training=True)
     images, labels = trainer.get_input_vars(batch_size)
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
     features, logits = network_factory(images)
@@ -237,20 +237,6 @@ def _create_training_graph(
         variables_to_train=_select_trainable(trainable_scopes),
     )
     return _TrainingGraph(trainer, train_op, num_classes)
-
-
-def _create_queue(preprocess_fn, read_from_file, image_shape):
-    # Decoding and the queue stay on the CPU, so that a GPU has nothing to do but the network.
-    with tf.device("/cpu:0"):
-        image_var, images = input_pipeline.create_image_input(
-            preprocess_fn, image_shape, read_from_file, is_training=True
-        )
-        label_var = tf.placeholder(tf.int64, (None,), name="labels")
-        return QueuedTrainer(
-            [image_var, label_var],
-            [images, label_var],
-            explain_error=input_pipeline.create_error_explainer(read_from_file, image_shape),
-        )
 
 
 def _assert_labels(labels, num_classes):
