@@ -251,6 +251,10 @@ class ReidDataset(abc.ABC):
         path = Path(dataset_dir, name)
         if path.exists():
             return path
+        if Path(dataset_dir).is_file():
+            raise MissingPathError(
+                f"{dataset_dir} is a file, not the folder of {cls.TITLE}: name the folder"
+            )
         # An existing folder is not proposed for drawing: it may hold a part of the real data.
         missing, drawn_dir = (path, "DIR") if Path(dataset_dir).is_dir() else (dataset_dir,) * 2
         raise MissingPathError(

@@ -34,7 +34,7 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn pedestrians"
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class SplitSize:
     """What was drawn for one part of a data set.
 
     Attributes
@@ -68,7 +68,7 @@ class _Plan:
         return (self.num_test_identities + 1) // 2
 
     def labels(self):
-        """Split the labels 1, 2, ... at random: (train, test), sorted lists of int."""
+        """SplitSize the labels 1, 2, ... at random: (train, test), sorted lists of int."""
         total = self.num_identities + self.num_test_identities
         order = np.random.default_rng((self.seed, 10)).permutation(total) + 1
         train, test = order[: self.num_identities], order[self.num_identities :]
@@ -253,7 +253,7 @@ def draw_market1501(
 
     Returns
     -------
-    list of Split
+    list of SplitSize
         What was drawn into `bounding_box_train`, `bounding_box_test` and `query`.
 
     Raises
@@ -292,7 +292,7 @@ def _draw_market_split(folder, plan, shots, detection):
 def _count(name, views):
     """Sum up the (label, camera) of all images."""
     persons = {label for label, _ in views if label > 0}
-    return Split(name, len(views), len(persons), len({camera for _, camera in views}))
+    return SplitSize(name, len(views), len(persons), len({camera for _, camera in views}))
 
 
 # ---- MARS
@@ -427,7 +427,7 @@ def draw_mars(
 
     Returns
     -------
-    list of Split
+    list of SplitSize
         What was drawn into `bbox_train` and `bbox_test`.
 
     Raises
@@ -498,7 +498,8 @@ def main(argv=None):
     Returns
     -------
     int
-        Exit code: 0 if all was drawn, 1 if the folder cannot be used. Wrong arguments exit with 2.
+        Exit code: 0 if all was drawn, 1 if the folder cannot be used, 130 after Ctrl-C. Wrong
+        arguments exit with 2.
     """
     plan, output_dir = _parse(argv)
     sizes = dataclasses.asdict(plan)
@@ -508,6 +509,9 @@ def main(argv=None):
     except ReidError as error:
         logger.error("%s", error)
         return error.exit_code
+    except KeyboardInterrupt:
+        logger.warning("Interrupted: nothing was written")
+        return 130
     for split in splits:
         logger.info("%s: %d images, %d identities, %d cameras", *dataclasses.astuple(split))
     script = TRAIN_SCRIPT[plan.layout]

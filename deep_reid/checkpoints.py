@@ -10,7 +10,7 @@ import time
 
 from deep_reid import runs
 from deep_reid.compat import slim, tf
-from deep_reid.errors import DataError, MissingPathError
+from deep_reid.errors import DataError, MissingPathError, first_line
 
 _logger = logging.getLogger(__name__)
 _CHECKPOINT_FILE = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
@@ -54,6 +54,8 @@ def resolve_checkpoint(path):
         If there is no such checkpoint; the message lists those that are near.
     """
     path = os.fspath(path)
+    if path.endswith(".pb"):
+        raise MissingPathError(f"{path} is a frozen graph, no checkpoint: name a checkpoint")
     if os.path.isdir(path):
         prefix = _latest_in_directory(path)
         if prefix is None:
@@ -109,6 +111,8 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
     waiting_since = time.monotonic()
     while True:
         looked_at = time.monotonic()
+        # The first one is waited for more eagerly: who has just started wants to see it work.
+        pause_secs = interval_secs if seen else min(interval_secs, 2)
         new = [prefix for prefix in list_checkpoints(checkpoint_dir) if prefix not in seen]
         if new:
             seen.add(new[0])
@@ -118,7 +122,7 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
         if timeout_secs is not None and time.monotonic() - waiting_since >= timeout_secs:
             _logger.info("No new checkpoint for %g s in %s", timeout_secs, checkpoint_dir)
             return
-        pause = looked_at + interval_secs - time.monotonic()
+        pause = looked_at + pause_secs - time.monotonic()
         if timeout_secs is not None:
             pause = min(pause, waiting_since + timeout_secs - time.monotonic())
         time.sleep(max(pause, 0.01))
@@ -166,6 +170,31 @@ def variable_shapes(checkpoint_path):
     return _open(resolve_checkpoint(checkpoint_path)).get_variable_to_shape_map()
 
 
+class Saver(tf.train.Saver):
+    """A saver whose `restore` says which checkpoint is damaged or does not fit.
+
+    What TensorFlow raises for a file that is cut short, ``OutOfRangeError``, passes for the clean
+    end of a training elsewhere.
+    """
+
+    def restore(self, sess, save_path):
+        """Restore variables, as ``tf.train.Saver`` does.
+
+        Parameters
+        ----------
+        sess : tf.Session
+        save_path : str
+            The checkpoint's prefix.
+
+        Raises
+        ------
+        DataError
+            If the checkpoint is damaged, or lacks a variable or has it in another shape.
+        """
+        with _naming_damaged(save_path):
+            super().restore(sess, save_path)
+
+
 @dataclasses.dataclass(frozen=True)
 class RestorePlan:
     """Which variables of a graph a checkpoint provides.
@@ -200,7 +229,7 @@ class RestorePlan:
                 f"checkpoint {self.checkpoint_path} has none of the network's variables: name a "
                 "checkpoint of this network"
             )
-        saver = tf.train.Saver(self.restored)
+        saver = Saver(self.restored)
         return lambda session: saver.restore(session, self.checkpoint_path)
 
     def check_complete(self):
@@ -289,9 +318,7 @@ def restore_model(session, checkpoint_path):
     with session.graph.as_default():
         plan = plan_restore(checkpoint_path, slim.get_model_variables())
         plan.check_complete()
-        init_fn = plan.create_init_fn()
-    with _naming_damaged(plan.checkpoint_path):
-        init_fn(session)
+        plan.create_init_fn()(session)
     return plan.checkpoint_path
 
 
@@ -304,10 +331,10 @@ def _open(prefix):
 def _naming_damaged(prefix):
     try:
         yield
-    except tf.errors.OpError as error:
-        reason = error.message.strip().partition("\n")[0]
+    except (tf.errors.OpError, ValueError) as error:
         raise DataError(
-            f"checkpoint {prefix} cannot be read ({reason}): name another one, or copy it again"
+            f"checkpoint {prefix} cannot be restored ({first_line(error)}): it is damaged or of "
+            "another network; name another one"
         ) from error
 
 

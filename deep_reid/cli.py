@@ -13,7 +13,7 @@ import sys
 
 from deep_reid import __version__, runs
 from deep_reid.config import LOSS_MODES, RunConfig
-from deep_reid.errors import MissingPathError, ReidError, RunError
+from deep_reid.errors import MissingPathError, ReidError, RunError, UsageError, first_line
 
 _logger = logging.getLogger(__name__)
 _EXIT_CODE_INTERRUPTED = 130
@@ -42,7 +42,7 @@ def main(dataset_class, argv=None):
         _logger.warning("Interrupted")
         return _EXIT_CODE_INTERRUPTED
     except _expected_errors() as error:
-        _logger.error("%s", _first_line(error), exc_info=args.debug)
+        _logger.error("%s", first_line(error), exc_info=args.debug)
         return getattr(error, "exit_code", 1)
     return 0
 
@@ -60,10 +60,10 @@ def create_argument_parser(dataset_class):
     argparse.ArgumentParser
     """
     name = dataset_class.NAME
-    parser = argparse.ArgumentParser(
+    parser = _ArgumentParser(
         description=f"Train, evaluate and export a re-identification network on "
         f"{dataset_class.TITLE}.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
@@ -148,14 +148,14 @@ def _add_export_arguments(group, name):
 
 
 def _train(args, dataset_class):
+    loss_mode, seed = _settings_of_run(args.log_dir, args.run_id)
     config = RunConfig(
         image_shape=dataset_class.IMAGE_SHAPE,
         batch_size=args.batch_size,
-        loss_mode=args.loss_mode or LOSS_MODES[0],
+        loss_mode=args.loss_mode or loss_mode,
         learning_rate=args.learning_rate,
         number_of_steps=args.number_of_steps,
-        # A seed of its own makes each run repeatable afterwards.
-        seed=secrets.randbelow(2**31) if args.seed is None else args.seed,
+        seed=seed if args.seed is None else args.seed,
         restore_path=args.restore_path,
         save_summaries_secs=args.save_summaries_secs,
         save_interval_secs=args.save_interval_secs,
@@ -163,6 +163,7 @@ def _train(args, dataset_class):
         log_every_n_steps=args.log_every_n_steps,
     )
     dataset = dataset_class(args.dataset_dir)
+    _logger.info("%s in %s", dataset_class.TITLE, args.dataset_dir)
     for line in dataset.summary_table().splitlines():
         _logger.info("%s", line)
     from deep_reid import training
@@ -186,8 +187,13 @@ def _train(args, dataset_class):
 
 
 def _eval(args, dataset_class):
+    if args.restore_path is not None:
+        raise UsageError(
+            "--restore_path does not go with --mode=eval, which watches the checkpoints of a run: "
+            "name the run with --run_id"
+        )
     validation = dataset_class(args.dataset_dir).validation
-    run_id = args.run_id or runs.wait_for_run(args.log_dir, timeout_secs=args.timeout_secs)
+    run_id = runs.wait_for_run(args.log_dir, args.run_id, timeout_secs=args.timeout_secs)
     from deep_reid import evaluation
     from deep_reid.nets import deep_sort
 
@@ -202,7 +208,7 @@ def _eval(args, dataset_class):
         args.eval_log_dir,
         image_shape=dataset_class.IMAGE_SHAPE,
         run_id=run_id,
-        loss_mode=args.loss_mode or _loss_mode_of_run(os.path.join(args.log_dir, run_id)),
+        loss_mode=args.loss_mode or _settings_of_run(args.log_dir, run_id)[0],
         num_galleries=dataset_class.NUM_GALLERIES,
         eval_interval_secs=args.eval_interval_secs,
         max_num_evaluations=args.max_num_evaluations,
@@ -288,24 +294,29 @@ def _find_checkpoint(args):
     path = args.restore_path
     if path is None:
         run_id = args.run_id or runs.find_latest_run(args.log_dir)
-        if run_id is None:
+        path = os.path.join(args.log_dir, run_id or "")
+        if run_id is None or not os.path.isdir(path):
             raise MissingPathError(
-                f"{args.log_dir} has no run: train first (--mode=train), or name a checkpoint with "
-                "--restore_path"
+                f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
+                "(--mode=train), name another run, or name a checkpoint with --restore_path"
             )
-        path = os.path.join(args.log_dir, run_id)
     from deep_reid import checkpoints
 
     checkpoint_path = checkpoints.resolve_checkpoint(path)
     _logger.info("Using checkpoint %s", checkpoint_path)
+    if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
+        _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
     return checkpoint_path
 
 
-def _loss_mode_of_run(run_dir):
+def _settings_of_run(log_dir, run_id):
+    """Return loss mode and seed of a run, or the defaults for a new one."""
     try:
-        return RunConfig.load(run_dir).loss_mode
+        config = RunConfig.load(os.path.join(log_dir, run_id or ""))
     except MissingPathError:
-        return LOSS_MODES[0]  # a run of another program
+        # A new run, or one of another program. A seed of its own makes a run repeatable.
+        return LOSS_MODES[0], secrets.randbelow(2**31)
+    return config.loss_mode, config.seed
 
 
 def _log_environment(config):
@@ -355,8 +366,16 @@ def _expected_errors():
     return (ReidError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
 
 
-def _first_line(error):
-    return str(error).strip().partition("\n")[0]
+class _ArgumentParser(argparse.ArgumentParser):
+    def error(self, message):
+        # Without the usage of all flags, in which the one line that matters would drown.
+        self.exit(2, f"{self.prog}: error: {message} (--help lists all settings)\n")
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        # Where there is no fixed default, the help itself says what happens.
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def _create_number_reader(convert, is_valid, rule):

@@ -75,6 +75,7 @@ class RunConfig:
             object.__setattr__(self, "restore_path", str(self.restore_path))
         for name in (*_COUNTS, "number_of_steps", "seed"):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
+        object.__setattr__(self, "learning_rate", _as_plain_float(self.learning_rate))
         self._check_image_shape()
         self._check_scopes()
         for name in _COUNTS:
@@ -186,6 +187,10 @@ def _as_plain_integer(value):
     """Turn NumPy's integers, which JSON does not know, into Python's; leave the rest alone."""
     is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
     return int(value) if is_integer else value
+
+
+def _as_plain_float(value):
+    return float(value) if hasattr(value, "dtype") else value
 
 
 def _is_integer(value):

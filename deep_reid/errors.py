@@ -3,6 +3,35 @@
 A message is one line that names the thing, the rule it breaks, and the way out.
 """
 
+import re
+
+# What TensorFlow's graph mode writes around the message proper.
+_GRAPH_ERROR = re.compile(
+    r"Graph execution error:.*?\nNode: [^\n]*\n(?P<message>[^\n]+)", re.DOTALL
+)
+
+
+def first_line(error):
+    """Reduce an error's text to the line that says what went wrong.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+        TensorFlow's errors of a graph begin with where the op was made; that is left out. Errors of
+        the operating system name the path.
+    """
+    text = str(error).strip()
+    match = _GRAPH_ERROR.match(text)
+    if match:
+        return match["message"].strip()
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}; check the path and its permissions"
+    return text.partition("\n")[0]
+
 
 class ReidError(Exception):
     """Base of all errors that a user can mend; never raised itself."""

@@ -109,11 +109,15 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
     ------
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
+    UsageError
+        If the output would overwrite the checkpoint.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    if os.path.abspath(output_filename) == os.path.abspath(checkpoint_path):
+        raise UsageError(f"{output_filename} is the checkpoint itself: name another output file")
     with _new_session() as session:
         with session.graph.as_default():
-            _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, True)
+            _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, False)
             network_factory(input_var)
             saver = tf.train.Saver(slim.get_model_variables())
         checkpoints.restore_model(session, checkpoint_path)
@@ -164,7 +168,8 @@ def freeze(
             features, _ = network_factory(
                 input_pipeline.apply_preprocessing(preprocess_fn, rgb_images)
             )
-            tf.identity(features, name=feature_name)
+            output = tf.identity(features, name=feature_name)
+            _check_names(images, input_name, output, feature_name)
         checkpoints.restore_model(session, checkpoint_path)
         graph_def = tf.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), [feature_name]
@@ -172,6 +177,15 @@ def freeze(
     with files.replacing(output_filename) as temporary:
         pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+
+
+def _check_names(images, input_name, features, feature_name):
+    for tensor, name in ((images, input_name), (features, feature_name)):
+        if tensor.op.name != name:
+            raise UsageError(
+                f"the network has a scope {name!r}, which is the name of a node of the frozen "
+                "graph: rename the scope"
+            )
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 
 from deep_reid.compat import tf
 from deep_reid.errors import RunError
@@ -15,11 +16,10 @@ class FeedThreads:
     """Feed a queue from a generator until it ends, fails, or is stopped.
 
     The threads draw from the generator one at a time, `prepare` their batches side by side, so that
-    decoding uses several cores, and `enqueue` them in the order in which they were drawn: the same
-    generator gives the same training. The last thread to end closes the queue; a consumer gets what
-    is left in it, and then ``tf.errors.OutOfRangeError``. An error in a thread, also in the
-    generator, closes the queue at once, and is raised again, with its type and trace, by
-    `raise_error`.
+    decoding uses several cores, and `enqueue` them in the order in which they were drawn. The last
+    thread to end closes the queue; a consumer gets what is left in it, and then
+    ``tf.errors.OutOfRangeError``. An error in a thread, also in the generator, closes the queue at
+    once, and is raised again, with its type and trace, by `raise_error`.
 
     Parameters
     ----------
@@ -42,6 +42,7 @@ class FeedThreads:
 
     def __init__(self, batches, prepare, enqueue, close, num_threads):
         self.num_rows = 0
+        self._is_stopped = False
         self._batches = batches
         self._prepare = prepare
         self._enqueue = enqueue
@@ -66,11 +67,15 @@ class FeedThreads:
 
     def stop(self):
         """End all threads; may be called more than once."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         self._coordinator.request_stop()
         self._wake_up()
         self._close(cancel_pending=True)
+        deadline = time.monotonic() + _JOIN_TIMEOUT_SECS
         for thread in self._threads:
-            thread.join(_JOIN_TIMEOUT_SECS)
+            thread.join(max(0.0, deadline - time.monotonic()))
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
         if stuck:
             _logger.warning("Threads %s still wait for the data source", ", ".join(stuck))

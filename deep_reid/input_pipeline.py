@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 from deep_reid.compat import tf
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
 
 # How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
 # and evaluated with the first, TensorFlow's default. OpenCV, which the frozen graph is fed from,
@@ -39,6 +39,8 @@ def as_image_source(images_or_filenames):
     """
     if not isinstance(images_or_filenames, np.ndarray):
         images_or_filenames = _stack(images_or_filenames)
+    if images_or_filenames.dtype.kind == "O":
+        images_or_filenames = _stack(images_or_filenames.tolist())
     if images_or_filenames.dtype.kind in "UO":
         return np.array([str(os.fspath(name)) for name in images_or_filenames], dtype=object), True
     if images_or_filenames.dtype != np.uint8 or images_or_filenames.ndim != 4:
@@ -68,10 +70,16 @@ def check_image_shape(images, read_from_file, image_shape):
     Raises
     ------
     UsageError
-        If there is no shape for images that are read from files.
+        If there is no shape for images that are read from files, or the number of channels differs.
     """
     if image_shape is not None:
-        return tuple(int(size) for size in image_shape)
+        image_shape = tuple(int(size) for size in image_shape)
+        if not read_from_file and images.shape[3] != image_shape[2]:
+            raise UsageError(
+                f"images of shape {images.shape} do not have the {image_shape[2]} channels of "
+                f"image_shape {image_shape}: convert them, or change image_shape"
+            )
+        return image_shape
     if read_from_file:
         raise UsageError(
             "image_shape must be given for images that are read from files: for example "
@@ -203,7 +211,7 @@ def find_unreadable_image(filenames, num_channels):
                     "data set"
                 )
             except tf.errors.OpError as file_error:
-                reason = file_error.message.splitlines()[0]
+                reason = first_line(file_error)
                 return DataError(
                     f"image {filename} cannot be read ({reason}): replace the file, or remove it "
                     "from the data set"

@@ -91,7 +91,8 @@ def magnet_loss(features, labels, margin=1.0, unique_labels=None):
     squared_distances = pdist(features, class_means)
     num_rows = tf.cast(tf.shape(features)[0], features.dtype)
     own_means = tf.matmul(is_own, class_means)
-    variance = tf.reduce_sum(tf.squared_difference(features, own_means)) / (num_rows - 1.0)
+    squared_deviation = tf.reduce_sum(tf.squared_difference(features, own_means))
+    variance = squared_deviation / tf.maximum(num_rows - 1.0, 1.0)
 
     exponents = -squared_distances / (2.0 * (variance + _EPSILON)) - margin * is_own
     # Numerator and denominator shrink by the same factor: no exponent overflows.

@@ -5,13 +5,15 @@ threads, and lets what the graph makes of them, say decoded images, wait in a FI
 training step.
 """
 
+import contextlib
 import functools
+import itertools
 import logging
 import os
 
 from deep_reid import checkpoints, input_pipeline, runs
 from deep_reid.compat import slim, tf
-from deep_reid.errors import RunError, UsageError
+from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.feeding import QueueFeed
 from deep_reid.samplers import (
     iterate_forever,
@@ -151,37 +153,43 @@ class QueuedTrainer:
         **slim_train_kwargs
             Handed to ``slim.learning.train``. These are understood here: ``number_of_steps``,
             ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs`` (300)
-            and ``summary_op`` (all summaries).
+            and ``summary_op`` (all summaries); 0 turns lines, summaries or checkpoints off, but for
+            the last.
 
         Returns
         -------
-        float
-            The last loss.
+        float or None
+            The last loss. None where the run had made all its steps before, or where the feed had
+            not even one batch.
 
         Raises
         ------
         Exception
             Whatever the generator or a feed thread raised, with its trace.
+        DataError
+            If the checkpoint to start from is damaged or of another network.
         """
-        _check_slim_kwargs(slim_train_kwargs)
+        is_chief = slim_train_kwargs.get("is_chief", True)
+        _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
         if restore_path is not None:
             restore_path = checkpoints.resolve_checkpoint(restore_path)
-        run_dir = os.path.join(log_dir, runs.start_run(log_dir, run_id))
+        if is_chief:
+            run_id = runs.start_run(log_dir, run_id)
+        run_dir = os.path.join(log_dir, run_id)
         _logger.info("Run directory: %s", run_dir)
         own_checkpoint = tf.train.latest_checkpoint(run_dir)
         with train_op.graph.as_default():
-            saver = tf.train.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
-            checkpoint_path = os.path.join(run_dir, "model.ckpt")
-            is_chief = slim_train_kwargs.get("is_chief", True)
+            saver = checkpoints.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
+            save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
             step = TrainStep(
                 train_op,
                 batch_size=self._batch_size,
-                start_feed=functools.partial(self.start_feed, batches=feed_generator),
+                start_feed=functools.partial(self.start_feed, batches=iter(feed_generator)),
                 number_of_steps=slim_train_kwargs.pop("number_of_steps", None),
                 log_every_n_steps=slim_train_kwargs.pop("log_every_n_steps", 10),
                 summary_op=slim_train_kwargs.pop("summary_op", tf.summary.merge_all()),
                 save_summaries_secs=slim_train_kwargs.pop("save_summaries_secs", 60),
-                save=functools.partial(saver.save, save_path=checkpoint_path) if is_chief else None,
+                save=save if is_chief else None,
                 save_interval_secs=slim_train_kwargs.pop("save_interval_secs", 300),
                 save_at_start=own_checkpoint is None,
             )
@@ -264,44 +272,44 @@ class QueuedTrainer:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
         ops = _EvaluationOps(init_op, eval_op, final_op, summary_op)
-        saver = tf.train.Saver(variables_to_restore or slim.get_model_variables())
+        saver = checkpoints.Saver(variables_to_restore or slim.get_model_variables())
         _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
-        num_evaluations, value = 0, None
-        for path in checkpoints.wait_for_checkpoints(
-            checkpoint_dir, eval_interval_secs, timeout_secs
-        ):
-            result = self._evaluate_checkpoint(path, saver, dataset, ops)
-            if result is None:
-                continue
-            step, value, summary = result
-            # Got from a cache each time: the folder is made with the first evaluation.
-            writer = tf.summary.FileWriterCache.get(os.fspath(log_dir))
-            if summary is not None:
-                writer.add_summary(summary, step)
-            writer.flush()
-            if on_evaluation is not None:
-                on_evaluation(path, step, value)
-            num_evaluations += 1
-            if num_evaluations == max_num_evaluations:
-                break
+        results = self._evaluate_each(
+            checkpoints.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
+            saver,
+            dataset,
+            ops,
+        )
+        value = None
+        with contextlib.ExitStack() as stack:
+            writer = None
+            for path, step, value, summary in itertools.islice(results, max_num_evaluations):
+                if writer is None:  # with the first evaluation, so that none leaves nothing behind
+                    writer = stack.enter_context(tf.summary.FileWriter(os.fspath(log_dir)))
+                if summary is not None:
+                    writer.add_summary(summary, step)
+                writer.flush()
+                if on_evaluation is not None:
+                    on_evaluation(path, step, value)
         return value
 
-    def _evaluate_checkpoint(self, path, saver, dataset, ops):
-        """Return step, value of the final op and summary; None if the checkpoint has vanished."""
-        with tf.Session(config=create_session_config()) as session:
-            try:
-                saver.restore(session, path)
-                step = checkpoints.step_of(path)
-            except (tf.errors.OpError, ValueError):
-                if checkpoints.exists(path):
-                    raise
-                _logger.warning("Checkpoint %s was deleted before it was evaluated", path)
-                return None
-            session.run(ops.init_local)
-            session.run(ops.init)
-            self._run_for_each_batch(session, dataset, ops.update)
-            value, summary = session.run([ops.final, ops.summary])
-        return step, value, summary
+    def _evaluate_each(self, paths, saver, dataset, ops):
+        """Yield path, step, value of the final op and summary of each checkpoint."""
+        for path in paths:
+            with tf.Session(config=create_session_config()) as session:
+                try:
+                    saver.restore(session, path)
+                    step = checkpoints.step_of(path)
+                except DataError:
+                    if checkpoints.exists(path):
+                        raise
+                    _logger.warning("Checkpoint %s was deleted before it was evaluated", path)
+                    continue
+                session.run(ops.init_local)
+                session.run(ops.init)
+                self._run_for_each_batch(session, dataset, ops.update)
+                value, summary = session.run([ops.final, ops.summary])
+            yield path, step, value, summary
 
     def _run_for_each_batch(self, session, dataset, op):
         feed = self.start_feed(session, dataset)
@@ -312,6 +320,11 @@ class QueuedTrainer:
             feed.raise_error()
         finally:
             feed.stop()
+        if feed.num_rows == 0:
+            raise RunError(
+                "the data set to evaluate gave no batch: use a list, or an object that begins anew "
+                "with each iteration (a generator does not)"
+            )
         num_left_over = feed.num_rows % self._batch_size
         if num_left_over:
             raise RunError(
@@ -357,11 +370,18 @@ class _EvaluationOps:
         self.summary = no_op if summary_op is None else summary_op
 
 
-def _check_slim_kwargs(slim_train_kwargs):
+def _check_slim_kwargs(slim_train_kwargs, run_id, is_chief):
     reserved = {"train_step_fn", "train_step_kwargs", "logdir", "saver", "init_fn"}
     taken = sorted(reserved & set(slim_train_kwargs))
     if taken:
         raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
+    if slim_train_kwargs.get("trace_every_n_steps") is not None:
+        raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
+    number_of_steps = slim_train_kwargs.get("number_of_steps")
+    if number_of_steps is not None and number_of_steps < 1:
+        raise UsageError(f"number_of_steps ({number_of_steps}) must be at least 1, or None")
+    if not is_chief and run_id is None:
+        raise UsageError("workers other than the chief need run_id: give all the same name")
 
 
 def _plan_start(own_checkpoint, restore_path, variables_to_restore):

@@ -1,6 +1,7 @@
 """Runs: their names, their directories, and which one is the latest; free of TensorFlow."""
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import logging
@@ -10,6 +11,7 @@ import shutil
 import time
 
 from deep_reid import files
+from deep_reid.config import CONFIG_FILENAME, RunConfig
 from deep_reid.errors import MissingPathError, ReidError, UsageError
 
 LATEST_RUN_FILENAME = "latest_run"
@@ -60,11 +62,18 @@ def open_run(log_dir, config, run_id=None):
     ------
     str
         The run's name.
+
+    Raises
+    ------
+    UsageError
+        If an earlier part of the run had another loss or image shape.
     """
     latest_run = find_latest_run(log_dir)
     run_id = _checked_run_id(log_dir, run_id)
     run_dir = os.path.join(log_dir, run_id)
     is_new, is_first = not os.path.exists(run_dir), not os.path.exists(log_dir)
+    if not is_new:
+        _compare_settings(run_dir, config)
     # Whoever waits for a run finds its settings: they come before its name is recorded.
     config.save(run_dir)
     start_run(log_dir, run_id)
@@ -72,11 +81,34 @@ def open_run(log_dir, config, run_id=None):
         yield run_id
     except ReidError:
         if is_new and not _has_learned(run_dir):
+            is_latest = find_recorded_run(log_dir) == run_id
             shutil.rmtree(run_dir)
-            _forget_latest_run(log_dir, latest_run)
+            if is_latest:
+                _forget_latest_run(log_dir, latest_run)
             if is_first:
-                os.rmdir(log_dir)
+                with contextlib.suppress(OSError):  # another run has begun here
+                    os.rmdir(log_dir)
         raise
+
+
+def find_recorded_run(log_dir):
+    """Return the name that a log directory records as its latest run.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+
+    Returns
+    -------
+    str or None
+        None where nothing is recorded, or its directory is gone.
+    """
+    log_dir = pathlib.Path(log_dir)
+    try:
+        run_id = (log_dir / LATEST_RUN_FILENAME).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return run_id if run_id and (log_dir / run_id).is_dir() else None
 
 
 def find_latest_run(log_dir):
@@ -92,23 +124,22 @@ def find_latest_run(log_dir):
         None where there is no run yet. Runs of other programs, which record nothing, are found by
         the age of their checkpoints.
     """
+    recorded_run = find_recorded_run(log_dir)
+    if recorded_run is not None:
+        return recorded_run
     log_dir = pathlib.Path(log_dir)
-    try:
-        run_id = (log_dir / LATEST_RUN_FILENAME).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        run_id = ""
-    if run_id and (log_dir / run_id).is_dir():
-        return run_id
     runs = {path.parent.name: path.stat().st_mtime for path in log_dir.glob("*/checkpoint")}
     return max(runs, key=runs.get) if runs else None
 
 
-def wait_for_run(log_dir, interval_secs=1, timeout_secs=None):
-    """Wait until a log directory has a run, and return the latest.
+def wait_for_run(log_dir, run_id=None, interval_secs=1, timeout_secs=None):
+    """Wait until a run has begun, with its settings or a checkpoint in its directory.
 
     Parameters
     ----------
     log_dir : str or Path
+    run_id : str, optional
+        Default: the latest run.
     interval_secs : float
         Seconds between two looks.
     timeout_secs : float, optional
@@ -126,16 +157,45 @@ def wait_for_run(log_dir, interval_secs=1, timeout_secs=None):
     """
     started_at = time.monotonic()
     is_announced = False
-    while (run_id := find_latest_run(log_dir)) is None:
+    while (found := _find_begun_run(log_dir, run_id)) is None:
+        wanted = "run" if run_id is None else f"run {run_id}"
         if timeout_secs is not None and time.monotonic() - started_at >= timeout_secs:
             raise MissingPathError(
-                f"{log_dir} has no run after {timeout_secs:g} s: start one (--mode=train)"
+                f"{log_dir} has no {wanted} after {timeout_secs:g} s: start one with --mode=train"
             )
         if not is_announced:
-            _logger.info("Waiting for a run in %s", log_dir)
+            _logger.info("Waiting for a %s in %s", wanted, log_dir)
             is_announced = True
         time.sleep(interval_secs)
-    return run_id
+    return found
+
+
+def _find_begun_run(log_dir, run_id):
+    if run_id is None:
+        return find_latest_run(log_dir)
+    has_begun = any(
+        os.path.exists(os.path.join(log_dir, run_id, name))
+        for name in (CONFIG_FILENAME, "checkpoint")
+    )
+    return run_id if has_begun else None
+
+
+def _compare_settings(run_dir, config):
+    try:
+        earlier = RunConfig.load(run_dir)
+    except MissingPathError:
+        return  # of another program, or stopped before it began
+    for name in ("loss_mode", "image_shape"):
+        before, now = getattr(earlier, name), getattr(config, name)
+        if before != now:
+            raise UsageError(
+                f"run {os.path.basename(run_dir)} has {name} {before}, not {now}: use its own, or "
+                "start a new run with another run_id"
+            )
+    for field in dataclasses.fields(config):
+        before, now = getattr(earlier, field.name), getattr(config, field.name)
+        if before != now:
+            _logger.info("%s is %s now; it was %s", field.name, now, before)
 
 
 def _checked_run_id(log_dir, run_id):

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 import time
 
 from deep_reid.compat import tf
@@ -15,7 +16,7 @@ class TrainStep:
     A step is one ``session.run``: summaries are fetched together with the training op, of the very
     batch that is trained on. Checkpoints are saved between two steps: TF-Slim's own thread would
     save while variables change, some from before and some from after an update. The feed is started
-    with the first step and ended with the last, or with an error.
+    with the first step and ended with the last, or with an error. Ctrl-C saves what was learned.
 
     Parameters
     ----------
@@ -27,13 +28,14 @@ class TrainStep:
     number_of_steps : int, optional
         The step at which training ends.
     log_every_n_steps : int
+        0: only the last step is logged.
     summary_op : tf.Tensor of string, optional
     save_summaries_secs : float
-        Seconds between two summaries.
+        Seconds between two summaries. 0: no summaries.
     save : callable, optional
         ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
     save_interval_secs : float
-        Seconds between two checkpoints.
+        Seconds between two checkpoints. 0: none in between.
     save_at_start : bool
         Whether the first is saved before the first step; a run that goes on has one of that step.
     """
@@ -58,14 +60,16 @@ class TrainStep:
         self._log_every_n_steps = log_every_n_steps
         self._summary_op = tf.no_op() if summary_op is None else summary_op
         self._no_summary = tf.no_op()
-        self._summary_timer = _Timer(save_summaries_secs, is_due_at_start=True)
+        self._summary_timer = _Timer(save_summaries_secs, is_due_at_start=save_summaries_secs > 0)
         self._save = save
-        self._save_timer = _Timer(save_interval_secs, is_due_at_start=save_at_start)
+        self._save_timer = _Timer(save_interval_secs)
+        self._save_at_start = save_at_start
         # Fetched side by side, the step might be read before or after the update.
         with tf.control_dependencies([train_op]):
             self._step_after = tf.train.get_or_create_global_step().read_value()
         self._feed = None
-        self._logged_step = 0
+        self._session = None
+        self._num_unlogged = 0
         self._logged_at = 0.0
 
     def __call__(self, session, train_op, global_step, train_step_kwargs):
@@ -81,20 +85,26 @@ class TrainStep:
 
         Returns
         -------
-        loss : float
+        loss : float or None
+            None where there was nothing to train.
         should_stop : bool
         """
-        if self._feed is None and not self._begin(session, global_step):
-            return 0.0, True
+        # After an AbortedError of a distributed runtime, TF-Slim comes back with a new session.
+        if session is not self._session and not self._begin(session, global_step):
+            return None, True
         should_stop = True
         try:
             loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
-            self._save_if_due(session, step)
             should_stop = self._number_of_steps is not None and step >= self._number_of_steps
+        except KeyboardInterrupt:
+            self._save_now(session, int(session.run(global_step)))
+            raise
         finally:
             # Also on an error or Ctrl-C: the threads must end before their session is closed.
             if should_stop:
                 self.stop_feed()
+        if self._save is not None and self._save_timer.is_due():
+            self._save_now(session, step)
         self._log_progress(loss, step, should_stop)
         return loss, should_stop
 
@@ -118,9 +128,11 @@ class TrainStep:
             )
             return False
         _logger.info("Training from step %d", step)
-        self._save_if_due(session, step)
+        if self._save_at_start:
+            self._save_now(session, step)
         self._feed = self._start_feed(session)
-        self._logged_step, self._logged_at = step, time.monotonic()
+        self._session = session
+        self._logged_at = time.monotonic()
         return True
 
     def _run(self, session, train_op, summary_writer):
@@ -138,21 +150,24 @@ class TrainStep:
             summary_writer.add_summary(summary, step)
         return float(loss), int(step)
 
-    def _save_if_due(self, session, step):
-        if self._save is not None and self._save_timer.is_due():
+    def _save_now(self, session, step):
+        if self._save is not None:
             self._save(session, global_step=step)
 
     def _log_progress(self, loss, step, is_last):
-        if step % self._log_every_n_steps and not is_last:
+        # Steps are counted here: with several workers the global step moves on in between.
+        self._num_unlogged += 1
+        is_due = self._log_every_n_steps and step % self._log_every_n_steps == 0
+        if not (is_due or is_last):
             return
         now = time.monotonic()
-        steps_per_second = (step - self._logged_step) / max(now - self._logged_at, 1e-9)
-        self._logged_step, self._logged_at = step, now
+        steps_per_second = self._num_unlogged / max(now - self._logged_at, 1e-9)
+        self._num_unlogged, self._logged_at = 0, now
         images_per_second = steps_per_second * self._batch_size
         if self._number_of_steps is None:
             _logger.info("step %d, loss %.4f, %.1f images/s", step, loss, images_per_second)
             return
-        secs_left = round((self._number_of_steps - step) / steps_per_second)
+        secs_left = round(max(0, self._number_of_steps - step) / steps_per_second)
         _logger.info(
             "step %d/%d, loss %.4f, %.1f images/s, %s left",
             step,
@@ -164,11 +179,11 @@ class TrainStep:
 
 
 class _Timer:
-    """Due after each interval."""
+    """Due after each interval; never, where the interval is 0."""
 
-    def __init__(self, interval_secs, is_due_at_start):
-        self._interval_secs = interval_secs
-        self._due_at = time.monotonic() + (0.0 if is_due_at_start else interval_secs)
+    def __init__(self, interval_secs, is_due_at_start=False):
+        self._interval_secs = interval_secs or math.inf
+        self._due_at = time.monotonic() + (0.0 if is_due_at_start else self._interval_secs)
 
     def is_due(self):
         now = time.monotonic()

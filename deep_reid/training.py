@@ -1,17 +1,18 @@
 """Training: the graph of a training step, and the loop around it."""
 
 import collections
-import logging
+import dataclasses
+import os
+import re
 
 import numpy as np
 
-from deep_reid import input_pipeline, losses, runs, samplers
+from deep_reid import checkpoints, input_pipeline, losses, runs, samplers
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, UsageError
 from deep_reid.queued_trainer import create_image_trainer
 
-_logger = logging.getLogger(__name__)
 _MAX_SUMMARY_IMAGES = 8
 
 _TrainingGraph = collections.namedtuple("_TrainingGraph", "trainer train_op num_classes")
@@ -125,8 +126,8 @@ def train_loop(
 
     Returns
     -------
-    float
-        The last loss.
+    float or None
+        The last loss. None where the run had made all its steps before.
 
     Raises
     ------
@@ -169,13 +170,21 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
 
     Returns
     -------
-    float
+    float or None
         The last loss.
     """
     images, read_from_file = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
+    if config.restore_path is not None:
+        restore_path = checkpoints.resolve_checkpoint(config.restore_path)
+        config = dataclasses.replace(config, restore_path=restore_path)
     batches = samplers.random_sample_identities_forever(
-        config.batch_size, config.num_images_per_id, images, labels, seed=config.seed
+        config.batch_size,
+        config.num_images_per_id,
+        images,
+        labels,
+        seed=config.seed,
+        first_batch=_num_steps_made(log_dir, run_id),
     )
     with tf.Graph().as_default():
         if config.seed is not None:
@@ -193,7 +202,7 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
         _check_labels(labels, graph.num_classes)
         to_restore = slim.filter_variables(
             slim.get_model_variables(),
-            exclude_patterns=[f"^{scope}(/|$)" for scope in config.exclude_from_restore] or None,
+            exclude_patterns=[_scope_pattern(scope) for scope in config.exclude_from_restore],
         )
         with runs.open_run(log_dir, config, run_id) as started_run_id:
             return graph.trainer.run(
@@ -209,6 +218,13 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
                 save_summaries_secs=config.save_summaries_secs,
                 save_interval_secs=config.save_interval_secs,
             )
+
+
+def _num_steps_made(log_dir, run_id):
+    if run_id is None:
+        return 0
+    own_checkpoint = tf.train.latest_checkpoint(os.path.join(log_dir, run_id))
+    return 0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint)
 
 
 def _create_training_graph(
@@ -262,7 +278,7 @@ def _select_trainable(scopes):
         return None
     selected = []
     for scope in scopes:
-        variables = tf.trainable_variables(scope=f"{scope}(/|$)")
+        variables = tf.trainable_variables(scope=_scope_pattern(scope))
         if not variables:
             names = sorted({v.op.name.split("/")[0] for v in tf.trainable_variables()})
             raise UsageError(
@@ -270,6 +286,11 @@ def _select_trainable(scopes):
             )
         selected.extend(variable for variable in variables if variable not in selected)
     return selected
+
+
+def _scope_pattern(scope):
+    """Match the variables in a scope, but not those of another that begins alike."""
+    return f"^{re.escape(scope)}(/|$)"
 
 
 def _check_labels(labels, num_classes):

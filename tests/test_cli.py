@@ -58,7 +58,9 @@ class TestArguments:
         with pytest.raises(SystemExit) as caught:
             cli.main(Market1501, argv)
         assert caught.value.code == 2
-        assert reason in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert reason in error
+        assert len(error.splitlines()) == 1
 
 
 def run(caplog, *argv, dataset_class=Market1501):
@@ -140,6 +142,23 @@ class TestBadInput:
             f"--dataset_dir={drawn_market1501}",
         )  # fmt: skip
 
+    def test_evaluation_of_a_checkpoint_alone(self, caplog, log_dir):
+        parts = ["--restore_path does not go with --mode=eval", "--run_id"]
+        self.check(caplog, log_dir, 2, parts, "--mode=eval", "--restore_path=x")
+
+    def test_a_frozen_graph_is_no_checkpoint(self, caplog, log_dir):
+        parts = ["market1501.pb is a frozen graph"]
+        self.check(caplog, log_dir, 1, parts, "--mode=freeze", "--restore_path=market1501.pb")
+
+    def test_a_run_that_is_not_there(self, caplog, log_dir):
+        parts = [f"{log_dir} has no run nobody", "--mode=train"]
+        self.check(caplog, log_dir, 1, parts, "--mode=freeze", "--run_id=nobody")
+
+    def test_a_file_where_the_data_set_should_be(self, caplog, log_dir, tmp_path):
+        (tmp_path / "data.zip").write_bytes(b"zip")
+        parts = ["data.zip is a file, not the folder of Market-1501"]
+        self.check(caplog, log_dir, 1, parts, f"--dataset_dir={tmp_path}/data.zip")
+
     def test_a_run_id_that_is_a_path(self, caplog, log_dir, drawn_market1501):
         self.check(
             caplog, log_dir, 2, ["run_id ('../elsewhere') must be a plain folder name"],
@@ -199,7 +218,8 @@ class TestErrors:
     def test_an_error_of_the_system_is_one_line(self, monkeypatch, caplog):
         error = PermissionError(13, "Permission denied", "/data")
         code, errors = self.fail(monkeypatch, caplog, error)
-        assert (code, errors) == (1, ["[Errno 13] Permission denied: '/data'"])
+        assert code == 1
+        assert errors == ["/data: Permission denied; check the path and its permissions"]
 
     def test_a_bug_keeps_its_trace(self, monkeypatch, caplog):
         with pytest.raises(ZeroDivisionError):

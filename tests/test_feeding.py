@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from deep_reid import feeding
 from deep_reid.compat import tf
 from deep_reid.feeding import FeedThreads
 
@@ -156,6 +157,25 @@ def test_stop_ends_threads_that_are_blocked_and_is_no_error():
     threads.stop()
     threads.raise_error()
     assert not feed_threads()
+
+
+def test_a_blocked_source_delays_the_end_by_one_time_limit_only(monkeypatch, caplog):
+    monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.2)
+    release = threading.Event()
+
+    def generator():
+        yield ([0],)
+        release.wait()
+
+    fake_queue = FakeQueue()
+    threads = start(generator(), fake_queue)
+    fake_queue.items.get()
+    started_at = time.monotonic()
+    threads.stop()
+    threads.stop()
+    assert time.monotonic() - started_at < 0.6
+    assert "still wait for the data source" in caplog.text
+    release.set()
 
 
 def test_an_end_of_range_in_the_generator_is_an_error_too():

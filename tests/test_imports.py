@@ -11,9 +11,13 @@ ROOT = Path(__file__).parent.parent
 
 FREE_OF_TENSORFLOW = [
     "deep_reid",
+    "deep_reid.cli",
     "deep_reid.config",
     "deep_reid.errors",
+    "deep_reid.files",
     "deep_reid.galleries",
+    "deep_reid.matlab",
+    "deep_reid.runs",
     "deep_reid.samplers",
     *(f"datasets.{path.stem}" for path in sorted((ROOT / "datasets").glob("[!_]*.py"))),
 ]

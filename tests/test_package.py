@@ -93,7 +93,6 @@ def test_public_signatures_keep_their_order_and_defaults(name):
         ("train_app.encode", "export.encode"),
         ("train_app.finalize", "export.finalize"),
         ("train_app.freeze", "export.freeze"),
-        ("train_app.create_argument_parser", "cli.create_argument_parser"),
         ("queued_trainer.run_in_batches", "samplers.run_in_batches"),
         ("datasets.util.create_cmc_probe_and_gallery", "galleries.create_cmc_probe_and_gallery"),
         ("metrics.streaming_mean_averge_precision", "metrics.streaming_mean_average_precision"),
@@ -102,6 +101,18 @@ def test_public_signatures_keep_their_order_and_defaults(name):
 )
 def test_old_names_lead_to_the_same_things(old, new):
     assert find(old) is find(new)
+
+
+def test_the_argument_helpers_of_the_original_fit_together():
+    train_app = find("train_app")
+    args = train_app.create_default_argument_parser("cars").parse_args(["--batch_size=64"])
+    assert args.log_dir == "./output/cars/train"
+    train_kwargs, eval_kwargs = train_app.to_train_kwargs(args), train_app.to_eval_kwargs(args)
+    assert (train_kwargs["batch_size"], train_kwargs["loss_mode"]) == (64, "cosine-softmax")
+    inspect.signature(train_app.train_loop).bind("preprocess", "factory", "x", "y", **train_kwargs)
+    inspect.signature(train_app.eval_loop).bind(
+        "preprocess", "factory", "x", "y", "cameras", **eval_kwargs
+    )
 
 
 def test_constants_of_the_data_sets():

@@ -4,14 +4,15 @@ import glob
 import itertools
 import logging
 import os
+import signal
 import threading
 
 import numpy as np
 import pytest
 
-from deep_reid import checkpoints, queued_trainer, samplers
+from deep_reid import checkpoints, queued_trainer, samplers, train_step
 from deep_reid.compat import slim, tf
-from deep_reid.errors import MissingPathError, RunError, UsageError
+from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -145,6 +146,93 @@ class TestRun:
         with pytest.raises(KeyboardInterrupt):
             LinearModel().run(feed(), tmp_path)
         assert not feed_threads()
+
+    def test_ctrl_c_saves_what_was_learned(self, tmp_path):
+        def feed():
+            yield from ones(3)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            LinearModel(queue_capacity=1).run(feed(), tmp_path)
+        latest = tf.train.latest_checkpoint(tmp_path / "run")
+        assert weight_in(latest) == checkpoints.step_of(latest)
+
+    def test_a_step_that_is_interrupted_is_saved(self, tmp_path):
+        model = LinearModel()
+
+        def interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            return np.float32(0.0)
+
+        with tf.control_dependencies([model.train_op]):
+            third = tf.cond(
+                tf.equal(tf.train.get_global_step().read_value(), 3),
+                lambda: tf.py_func(interrupt, [], tf.float32),
+                lambda: tf.constant(0.0),
+            )
+        model.train_op = third + model.train_op
+        with pytest.raises(KeyboardInterrupt):
+            model.run(ones(10**6), tmp_path)
+        latest = tf.train.latest_checkpoint(tmp_path / "run")
+        assert checkpoints.step_of(latest) >= 3
+        assert weight_in(latest) == checkpoints.step_of(latest)
+
+    def test_a_new_session_after_an_abort_is_fed_again(self, tmp_path, monkeypatch):
+        """TF-Slim makes a new session when a server of a distributed training was restarted."""
+        run_step = train_step.TrainStep._run
+        aborts = iter([True])
+
+        def run_or_abort(step, *args):
+            if next(aborts, False):
+                raise tf.errors.AbortedError(None, None, "a server was restarted")
+            return run_step(step, *args)
+
+        monkeypatch.setattr(train_step.TrainStep, "_run", run_or_abort)
+        LinearModel().run(ones(20), tmp_path, number_of_steps=3)
+        assert weight_in(tf.train.latest_checkpoint(tmp_path / "run")) == 3.0
+
+    def test_a_step_that_does_not_count_is_no_division_by_zero(self, tmp_path):
+        model = LinearModel()
+        model.train_op = tf.identity(model.mean)
+        model.run(ones(5), tmp_path, number_of_steps=9, log_every_n_steps=1)
+
+    def test_zero_turns_lines_summaries_and_checkpoints_off(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO)
+        LinearModel().run(
+            ones(30), tmp_path, number_of_steps=5, log_every_n_steps=0, save_summaries_secs=0,
+            save_interval_secs=0,
+        )  # fmt: skip
+        assert [line.split(",")[0] for line in caplog.messages if line.startswith("step ")] == [
+            "step 5/5"
+        ]
+        assert "fed" not in read_events(tmp_path / "run")
+        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        assert [checkpoints.step_of(path) for path in saved] == [0, 5]
+
+    @pytest.mark.parametrize(
+        ("kwargs", "match"),
+        [
+            ({"number_of_steps": 0}, "must be at least 1"),
+            ({"trace_every_n_steps": 5}, "not supported"),
+            ({"is_chief": False, "run_id": None}, "need run_id"),
+        ],
+    )
+    def test_settings_that_would_be_ignored_are_refused(self, tmp_path, kwargs, match):
+        with pytest.raises(UsageError, match=match):
+            LinearModel().run(ones(1), tmp_path, **kwargs)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("is_resumed", [False, True])
+    def test_a_damaged_checkpoint_to_start_from_is_named(self, tmp_path, is_resumed):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3, run_id="old")
+        data_file = tmp_path / "old" / "model.ckpt-3.data-00000-of-00001"
+        data_file.write_bytes(data_file.read_bytes()[:5])
+        kwargs = {"run_id": "old"} if is_resumed else {"restore_path": tmp_path / "old"}
+        with (
+            tf.Graph().as_default(),
+            pytest.raises(DataError, match="model.ckpt-3 cannot be restored"),
+        ):
+            LinearModel().run(ones(9), tmp_path, **kwargs)
 
     def test_the_same_run_goes_on_where_it_stopped(self, tmp_path):
         LinearModel().run(ones(100), tmp_path, number_of_steps=3)
@@ -382,8 +470,19 @@ class TestEvaluate:
     def test_a_checkpoint_of_another_network_is_an_error(self, trained):
         evaluation = Evaluation()
         slim.model_variable("another", ())
-        with pytest.raises(tf.errors.NotFoundError):
+        with pytest.raises(DataError, match=r"model.ckpt-2 cannot be restored .*another"):
             evaluation.evaluate(DATASET, trained)
+
+    def test_a_damaged_checkpoint_is_an_error_that_names_it(self, trained):
+        data_file = trained / "train" / "run" / "model.ckpt-2.data-00000-of-00001"
+        data_file.write_bytes(data_file.read_bytes()[:3])
+        with pytest.raises(DataError, match="model.ckpt-2 cannot be restored"):
+            Evaluation().evaluate(DATASET, trained)
+
+    def test_a_data_set_that_gives_no_batch_is_no_score(self, trained):
+        once = iter(DATASET)
+        with pytest.raises(RunError, match="gave no batch"):
+            Evaluation().evaluate(once, trained)
 
     def test_init_op_runs_before_each_evaluation(self, trained):
         evaluation = Evaluation()

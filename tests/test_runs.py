@@ -77,7 +77,7 @@ class TestWaitForRun:
         caplog.set_level(logging.INFO)
         starter = threading.Timer(0.2, runs.start_run, (tmp_path / "log", "run"))
         starter.start()
-        assert runs.wait_for_run(tmp_path / "log", 0.02, timeout_secs=20) == "run"
+        assert runs.wait_for_run(tmp_path / "log", interval_secs=0.02, timeout_secs=20) == "run"
         starter.join()
         assert caplog.text.count("Waiting for a run") == 1
 

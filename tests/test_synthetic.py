@@ -516,3 +516,14 @@ class TestCommandLine:
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False)
         assert done.returncode == 0
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path, monkeypatch, caplog):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scenes, "take", interrupt)
+    code = synthetic.main(["--layout=market1501", f"--output_dir={tmp_path}/drawn"])
+    assert code == 130
+    assert "Interrupted" in caplog.text
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import checkpoints, runs, training
+from deep_reid import checkpoints, runs, samplers, training
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
@@ -85,8 +85,7 @@ class TestTrainLoop:
         last = train(tmp_path, images, number_of_steps=120, run_id="long", **settings)
         assert last < 0.8 * first
 
-    def test_files_and_arrays_train_alike(self, tmp_path, image_files):
-        """Fault 11: arrays were BGR in training."""
+    def test_fault_11_files_and_arrays_train_alike(self, tmp_path, image_files):
         filenames, labels = image_files
         from_files = train(tmp_path, filenames, labels, run_id="files")
         from_arrays = train(tmp_path, run_id="arrays")
@@ -119,6 +118,43 @@ class TestTrainLoop:
         assert checkpoints.step_of(checkpoints.resolve_checkpoint(tmp_path / "run")) == 3
         assert runs.find_latest_run(tmp_path) == "run"
         assert glob.glob(str(tmp_path / "run" / "events.*"))
+
+    def test_a_resumed_run_goes_on_with_the_next_batch(self, tmp_path, monkeypatch):
+        drawn = []
+        sample = samplers.random_sample_identities_forever
+
+        def recording(*args, **kwargs):
+            for batch in sample(*args, **kwargs):
+                drawn.append(batch[0].sum())
+                yield batch
+
+        train(tmp_path, number_of_steps=3)
+        monkeypatch.setattr(samplers, "random_sample_identities_forever", recording)
+        train(tmp_path, number_of_steps=10, run_id="whole")
+        whole, drawn[:] = list(drawn), []
+        train(tmp_path, number_of_steps=10)
+        assert drawn[:7] == whole[3:10]
+
+    @pytest.mark.parametrize(
+        "kwargs", [{"loss_mode": "triplet"}, {"image_shape": (16, 16, 3)}], ids=str
+    )
+    def test_what_cannot_change_within_a_run_is_refused(self, tmp_path, kwargs):
+        train(tmp_path)
+        settings = (tmp_path / "run" / "config.json").read_text()
+        with pytest.raises(UsageError, match="start a new run with another run_id"):
+            train(tmp_path, number_of_steps=5, **kwargs)
+        assert (tmp_path / "run" / "config.json").read_text() == settings
+
+    def test_what_can_change_within_a_run_is_listed(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO)
+        train(tmp_path)
+        train(tmp_path, number_of_steps=5, learning_rate=0.5)
+        assert "learning_rate is 0.5 now; it was 0.001" in caplog.messages
+
+    def test_a_log_directory_stands_for_its_latest_run(self, tmp_path):
+        train(tmp_path, run_id="old")
+        train(tmp_path, run_id="new", restore_path=tmp_path)
+        assert RunConfig.load(tmp_path / "new").restore_path.endswith("old/model.ckpt-3")
 
     def test_the_image_shape_of_arrays_is_their_own(self, tmp_path):
         train(tmp_path, image_shape=None)
@@ -264,6 +300,9 @@ class TestCreateTrainer:
             "classification_accuracy",
             "monitor/magnet_loss",
             "monitor/triplet_loss",
+            "monitor/triplet/farthest_positive",
+            "monitor/triplet/nearest_negative",
+            "monitor/triplet/share_solved",
             "queue/share_filled",
         } <= tags
         assert any(tag.startswith("images/") for tag in tags)

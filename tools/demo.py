@@ -25,7 +25,8 @@ SAVE_INTERVAL_SECS = 20
 
 # The original's start is slow under the default loss. The triplet loss shows within some minutes
 # what the network learns.
-TRAIN_ARGS = ["--loss_mode=triplet", "--batch_size=32", "--seed=1"]
+BATCH_SIZE = 32
+TRAIN_ARGS = ["--loss_mode=triplet", f"--batch_size={BATCH_SIZE}", "--seed=1"]
 
 
 def main():
@@ -119,9 +120,10 @@ def use_frozen_graph():
 def print_table(args, seconds, scores, features_shape):
     """Print what was done and how to look at it."""
     first, last = scores[0], scores[-1]
-    images_per_second = args.number_of_steps * 32 / seconds
+    images_per_second = args.number_of_steps * BATCH_SIZE / seconds
     rows = [
-        ("steps", f"{args.number_of_steps} of 32 images, {args.num_identities} drawn identities"),
+        ("steps", f"{args.number_of_steps} of {BATCH_SIZE} images"),
+        ("data", f"{args.num_identities} drawn identities, a tenth of them for validation"),
         ("images/s", f"{images_per_second:.0f} beside the evaluation, start-up included"),
         ("checkpoints evaluated", f"{len(scores)}, while training went on"),
         ("rank-1 before -> after", f"{first['Precision@1']:.3f} -> {last['Precision@1']:.3f}"),

@@ -8,7 +8,7 @@ contract: published checkpoints carry them.
 
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
-from deep_reid.nets.residual import KEEP_PROBABILITY, residual_block
+from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
 
 FEATURE_SIZE = 128
 INITIAL_STDDEV = 1e-3
@@ -159,21 +159,16 @@ def _layer_scope(weight_decay):
         return scope
 
 
-def _batch_norm_in(scope):
-    # With the layer's own scope around it, this gives the published names: "fc1/fc1/bn/beta".
-    return lambda inputs: slim.batch_norm(inputs, scope=f"{scope}/bn")
-
-
 def _create_trunk(images):
     network = images
     for scope in ("conv1_1", "conv1_2"):
-        network = slim.conv2d(network, 32, [3, 3], normalizer_fn=_batch_norm_in(scope), scope=scope)
+        network = slim.conv2d(network, 32, [3, 3], normalizer_fn=batch_norm_in(scope), scope=scope)
     network = slim.max_pool2d(network, [3, 3], stride=2, padding="SAME", scope="pool1")
     for scope, stride, preactivate in RESIDUAL_BLOCKS:
         network = residual_block(network, scope, stride=stride, preactivate=preactivate)
     network = slim.dropout(slim.flatten(network), keep_prob=KEEP_PROBABILITY)
     network = slim.fully_connected(
-        network, FEATURE_SIZE, normalizer_fn=_batch_norm_in("fc1"), scope="fc1"
+        network, FEATURE_SIZE, normalizer_fn=batch_norm_in("fc1"), scope="fc1"
     )
     return tf.nn.l2_normalize(network, axis=1)
 

@@ -5,6 +5,23 @@ from deep_reid.compat import slim, tf
 KEEP_PROBABILITY = 0.6
 
 
+def batch_norm_in(scope):
+    """Create a normalizer function whose variables have published names.
+
+    Parameters
+    ----------
+    scope : str
+        The layer's own scope: with it once more around the variables, they are called
+        "fc1/fc1/bn/beta".
+
+    Returns
+    -------
+    callable
+        For ``normalizer_fn`` of TF-Slim's layers.
+    """
+    return lambda inputs: slim.batch_norm(inputs, scope=f"{scope}/bn")
+
+
 def residual_block(inputs, scope, *, stride=1, preactivate=True):
     """Add a residual block: ``shortcut(x) + conv_2(dropout(ELU(BN(conv_1(ELU(BN(x)))))))``.
 
@@ -36,7 +53,7 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
             num_channels,
             [3, 3],
             stride=stride,
-            normalizer_fn=_batch_norm_in(f"{scope}/1"),
+            normalizer_fn=batch_norm_in(f"{scope}/1"),
             scope="1",
         )
         network = slim.dropout(network, keep_prob=KEEP_PROBABILITY)
@@ -44,10 +61,6 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
             network, num_channels, [3, 3], activation_fn=None, normalizer_fn=None, scope="2"
         )
         return _shortcut(inputs, num_channels, stride) + network
-
-
-def _batch_norm_in(scope):
-    return lambda inputs: slim.batch_norm(inputs, scope=f"{scope}/bn")
 
 
 def _shortcut(inputs, num_channels, stride):
