@@ -1,7 +1,8 @@
 """What the feed costs: training from image files against the same train_op on a constant batch.
 
-Both run in turns in one session, on drawn data, so that a drift of the machine's speed hits both.
-The constant batch is fed in place of what comes out of the queue: the op is the same.
+The first is the loop's own step, with its log lines and summaries; the second the bare op, with a
+constant batch fed in place of what comes out of the queue. Both run in turns in one session, on drawn
+data, so that a drift of the machine's speed hits both.
 
 python benchmarks/training_loop.py [--batch_size 128] [--rounds 5] [--steps 8]
 """
@@ -20,6 +21,7 @@ from datasets.market1501 import Market1501  # noqa: E402
 from deep_reid import samplers, training  # noqa: E402
 from deep_reid.compat import tf  # noqa: E402
 from deep_reid.nets import deep_sort  # noqa: E402
+from deep_reid.train_step import TrainStep  # noqa: E402
 
 QUEUE_CAPACITY = 512
 
@@ -60,27 +62,49 @@ def measure(batches, args):
         loss_mode="cosine-softmax",
     )
     (dequeue,) = [op for op in train_op.graph.get_operations() if op.type == "QueueDequeueManyV2"]
-    # What waits in the queue was decoded before: it must be used up before the clock starts.
-    num_warm_up = QUEUE_CAPACITY // args.batch_size + 2
-    with tf.Session() as session:
+    global_step = tf.train.get_global_step()
+    with tempfile.TemporaryDirectory() as log_dir, tf.Session() as session:
+        writer = tf.summary.FileWriter(log_dir)
+        step = TrainStep(
+            train_op,
+            batch_size=args.batch_size,
+            start_feed=lambda session: trainer.start_feed(session, batches),
+            number_of_steps=None,
+            log_every_n_steps=10,
+            summary_op=tf.summary.merge_all(),
+            save_summaries_secs=60,
+            save=None,
+            save_interval_secs=0,
+            save_at_start=False,
+        )
         session.run(tf.global_variables_initializer())
-        threads = trainer.start_feed(session, batches)
+
+        def train_from_files():
+            step(session, train_op, global_step, {"summary_writer": writer})
+
+        train_from_files()
         constant_batch = dict(zip(dequeue.outputs, session.run(dequeue.outputs), strict=True))
+
+        def train_on_constant_batch():
+            session.run(train_op, constant_batch)
+
+        # What waits in the queue was decoded before: it is used up before the clock starts.
+        num_warm_up = QUEUE_CAPACITY // args.batch_size + 2
         fed, constant = [], []
         for _ in range(args.rounds):
-            fed.append(time_steps(session, train_op, None, num_warm_up, args.steps))
-            constant.append(time_steps(session, train_op, constant_batch, 1, args.steps))
-        threads.stop()
+            fed.append(seconds_per_step(train_from_files, num_warm_up, args.steps))
+            constant.append(seconds_per_step(train_on_constant_batch, 1, args.steps))
+        step.stop_feed()
     return fed, constant
 
 
-def time_steps(session, train_op, feed_dict, num_warm_up, num_steps):
-    """Return the mean seconds per step."""
+def seconds_per_step(run_step, num_warm_up, num_steps):
+    """Return the mean over `num_steps` calls, after some that do not count."""
     for _ in range(num_warm_up):
-        session.run(train_op, feed_dict)
+        run_step()
     start = time.perf_counter()
     for _ in range(num_steps):
-        session.run(train_op, feed_dict)
+        run_step()
     return (time.perf_counter() - start) / num_steps
 
 
