@@ -1,8 +1,8 @@
 """What the feed costs: training from image files against the same train_op on a constant batch.
 
 The first is the loop's own step, with its log lines and summaries; the second the bare op, with a
-constant batch fed in place of what comes out of the queue. Both run in turns in one session, on drawn
-data, so that a drift of the machine's speed hits both.
+constant batch fed in place of what comes out of the queue. Both run in turns in one session, on
+drawn data, so that a drift of the machine's speed hits both.
 
 python benchmarks/training_loop.py [--batch_size 128] [--rounds 5] [--steps 8]
 """
