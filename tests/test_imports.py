@@ -17,6 +17,7 @@ FREE_OF_TENSORFLOW = [
     "deep_reid.files",
     "deep_reid.galleries",
     "deep_reid.matlab",
+    "deep_reid.ranking",
     "deep_reid.runs",
     "deep_reid.samplers",
     *(f"datasets.{path.stem}" for path in sorted((ROOT / "datasets").glob("[!_]*.py"))),
