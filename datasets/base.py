@@ -11,6 +11,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from datasets.protocols import create_image_test_set
 from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
@@ -196,6 +197,8 @@ class ReidDataset(abc.ABC):
         Share (float) or number (int) of the training identities that are kept for validation.
     seed : int
         Seed of that choice.
+    needs_train : bool
+        False for the test alone: then the training folder may be missing.
 
     Raises
     ------
@@ -222,11 +225,11 @@ class ReidDataset(abc.ABC):
     TEST_SPLITS: ClassVar[tuple[str, ...]]
     """Attributes that hold the test splits."""
 
-    def __init__(self, dataset_dir, num_validation_identities=0.1, seed=1234):
+    def __init__(self, dataset_dir, num_validation_identities=0.1, seed=1234, *, needs_train=True):
         self.dataset_dir = str(dataset_dir)
         self.num_validation_identities = num_validation_identities
         self.seed = seed
-        self.find(dataset_dir, self.TRAIN_DIR)
+        self.find(dataset_dir, self.TRAIN_DIR if needs_train else "")
 
     @classmethod
     def find(cls, dataset_dir, name):
@@ -313,6 +316,27 @@ class ReidDataset(abc.ABC):
                 drawn,
                 way_out,
             )
+
+    def test_set(self):
+        """Create the official test: single query, cross camera, each image an item.
+
+        Returns
+        -------
+        test_set : datasets.protocols.TestSet
+
+        Raises
+        ------
+        MissingPathError
+            If a folder or file of the test data does not exist.
+        DataError
+            If it is not in the form of the data set.
+        UsageError
+            If the data set has no queries.
+        """
+        if not {"query", "gallery"} <= set(self.TEST_SPLITS):
+            raise UsageError(f"{self.TITLE} has no queries: there is no official test")
+        protocol = f"{self.TITLE}: single query, cross camera"
+        return create_image_test_set(protocol, self.query, self.gallery)
 
     @abc.abstractmethod
     def export_files(self):

@@ -20,7 +20,10 @@ import os
 import re
 from typing import NamedTuple
 
+from scipy import io
+
 from datasets.base import ReidDataset, Split, list_jpegs, read_images
+from datasets.protocols import create_track_test_set
 from deep_reid.errors import DataError
 
 MAX_LABEL = 1500
@@ -202,6 +205,28 @@ class Mars(ReidDataset):
     def gallery(self):
         """All images of ``bbox_test``, a Split; the queries are some of its tracks."""
         return Split(*read_test_split_to_str(self.dataset_dir))
+
+    def test_set(self):
+        """Create the official test: tracklets, cross camera; see `ReidDataset`."""
+        return create_track_test_set(
+            "MARS: tracklets (mean of their features), single query, cross camera",
+            self._read_table("tracks_test_info.mat", "track_test_info"),
+            self._read_table("query_IDX.mat", "query_IDX"),
+            lambda: self.export_files()["feat_test.mat"],
+        )
+
+    def _read_table(self, filename, variable):
+        path = self.find(self.dataset_dir, os.path.join("info", filename))
+        try:
+            return io.loadmat(path)[variable]
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise DataError(
+                f"{path} is no MATLAB file: restore it from the MARS evaluation code"
+            ) from error
+        except KeyError:
+            raise DataError(
+                f"{path} has no variable {variable!r}: restore it from the MARS evaluation code"
+            ) from None
 
     def export_files(self):
         """List the images whose features the official MATLAB code wants.

@@ -6,14 +6,11 @@ A script hands in its data set class, all else is here: ``sys.exit(cli.main(Mark
 import argparse
 import logging
 import math
-import os
-import platform
-import secrets
 import sys
 
-from deep_reid import __version__, runs
-from deep_reid.config import LOSS_MODES, RunConfig
-from deep_reid.errors import MissingPathError, ReidError, RunError, UsageError, first_line
+from deep_reid import modes
+from deep_reid.config import LOSS_MODES
+from deep_reid.errors import ReidError, first_line
 
 _logger = logging.getLogger(__name__)
 _EXIT_CODE_INTERRUPTED = 130
@@ -78,6 +75,7 @@ def create_argument_parser(dataset_class):
     )
     parser.add_argument(
         "--restore_path",
+        "--checkpoint",
         help="checkpoint: its prefix, any of its files or its directory (default: a new run starts "
         "from scratch, others take the run's latest)",
     )
@@ -92,6 +90,7 @@ def create_argument_parser(dataset_class):
     parser.add_argument("--debug", action="store_true", help="log more, and errors with a trace")
     _add_training_arguments(parser.add_argument_group("train"))
     _add_evaluation_arguments(parser.add_argument_group("eval"), name)
+    _add_test_arguments(parser.add_argument_group("test"))
     _add_export_arguments(parser.add_argument_group("export, finalize, freeze"), name)
     return parser
 
@@ -138,6 +137,22 @@ def _add_evaluation_arguments(group, name):
     )
 
 
+def _add_test_arguments(group):
+    group.add_argument(
+        "--metrics_file", default="./test_metrics.json", help="file that the scores are written to"
+    )
+    group.add_argument("--frozen_graph", help="score this graph instead of a checkpoint")
+    group.add_argument(
+        "--features",
+        help="score these instead: .mat with the variable features, or .npy; one row per image of "
+        "the gallery, in the order of export",
+    )
+    group.add_argument("--query_features", help="the same for the queries, where they are images")
+    group.add_argument(
+        "--rerank", action="store_true", help="score k-reciprocal re-ranking, too (Zhong et al.)"
+    )
+
+
 def _add_export_arguments(group, name):
     group.add_argument(
         "--sdk_dir", default=f"./output/{name}/export", help="where export writes its .mat files"
@@ -147,208 +162,14 @@ def _add_export_arguments(group, name):
     )
 
 
-def _train(args, dataset_class):
-    loss_mode, seed = _settings_of_run(args.log_dir, args.run_id)
-    config = RunConfig(
-        image_shape=dataset_class.IMAGE_SHAPE,
-        batch_size=args.batch_size,
-        loss_mode=args.loss_mode or loss_mode,
-        learning_rate=args.learning_rate,
-        number_of_steps=args.number_of_steps,
-        seed=seed if args.seed is None else args.seed,
-        restore_path=args.restore_path,
-        save_summaries_secs=args.save_summaries_secs,
-        save_interval_secs=args.save_interval_secs,
-        max_checkpoints_to_keep=args.max_checkpoints_to_keep,
-        log_every_n_steps=args.log_every_n_steps,
-    )
-    dataset = dataset_class(args.dataset_dir)
-    _logger.info("%s in %s", dataset_class.TITLE, args.dataset_dir)
-    for line in dataset.summary_table().splitlines():
-        _logger.info("%s", line)
-    from deep_reid import training
-    from deep_reid.nets import deep_sort
-
-    _log_environment(config)
-    network_factory = deep_sort.create_network_factory(
-        is_training=True,
-        num_classes=dataset.num_classes,
-        add_logits=config.loss_mode == "cosine-softmax",
-    )
-    training.train(
-        deep_sort.preprocess,
-        network_factory,
-        dataset.train.filenames,
-        dataset.train.labels,
-        config,
-        args.log_dir,
-        args.run_id,
-    )
-
-
-def _eval(args, dataset_class):
-    if args.restore_path is not None:
-        raise UsageError(
-            "--restore_path does not go with --mode=eval, which watches the checkpoints of a run: "
-            "name the run with --run_id"
-        )
-    validation = dataset_class(args.dataset_dir).validation
-    run_id = runs.wait_for_run(args.log_dir, args.run_id, timeout_secs=args.timeout_secs)
-    from deep_reid import evaluation
-    from deep_reid.nets import deep_sort
-
-    _logger.info("Evaluating run %s on %d images", run_id, len(validation))
-    scores = evaluation.eval_loop(
-        deep_sort.preprocess,
-        _create_inference_network(),
-        validation.filenames,
-        validation.labels,
-        validation.cameras,
-        args.log_dir,
-        args.eval_log_dir,
-        image_shape=dataset_class.IMAGE_SHAPE,
-        run_id=run_id,
-        loss_mode=args.loss_mode or _settings_of_run(args.log_dir, run_id)[0],
-        num_galleries=dataset_class.NUM_GALLERIES,
-        eval_interval_secs=args.eval_interval_secs,
-        max_num_evaluations=args.max_num_evaluations,
-        timeout_secs=args.timeout_secs,
-    )
-    if scores is None:
-        raise RunError(
-            f"run {run_id} in {args.log_dir} had no checkpoint for {args.timeout_secs:g} s: is "
-            "training under way? A longer --timeout_secs waits longer"
-        )
-
-
-def _export(args, dataset_class):
-    image_files = dataset_class(args.dataset_dir).export_files()
-    checkpoint_path = _find_checkpoint(args)
-    from deep_reid import export, matlab
-    from deep_reid.nets import deep_sort
-
-    for filename, images in image_files.items():
-        path = os.path.join(args.sdk_dir, filename)
-        with _progress_bar(len(images), filename) as bar:
-            features = export.encode(
-                deep_sort.preprocess,
-                _create_inference_network(),
-                checkpoint_path,
-                images,
-                batch_size=args.batch_size,
-                image_shape=dataset_class.IMAGE_SHAPE,
-                progress=bar.update,
-            )
-        matlab.write_features(path, features)
-        _logger.info("Wrote the features of %d images to %s", len(images), path)
-
-
-def _finalize(args, dataset_class):
-    checkpoint_path = _find_checkpoint(args)
-    from deep_reid import checkpoints, export
-    from deep_reid.nets import deep_sort
-
-    num_classes = deep_sort.num_classes_in(checkpoints.variable_shapes(checkpoint_path))
-    network_factory = deep_sort.create_network_factory(
-        is_training=False, num_classes=num_classes, add_logits=num_classes is not None
-    )
-    export.finalize(
-        deep_sort.preprocess,
-        network_factory,
-        checkpoint_path,
-        dataset_class.IMAGE_SHAPE,
-        args.output or f"./{dataset_class.NAME}.ckpt",
-    )
-
-
-def _freeze(args, dataset_class):
-    checkpoint_path = _find_checkpoint(args)
-    from deep_reid import export
-    from deep_reid.nets import deep_sort
-
-    export.freeze(
-        deep_sort.preprocess,
-        _create_inference_network(),
-        checkpoint_path,
-        dataset_class.IMAGE_SHAPE,
-        args.output or f"./{dataset_class.NAME}.pb",
-    )
-
-
 MODES = {
-    "train": _train,
-    "eval": _eval,
-    "export": _export,
-    "finalize": _finalize,
-    "freeze": _freeze,
+    "train": modes.train,
+    "eval": modes.evaluate,
+    "test": modes.test,
+    "export": modes.export,
+    "finalize": modes.finalize,
+    "freeze": modes.freeze,
 }
-
-
-def _create_inference_network():
-    from deep_reid.nets import deep_sort
-
-    return deep_sort.create_network_factory(is_training=False, num_classes=None, add_logits=False)
-
-
-def _find_checkpoint(args):
-    path = args.restore_path
-    if path is None:
-        run_id = args.run_id or runs.find_latest_run(args.log_dir)
-        path = os.path.join(args.log_dir, run_id or "")
-        if run_id is None or not os.path.isdir(path):
-            raise MissingPathError(
-                f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
-                "(--mode=train), name another run, or name a checkpoint with --restore_path"
-            )
-    from deep_reid import checkpoints
-
-    checkpoint_path = checkpoints.resolve_checkpoint(path)
-    _logger.info("Using checkpoint %s", checkpoint_path)
-    if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
-        _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
-    return checkpoint_path
-
-
-def _settings_of_run(log_dir, run_id):
-    """Return loss mode and seed of a run, or the defaults for a new one."""
-    try:
-        config = RunConfig.load(os.path.join(log_dir, run_id or ""))
-    except MissingPathError:
-        # A new run, or one of another program. A seed of its own makes a run repeatable.
-        return LOSS_MODES[0], secrets.randbelow(2**31)
-    return config.loss_mode, config.seed
-
-
-def _log_environment(config):
-    import cv2
-    import numpy as np
-
-    from deep_reid.compat import tf
-    from deep_reid.sessions import describe_devices
-
-    _logger.info(
-        "Deep ReID %s, TensorFlow %s, NumPy %s, OpenCV %s, Python %s, %s",
-        __version__,
-        tf.__version__,
-        np.__version__,
-        cv2.__version__,
-        platform.python_version(),
-        describe_devices(),
-    )
-    _logger.info(
-        "Loss %s, learning rate %g, %d identities x %d images per batch, seed %d",
-        config.loss_mode,
-        config.learning_rate,
-        config.num_identities_per_batch,
-        config.num_images_per_id,
-        config.seed,
-    )
-
-
-def _progress_bar(total, title):
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=title, unit=" images")
 
 
 def _set_up_logging(debug):

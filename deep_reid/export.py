@@ -6,10 +6,11 @@ import os
 import pathlib
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from deep_reid import checkpoints, files, input_pipeline
 from deep_reid.compat import slim, tf
-from deep_reid.errors import UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers import run_in_batches
 from deep_reid.sessions import create_session_config
 
@@ -76,21 +77,49 @@ def encode(
             features, _ = network_factory(input_var)
         checkpoints.restore_model(session, checkpoint_path)
 
-        def encode_batch(feed_dict):
-            try:
-                result = session.run(features, feed_dict)
-            except tf.errors.OpError as error:
-                better_error = explain_error([feed_dict[image_var]])
-                if better_error is None:
-                    raise
-                raise better_error from error
-            if progress is not None:
-                progress(len(result))
-            return result
+        return _encode_in_batches(
+            session, image_var, features, images, batch_size, explain_error, progress
+        )
 
-        out = np.zeros((len(images), features.get_shape().as_list()[1]), np.float32)
-        run_in_batches(encode_batch, {image_var: images}, out, batch_size)
-    return out
+
+def encode_with_frozen_graph(frozen_graph_path, filenames, batch_size=32, *, progress=None):
+    """Compute the features of image files with a frozen graph, by the names of its nodes.
+
+    Parameters
+    ----------
+    frozen_graph_path : str or Path
+        A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
+    filenames : sequence of str or Path
+        Images of any size: they are resized as `encode` does, and rounded to uint8.
+    batch_size : int
+    progress : callable, optional
+        As in `encode`.
+
+    Returns
+    -------
+    np.ndarray of float32, shape (N, D)
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the graph or an image is missing or cannot be used.
+    """
+    images, _ = input_pipeline.as_image_source(filenames)
+    graph_def = _read_frozen_graph(frozen_graph_path)
+    with _new_session() as session:
+        with session.graph.as_default():
+            image_shape = _find_image_shape(graph_def, frozen_graph_path)
+            image_var, rgb_images = input_pipeline.create_image_input(
+                _round_to_uint8, image_shape, True, jpeg_dct=input_pipeline.OPENCV_DCT
+            )
+            bgr_images = tf.reverse(rgb_images, axis=[-1])
+            (features,) = tf.import_graph_def(
+                graph_def, {"images:0": bgr_images}, ["features:0"], name="frozen"
+            )
+        explain_error = input_pipeline.create_error_explainer(True, image_shape)
+        return _encode_in_batches(
+            session, image_var, features, images, batch_size, explain_error, progress
+        )
 
 
 def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, output_filename):
@@ -177,6 +206,51 @@ def freeze(
     with files.replacing(output_filename) as temporary:
         pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+
+
+def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
+    def encode_batch(feed_dict):
+        try:
+            result = session.run(features, feed_dict)
+        except tf.errors.OpError as error:
+            better_error = explain_error([feed_dict[image_var]])
+            if better_error is None:
+                raise
+            raise better_error from error
+        if progress is not None:
+            progress(len(result))
+        return result
+
+    out = np.zeros((len(images), features.get_shape().as_list()[1]), np.float32)
+    run_in_batches(encode_batch, {image_var: images}, out, batch_size)
+    return out
+
+
+def _round_to_uint8(images, is_training):
+    del is_training
+    return tf.cast(tf.round(images), tf.uint8)
+
+
+_round_to_uint8.takes_batches = True
+
+
+def _read_frozen_graph(path):
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingPathError(f"frozen graph {path} does not exist: --mode=freeze writes it")
+    try:
+        return tf.GraphDef.FromString(path.read_bytes())
+    except DecodeError as error:
+        raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
+
+
+def _find_image_shape(graph_def, path):
+    shapes = {node.name: node.attr["shape"].shape for node in graph_def.node}
+    if "images" not in shapes or "features" not in shapes:
+        raise DataError(
+            f"{path} has no nodes 'images' and 'features': name a file of --mode=freeze"
+        )
+    return tuple(dimension.size for dimension in shapes["images"].dim[1:])
 
 
 def _check_names(images, input_name, features, feature_name):

@@ -233,3 +233,13 @@ class TestReidDataset:
         make_toy(tmp_path, range(-1, 400), folder="gallery")
         last = dataset.summary_table().splitlines()[-1]
         assert last.split() == ["gallery", "1,203", "400", "3"]
+
+
+def test_without_queries_there_is_no_official_test(tmp_path):
+    (tmp_path / "train").mkdir()
+
+    class NoQueries(ToyDataset):
+        TEST_SPLITS = ()
+
+    with pytest.raises(UsageError, match="has no queries"):
+        NoQueries(tmp_path, needs_train=False).test_set()

@@ -34,7 +34,7 @@ class TestArguments:
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
     def test_the_modes(self):
-        assert list(cli.MODES) == ["train", "eval", "export", "finalize", "freeze"]
+        assert list(cli.MODES) == ["train", "eval", "test", "export", "finalize", "freeze"]
 
     @pytest.mark.parametrize(
         ("argv", "reason"),
@@ -97,7 +97,7 @@ class TestBadInput:
         assert not log_dir.exists()
 
     @pytest.mark.parametrize("dataset_class", [Market1501, Mars])
-    @pytest.mark.parametrize("mode", ["train", "eval", "export"])
+    @pytest.mark.parametrize("mode", ["train", "eval", "test", "export"])
     def test_no_data_set_says_where_to_get_it_and_how_to_draw_one(
         self, caplog, log_dir, mode, dataset_class
     ):
@@ -129,7 +129,7 @@ class TestBadInput:
             caplog, log_dir, 2, parts, f"--dataset_dir={drawn_market1501}", "--batch_size=130"
         )
 
-    @pytest.mark.parametrize("mode", ["export", "finalize", "freeze"])
+    @pytest.mark.parametrize("mode", ["test", "export", "finalize", "freeze"])
     def test_no_run_yet(self, caplog, log_dir, drawn_market1501, mode):
         parts = [str(log_dir), "--mode=train", "--restore_path"]
         self.check(caplog, log_dir, 1, parts, f"--mode={mode}", f"--dataset_dir={drawn_market1501}")
@@ -145,6 +145,30 @@ class TestBadInput:
     def test_evaluation_of_a_checkpoint_alone(self, caplog, log_dir):
         parts = ["--restore_path does not go with --mode=eval", "--run_id"]
         self.check(caplog, log_dir, 2, parts, "--mode=eval", "--restore_path=x")
+
+    @pytest.mark.parametrize(
+        ("argv", "part"),
+        [
+            (["--features=a.mat", "--frozen_graph=b.pb"], "--features and --frozen_graph are two"),
+            (["--checkpoint=c", "--frozen_graph=b.pb"], "--frozen_graph and --restore_path are"),
+            (["--query_features=a.mat"], "--query_features goes with --features"),
+            (["--features=a.mat"], "--features needs --query_features"),
+        ],
+    )
+    def test_sources_of_features_that_do_not_go_together(
+        self, caplog, log_dir, drawn_market1501, argv, part
+    ):
+        self.check(
+            caplog, log_dir, 2, [part], "--mode=test", f"--dataset_dir={drawn_market1501}", *argv
+        )
+
+    def test_a_frozen_graph_that_is_not_there_or_none(
+        self, caplog, log_dir, tmp_path, drawn_market1501
+    ):
+        argv = ["--mode=test", f"--dataset_dir={drawn_market1501}"]
+        self.check(caplog, log_dir, 1, ["x.pb does not exist"], *argv, "--frozen_graph=x.pb")
+        (tmp_path / "x.pb").write_bytes(b"no graph")
+        self.check(caplog, log_dir, 1, ["x.pb", "name a file of"], *argv, "--frozen_graph=x.pb")
 
     def test_a_frozen_graph_is_no_checkpoint(self, caplog, log_dir):
         parts = ["market1501.pb is a frozen graph"]

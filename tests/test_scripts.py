@@ -174,6 +174,33 @@ def test_export_finalize_and_freeze_agree(trained):
         np.testing.assert_allclose(singles, frozen(images[:5]), atol=1e-5)
 
 
+def test_checkpoint_frozen_graph_and_exported_features_have_the_same_score(trained):
+    argv = ["--mode=test", "--batch_size=50"]
+    by_checkpoint = trained.run(*argv, "--metrics_file=checkpoint.json", "--rerank")
+    trained.run("--mode=freeze", "--output=scored.pb")
+    trained.run(*argv, "--metrics_file=frozen.json", "--frozen_graph=scored.pb")
+    trained.run("--mode=export", "--sdk_dir=scored")
+    features = ["--features=scored/feat_test.mat"]
+    if trained.dataset_class is Market1501:
+        features.append("--query_features=scored/feat_query.mat")
+    by_features = trained.run(*argv, "--metrics_file=features.json", *features)
+    metrics = [
+        json.loads((trained.cwd / f"{source}.json").read_text())
+        for source in ("checkpoint", "frozen", "features")
+    ]
+    scores = [
+        {name: value for name, value in m.items() if name.startswith(("rank", "mAP", "num"))}
+        for m in metrics
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6) == pytest.approx(scores[2], abs=1e-6)
+    assert len(scores[0]) == 11
+    assert "rank1" in metrics[0]["reranked"]
+    assert metrics[0]["checkpoint"].endswith("model.ckpt-120")
+    assert f"{100 * scores[0]['mAP_standard']:.2f}" in by_checkpoint
+    assert "re-ranked" in by_checkpoint
+    assert "mAP (Market-1501 MATLAB)" in by_features
+
+
 def test_a_checkpoint_can_be_named_by_run_prefix_directory_or_file(trained):
     first = trained.run_dir / "model.ckpt-0"
     by_run = trained.freeze("run.pb", f"--run_id={trained.run_dir.name}")
@@ -239,7 +266,7 @@ class TestUsage:
         process = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        assert "{train,eval,export,finalize,freeze}" in process.stdout
+        assert "{train,eval,test,export,finalize,freeze}" in process.stdout
         assert "default: None" not in process.stdout
 
     def test_a_wrong_mode(self, script, tmp_path):

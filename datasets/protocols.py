@@ -1,0 +1,130 @@
+"""The official test protocols, as data: what is encoded, what is a query, who is seen where."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from deep_reid.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TestSet:
+    """Queries and gallery of a test; free of images until they are asked for.
+
+    Parameters
+    ----------
+    protocol : str
+        Its name, for people.
+    gallery_labels, gallery_cameras : np.ndarray of int64, shape (G,)
+        Identity and camera of each gallery item. -1 is junk, 0 a distractor.
+    query_labels, query_cameras : np.ndarray of int64, shape (Q,)
+    num_gallery_images : int
+        Number of images in the gallery: G, but for tracklets.
+    list_gallery_images : callable
+        Returns the file names of the gallery's images, in the official order.
+    list_query_images : callable, optional
+        Returns the file names of the queries. None: queries are items of the gallery.
+    query_rows : np.ndarray of int64, shape (Q,), optional
+        The gallery items that are the queries, where these are no images of their own.
+    tracks : np.ndarray of int64, shape (G, 2), optional
+        First and last image of each gallery item, zero-based and inclusive, where items are
+        tracklets. None: each image is an item.
+    """
+
+    # Not a test, though pytest takes classes of this name for some.
+    __test__ = False
+
+    protocol: str
+    gallery_labels: np.ndarray
+    gallery_cameras: np.ndarray
+    query_labels: np.ndarray
+    query_cameras: np.ndarray
+    num_gallery_images: int
+    list_gallery_images: callable
+    list_query_images: callable = None
+    query_rows: np.ndarray = None
+    tracks: np.ndarray = None
+
+    @property
+    def has_one_camera(self):
+        """Whether all items were seen by the same camera: a cross-camera test finds nothing."""
+        return len(np.union1d(self.gallery_cameras, self.query_cameras)) == 1
+
+    @functools.cached_property
+    def gallery_images(self):
+        """File names of the gallery's images, in the official order."""
+        return self.list_gallery_images()
+
+    @functools.cached_property
+    def query_images(self):
+        """File names of the queries' images; None where queries are items of the gallery."""
+        return None if self.list_query_images is None else self.list_query_images()
+
+
+def create_image_test_set(protocol, query, gallery):
+    """Create a test in which each image is an item.
+
+    Parameters
+    ----------
+    protocol : str
+    query, gallery : datasets.base.Split
+
+    Returns
+    -------
+    TestSet
+    """
+    return TestSet(
+        protocol,
+        gallery.labels,
+        gallery.cameras,
+        query.labels,
+        query.cameras,
+        len(gallery),
+        lambda: gallery.filenames,
+        lambda: query.filenames,
+    )
+
+
+def create_track_test_set(protocol, tracks, query_tracks, list_images, num_images=None):
+    """Create a test in which each tracklet is an item, and some of them are the queries.
+
+    Parameters
+    ----------
+    protocol : str
+    tracks : array-like of int, shape (G, 4)
+        First image, last image (one-based, inclusive), identity, camera.
+    query_tracks : array-like of int, shape (Q,)
+        One-based numbers of tracks.
+    list_images : callable
+        Returns the file names of all images, in the order that the tracks refer to.
+    num_images : int, optional
+        Number of images. Default: the last image of any track.
+
+    Returns
+    -------
+    TestSet
+
+    Raises
+    ------
+    DataError
+        If a track is empty or a query is no track.
+    """
+    tracks = np.asarray(tracks, np.int64).reshape(-1, 4)
+    query_rows = np.asarray(query_tracks, np.int64).ravel() - 1
+    first, last = tracks[:, 0] - 1, tracks[:, 1] - 1
+    if not len(tracks) or first.min() < 0 or np.any(last < first):
+        raise DataError("the table of tracks is empty or has an empty track: restore it")
+    if not len(query_rows) or query_rows.min() < 0 or query_rows.max() >= len(tracks):
+        raise DataError(f"the queries must be tracks of the table, 1 .. {len(tracks)}: restore it")
+    return TestSet(
+        protocol,
+        tracks[:, 2],
+        tracks[:, 3],
+        tracks[query_rows, 2],
+        tracks[query_rows, 3],
+        int(last.max()) + 1 if num_images is None else num_images,
+        list_images,
+        query_rows=query_rows,
+        tracks=np.stack([first, last], axis=1),
+    )
