@@ -136,6 +136,12 @@ def _add_evaluation_arguments(group, name):
         help="ends after so long without a new checkpoint (default: never)",
     )
 
+    group.add_argument(
+        "--projector",
+        action="store_true",
+        help="write validation features for TensorBoard's embedding projector",
+    )
+
 
 def _add_test_arguments(group):
     group.add_argument(

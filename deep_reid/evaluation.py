@@ -8,7 +8,8 @@ import os
 
 import numpy as np
 
-from deep_reid import input_pipeline, metrics
+from deep_reid import export, input_pipeline, metrics, pictures
+from deep_reid import projector as projector_files
 from deep_reid.compat import tf
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
@@ -17,6 +18,9 @@ from deep_reid.queued_trainer import create_image_trainer
 
 RANKS = (1, 5, 10, 20)
 METRICS_FILENAME = "metrics.jsonl"
+NUM_STRIPS = 4
+NUM_RANKED = 10
+PICTURE_SIZE = (96, 48)
 
 _logger = logging.getLogger(__name__)
 _MAX_IMAGES_AT_ONCE = 256
@@ -39,13 +43,15 @@ def eval_loop(
     eval_interval_secs=60,
     max_num_evaluations=None,
     timeout_secs=None,
+    projector=False,
 ):
     """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
 
     For each gallery, two images of every identity are drawn, where possible from different cameras:
     one is the probe, the other goes into the gallery. The scores are averages over all probes of
     all galleries, called ``Precision@k`` as in the original. They are logged, written as events
-    at the checkpoint's step, and appended to ``metrics.jsonl`` in the evaluation directory.
+    at the checkpoint's step, and appended to ``metrics.jsonl`` in the evaluation directory. The
+    events also show the rankings of a few probes, the same at each step, as pictures.
 
     Parameters
     ----------
@@ -76,6 +82,9 @@ def eval_loop(
         Default: no end.
     timeout_secs : float, optional
         Ends after so many seconds without a new checkpoint. Default: never.
+    projector : bool
+        Whether to write the validation features of the latest step for TensorBoard's embedding
+        projector, with thumbnails, identities and cameras.
 
     Returns
     -------
@@ -94,25 +103,36 @@ def eval_loop(
     galleries = _draw_galleries(data_y, camera_indices, num_galleries, random_seed)
     labels = np.asarray(data_y, dtype=np.int64)
     batches = _GalleryBatches(images, labels, galleries)
-    run_eval_dir = os.path.join(eval_log_dir, run_id or "")
+    measure = measure_of_loss_mode(loss_mode)
+    eval_dir = os.path.join(eval_log_dir, run_id or "")
+    shown_images = images[..., ::-1] if input_pipeline.expects_bgr(preprocess_fn) else images
+    report = _Report(eval_dir, shown_images, labels, galleries[-1])
+    if projector:
+        encode_images = functools.partial(
+            export.encode, preprocess_fn, network_factory, image_shape=image_shape
+        )
+        report.projector = _Projector(
+            eval_dir, images, shown_images, labels, camera_indices, encode_images
+        )
     with tf.Graph().as_default():
         trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file)
-        values, updates, summary_op = _create_metrics(
-            trainer, network_factory, batches.batch_size, measure_of_loss_mode(loss_mode)
+        updates, results, summary_op = _create_metrics(
+            trainer, network_factory, batches.batch_size, measure
         )
-        return trainer.evaluate(
+        value = trainer.evaluate(
             batches,
             log_dir,
             eval_log_dir,
             run_id=run_id,
             eval_op=updates,
-            final_op=values,
+            final_op=results,
             summary_op=summary_op,
             eval_interval_secs=eval_interval_secs,
             max_num_evaluations=max_num_evaluations,
             timeout_secs=timeout_secs,
-            on_evaluation=functools.partial(_report, run_eval_dir),
+            on_evaluation=report,
         )
+    return None if value is None else _as_floats(value["scores"])
 
 
 class _GalleryBatches:
@@ -147,15 +167,23 @@ def _create_metrics(trainer, network_factory, batch_size, measure):
     features = _encode_in_parts(network_factory, images, batch_size)
     probe_x, gallery_x = tf.split(features, 2)
     probe_y, gallery_y = tf.split(labels, 2)
-    values, updates, summaries = {}, [], []
+    scores, updates, summaries = {}, [], []
     for k in RANKS:
         name = f"Precision@{k}"
-        values[name], update = metrics.streaming_mean_cmc_at_k(
+        scores[name], update = metrics.streaming_mean_cmc_at_k(
             probe_x, probe_y, gallery_x, gallery_y, k, measure
         )
         updates.append(update)
-        summaries.append(tf.summary.scalar(name, values[name]))
-    return values, updates, tf.summary.merge(summaries)
+        summaries.append(tf.summary.scalar(name, scores[name]))
+    # The last gallery is ranked once more, for pictures.
+    distances = tf.Variable(
+        tf.zeros([batch_size // 2] * 2),
+        trainable=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES],
+        name="last_distances",
+    )
+    updates.append(distances.assign(measure(probe_x, gallery_x)))
+    return updates, {"scores": scores, "distances": distances}, tf.summary.merge(summaries)
 
 
 def _encode_in_parts(network_factory, images, num_images):
@@ -172,12 +200,73 @@ def _encode_in_parts(network_factory, images, num_images):
     return tf.reshape(features, [num_parts * part_size, -1])[:num_images]
 
 
-def _report(eval_dir, checkpoint_path, step, values):
-    scores = {name: float(value) for name, value in values.items()}
-    _logger.info(
-        "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-    )
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
-    with open(os.path.join(eval_dir, METRICS_FILENAME), "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+class _Report:
+    """What is written of each evaluation: a line in the log and in a file, and pictures."""
+
+    def __init__(self, eval_dir, images, labels, gallery):
+        self.eval_dir = eval_dir
+        self.projector = None
+        self._images = images
+        self._labels = labels
+        self._probes, self._gallery = gallery
+
+    def __call__(self, checkpoint_path, step, value):
+        scores = _as_floats(value["scores"])
+        _logger.info(
+            "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+        )
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
+        with open(os.path.join(self.eval_dir, METRICS_FILENAME), "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.projector is not None:
+            self.projector.write(checkpoint_path, step)
+        return self._draw_strips(value["distances"])
+
+    def _draw_strips(self, distances):
+        """Return a summary with the rankings of some probes, the same ones at each step."""
+        chosen = np.linspace(0, len(self._probes) - 1, NUM_STRIPS).round().astype(int)
+        summary = tf.Summary()
+        for number, row in enumerate(np.unique(chosen)):
+            nearest = self._gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
+            probe = self._probes[row]
+            strip = pictures.draw_strip(
+                self._read(probe),
+                [self._read(index) for index in nearest],
+                self._labels[nearest] == self._labels[probe],
+            )
+            image = tf.Summary.Image(
+                encoded_image_string=pictures.encode_png(strip),
+                height=strip.shape[0],
+                width=strip.shape[1],
+                colorspace=3,
+            )
+            summary.value.add(tag=f"ranking/probe_{number}", image=image)
+        return summary
+
+    def _read(self, index):
+        return pictures.read_picture(self._images[index], *PICTURE_SIZE)
+
+
+class _Projector:
+    """Encodes validation images with each checkpoint and writes them for the projector."""
+
+    def __init__(self, eval_dir, images, shown_images, labels, cameras, encode_images):
+        rows = projector_files.choose_rows(len(labels))
+        self._eval_dir = eval_dir
+        self._images, self._labels = images[rows], labels[rows]
+        self._shown_images = shown_images[rows]
+        self._cameras = None if cameras is None else np.asarray(cameras)[rows]
+        self._encode_images = encode_images
+        self._has_sprite = False
+
+    def write(self, checkpoint_path, step):
+        features = self._encode_images(checkpoint_path, self._images)
+        if not self._has_sprite:
+            projector_files.write_sprite(self._eval_dir, self._shown_images)
+            self._has_sprite = True
+        projector_files.write_features(self._eval_dir, step, features, self._labels, self._cameras)
+
+
+def _as_floats(scores):
+    return {name: float(score) for name, score in scores.items()}

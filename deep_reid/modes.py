@@ -87,6 +87,7 @@ def evaluate(args, dataset_class):
         eval_interval_secs=args.eval_interval_secs,
         max_num_evaluations=args.max_num_evaluations,
         timeout_secs=args.timeout_secs,
+        projector=args.projector,
     )
     if scores is None:
         raise RunError(

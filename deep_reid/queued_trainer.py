@@ -256,7 +256,8 @@ class QueuedTrainer:
         timeout_secs : float, optional
             Ends after so many seconds without a new checkpoint. Default: never.
         on_evaluation : callable, optional
-            ``on_evaluation(checkpoint_path, step, value)`` with the value of `final_op`.
+            ``on_evaluation(checkpoint_path, step, value)`` with the value of `final_op`. May return
+            a ``tf.Summary``, to be written at the checkpoint's step.
 
         Returns
         -------
@@ -288,9 +289,10 @@ class QueuedTrainer:
                     writer = stack.enter_context(tf.summary.FileWriter(os.fspath(log_dir)))
                 if summary is not None:
                     writer.add_summary(summary, step)
+                pictures = on_evaluation(path, step, value) if on_evaluation else None
+                if pictures is not None:
+                    writer.add_summary(pictures, step)
                 writer.flush()
-                if on_evaluation is not None:
-                    on_evaluation(path, step, value)
         return value
 
     def _evaluate_each(self, paths, saver, dataset, ops):

@@ -1,14 +1,16 @@
 """eval_loop: which checkpoints are scored, on what, by which distance, and where the scores go."""
 
+import functools
 import glob
 import json
 import logging
 
+import cv2
 import numpy as np
 import pytest
 import tiny
 
-from deep_reid import evaluation, galleries
+from deep_reid import evaluation, galleries, pictures
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError
 
@@ -200,7 +202,6 @@ def test_without_a_run_id_the_directories_are_taken_as_they_are(trained):
 
 
 def test_files_are_evaluated_like_arrays(trained, tmp_path):
-    import cv2
 
     images, labels, cameras = draw_data(num_identities=24)
     filenames = []
@@ -226,3 +227,68 @@ def test_a_trained_tiny_network_is_scored(tmp_path):
         eval_interval_secs=0.01,
     )  # fmt: skip
     assert set(scores) == {"Precision@1", "Precision@5", "Precision@10", "Precision@20"}
+
+
+def read_strips(directory):
+    """Return {(tag, step): RGB image} of the events."""
+    strips = {}
+    for filename in glob.glob(str(directory / "events.*")):
+        for event in tf.train.summary_iterator(filename):
+            for value in event.summary.value:
+                if value.tag.startswith("ranking/"):
+                    data = np.frombuffer(value.image.encoded_image_string, np.uint8)
+                    strips[value.tag, event.step] = cv2.imdecode(data, 1)[..., ::-1]
+    return strips
+
+
+def test_the_rankings_of_some_probes_are_shown_at_each_step(trained):
+    images, labels, cameras = draw_data(num_identities=24)
+    images = np.repeat(np.repeat(images[:, :1, :1], 2, axis=1), 2, axis=2)  # flat colors
+    evaluate(trained, (images, labels, cameras), loss_mode="triplet")
+    strips = read_strips(trained / "eval" / "run")
+    assert {step for _, step in strips} == {3, 8}
+    assert len(strips) == 2 * evaluation.NUM_STRIPS
+    probes, gallery = galleries.create_cmc_probe_and_gallery(labels, cameras, seed=4321 + 9)
+    height, width = (size + 2 * pictures.FRAME_WIDTH for size in evaluation.PICTURE_SIZE)
+    strip = strips["ranking/probe_0", 8]
+    assert strip.shape == (height, 11 * width, 3)
+    colors = images[:, 0, 0].astype(float)
+    nearest = sorted(gallery, key=lambda row: euclidean(colors[probes[0]], colors[row]))[:10]
+    for position, row in enumerate([probes[0], *nearest]):
+        left = position * width
+        np.testing.assert_array_equal(strip[height // 2, left + width // 2], images[row, 0, 0])
+        if position:
+            is_match = labels[row] == labels[probes[0]]
+            frame = pictures.MATCH_COLOR if is_match else pictures.NO_MATCH_COLOR
+            assert tuple(strip[0, left]) == frame
+
+
+def test_bgr_arrays_are_shown_in_true_colors(trained):
+    def preprocess(image, is_training=False, input_is_bgr=False):
+        del input_is_bgr
+        return plain_preprocess(image, is_training)
+
+    images, labels, cameras = draw_data(num_identities=24)
+    for name, data, fn in (
+        ("rgb", images, plain_preprocess),
+        ("bgr", images[..., ::-1], functools.partial(preprocess, input_is_bgr=True)),
+    ):
+        evaluation.eval_loop(
+            fn, network, np.ascontiguousarray(data), labels, cameras, trained / "train",
+            trained / name, run_id="run", timeout_secs=0.05, eval_interval_secs=0.01,
+        )  # fmt: skip
+    rgb, bgr = (
+        read_strips(trained / name / "run")["ranking/probe_0", 8] for name in ("rgb", "bgr")
+    )
+    np.testing.assert_array_equal(rgb[:, : rgb.shape[1] // 11], bgr[:, : rgb.shape[1] // 11])
+
+
+def test_the_projector_gets_the_features_of_the_latest_step(trained):
+    images, labels, cameras = draw_data()
+    evaluate(trained, (images, labels, cameras), projector=True)
+    directory = trained / "eval" / "run"
+    features = np.loadtxt(directory / "projector" / "features.tsv", delimiter="\t")
+    np.testing.assert_allclose(features, images[:, 0, 0], rtol=1e-5)
+    metadata = (directory / "projector" / "metadata.tsv").read_text().splitlines()[1:]
+    assert metadata == [f"{y}\t{c}" for y, c in zip(labels, cameras, strict=True)]
+    assert "features of step 8" in (directory / "projector_config.pbtxt").read_text()

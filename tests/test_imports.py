@@ -18,6 +18,8 @@ FREE_OF_TENSORFLOW = [
     "deep_reid.galleries",
     "deep_reid.matlab",
     "deep_reid.modes",
+    "deep_reid.pictures",
+    "deep_reid.projector",
     "deep_reid.ranking",
     "deep_reid.scoring",
     "deep_reid.runs",

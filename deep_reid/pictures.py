@@ -1,0 +1,94 @@
+"""Pictures of rankings for TensorBoard; free of TensorFlow. Colors are RGB."""
+
+import os
+
+import cv2
+import numpy as np
+
+FRAME_WIDTH = 3
+PROBE_COLOR = (40, 90, 200)
+MATCH_COLOR = (40, 160, 60)
+NO_MATCH_COLOR = (200, 50, 45)
+
+
+def read_picture(image_or_filename, height, width):
+    """Read an image for people to look at.
+
+    Parameters
+    ----------
+    image_or_filename : str, Path, or uint8 array (H, W, C), RGB or gray
+    height, width : int
+        Size of the result, in pixels.
+
+    Returns
+    -------
+    np.ndarray of uint8, shape (height, width, 3), RGB
+        Gray all over where the file cannot be read: a picture must not stop an evaluation.
+    """
+    if isinstance(image_or_filename, (str, os.PathLike)):
+        image = cv2.imread(os.fspath(image_or_filename))
+        if image is None:
+            return np.full((height, width, 3), 128, np.uint8)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    else:
+        image = np.repeat(image_or_filename, 3 // image_or_filename.shape[2], axis=2)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def draw_strip(probe, ranked, is_match):
+    """Draw a probe and what was found for it, the nearest first, in a row.
+
+    Parameters
+    ----------
+    probe : np.ndarray of uint8, shape (H, W, 3)
+    ranked : sequence of np.ndarray of uint8, shape (H, W, 3)
+    is_match : sequence of bool
+        Whether each is of the probe's identity: framed in green, else in red.
+
+    Returns
+    -------
+    np.ndarray of uint8, shape (H + 6, (1 + len(ranked)) * (W + 6), 3)
+    """
+    colors = [MATCH_COLOR if match else NO_MATCH_COLOR for match in is_match]
+    framed = [_frame(probe, PROBE_COLOR)]
+    framed.extend(_frame(image, color) for image, color in zip(ranked, colors, strict=True))
+    return np.concatenate(framed, axis=1)
+
+
+def draw_sprite(images):
+    """Lay images out on a square grid, row by row, as TensorBoard's projector reads them.
+
+    Parameters
+    ----------
+    images : np.ndarray of uint8, shape (N, H, W, 3)
+
+    Returns
+    -------
+    np.ndarray of uint8, shape (K * H, K * W, 3)
+        K is the root of N, rounded up. What is left over is white.
+    """
+    num_images, height, width, _ = images.shape
+    size = int(np.ceil(np.sqrt(num_images)))
+    cells = np.full((size * size, height, width, 3), 255, np.uint8)
+    cells[:num_images] = images
+    grid = cells.reshape(size, size, height, width, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(size * height, size * width, 3)
+
+
+def encode_png(image):
+    """Encode an image as PNG.
+
+    Parameters
+    ----------
+    image : np.ndarray of uint8, shape (H, W, 3), RGB
+
+    Returns
+    -------
+    bytes
+    """
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def _frame(image, color):
+    return cv2.copyMakeBorder(image, *[FRAME_WIDTH] * 4, cv2.BORDER_CONSTANT, value=color)
