@@ -13,7 +13,8 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "deep_reid" / "__init__.py").read_text(), re.MULTILINE
 )[1]
-DEV = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "setuptools"]
+REPORT = ["matplotlib", "jinja2"]
+DEV = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "setuptools", *REPORT]
 
 setup(
     name="deep-reid",
@@ -24,6 +25,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=["deep_reid", "deep_reid.nets"],
+    package_data={"deep_reid": ["report.html.jinja"]},
     install_requires=[
         "tensorflow>=2.16,<2.22",
         "tf-keras>=2.16,<2.22",  # each release asks for TensorFlow of its own minor version
@@ -36,6 +38,7 @@ setup(
     extras_require={
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.16,<2.22"],
+        "report": REPORT,
         # TensorFlow stopped bringing it along.
         "tensorboard": ["tensorboard"],
     },

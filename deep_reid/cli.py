@@ -147,6 +147,9 @@ def _add_test_arguments(group):
     group.add_argument(
         "--metrics_file", default="./test_metrics.json", help="file that the scores are written to"
     )
+    group.add_argument(
+        "--report_dir", help="folder for report.html: table, curves and rankings as pictures"
+    )
     group.add_argument("--frozen_graph", help="score this graph instead of a checkpoint")
     group.add_argument(
         "--features",

@@ -12,7 +12,7 @@ import platform
 import secrets
 import sys
 
-from deep_reid import __version__, matlab, ranking, runs, scoring
+from deep_reid import __version__, matlab, ranking, report, runs, scoring
 from deep_reid.config import LOSS_MODES, RunConfig
 from deep_reid.errors import MissingPathError, RunError, UsageError
 
@@ -99,6 +99,8 @@ def evaluate(args, dataset_class):
 def test(args, dataset_class):
     """Score a checkpoint, a frozen graph or ready features by the official protocol."""
     _check_test_arguments(args)
+    if args.report_dir is not None:
+        report.check_dependencies()
     test_set = dataset_class(args.dataset_dir, needs_train=False).test_set()
     source, loss_mode, features = _find_features(args, dataset_class, test_set)
     query, gallery = scoring.create_feature_sets(test_set, *features)
@@ -115,7 +117,8 @@ def test(args, dataset_class):
     if args.rerank:
         results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
     _log_unmatched(results["score"])
-    sys.stdout.write(scoring.to_text(*scoring.format_table(results)) + "\n")
+    header, rows = scoring.format_table(results)
+    sys.stdout.write(scoring.to_text(header, rows) + "\n")
     facts = {
         "protocol": test_set.protocol,
         "measure": settings["measure"],
@@ -125,6 +128,25 @@ def test(args, dataset_class):
     }
     scoring.write_metrics(args.metrics_file, results["score"], results.get("re-ranked"), facts)
     _logger.info("Wrote the scores to %s", args.metrics_file)
+    if args.report_dir is not None:
+        query_images, gallery_images = scoring.list_item_images(test_set)
+        path = report.write_report(
+            args.report_dir,
+            title=dataset_class.TITLE,
+            table=rows,
+            result=results["score"],
+            reranked=results.get("re-ranked"),
+            query=query,
+            gallery=gallery,
+            query_images=query_images,
+            gallery_images=gallery_images,
+            measure=settings["measure"],
+            settings=facts,
+            nearest_kwargs={
+                name: settings[name] for name in ("same_camera_is_junk", "self_indices")
+            },
+        )
+        _logger.info("Wrote the report to %s", path)
 
 
 def _check_test_arguments(args):
@@ -144,7 +166,11 @@ def _find_features(args, dataset_class, test_set):
         if has_query_images and args.query_features is None:
             raise UsageError("--features needs --query_features: this data set has query images")
         paths = [args.features] + [args.query_features] * has_query_images
-        return {"features": paths}, loss_mode, [scoring.load_features(path) for path in paths]
+        return (
+            {"features": ", ".join(paths)},
+            loss_mode,
+            [scoring.load_features(path) for path in paths],
+        )
     if args.frozen_graph is not None:
         from deep_reid.export import encode_with_frozen_graph
 

@@ -112,6 +112,25 @@ def find_self_indices(test_set):
     )
 
 
+def list_item_images(test_set):
+    """Name an image for each query and each gallery item; of a tracklet, the one in its middle.
+
+    Parameters
+    ----------
+    test_set : datasets.protocols.TestSet
+
+    Returns
+    -------
+    query_images, gallery_images : list of str
+    """
+    gallery_images = test_set.gallery_images
+    if test_set.tracks is not None:
+        gallery_images = [gallery_images[(first + last) // 2] for first, last in test_set.tracks]
+    if test_set.query_rows is None:
+        return test_set.query_images, gallery_images
+    return [gallery_images[row] for row in test_set.query_rows], gallery_images
+
+
 def format_table(results):
     """Tabulate the scores.
 

@@ -133,7 +133,8 @@ def test_what_is_installed_is_deep_reid_alone(tmp_path):
     assert (info / "top_level.txt").read_text().split() == ["deep_reid"]
     sources = (info / "SOURCES.txt").read_text().splitlines()
     packaged = {path for path in sources if path.startswith("deep_reid/")}
-    assert packaged == {str(p.relative_to(ROOT)) for p in (ROOT / "deep_reid").rglob("*.py")}
+    files = [p for p in (ROOT / "deep_reid").rglob("*") if p.suffix in (".py", ".jinja")]
+    assert packaged == {str(path.relative_to(ROOT)) for path in files}
 
 
 def python_sources():

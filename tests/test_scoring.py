@@ -104,6 +104,16 @@ class TestSelfIndices:
         np.testing.assert_array_equal(scoring.find_self_indices(test_set), [0, 2])
 
 
+class TestItemImages:
+    def test_an_image_is_its_own(self):
+        query, gallery = scoring.list_item_images(create_test_set())
+        assert (query, gallery) == (["q/q.jpg"], ["g/a.jpg", "g/b.jpg", "g/c.jpg"])
+
+    def test_a_track_is_shown_by_the_image_in_its_middle(self):
+        test_set = create_track_test_set("tracks", TRACKS, [3], lambda: list("abcdef"))
+        assert scoring.list_item_images(test_set) == (["e"], ["a", "c", "e"])
+
+
 class TestOutput:
     def test_the_table_has_both_definitions_by_name_and_all_counts(self):
         header, rows = scoring.format_table({"score": create_result()})

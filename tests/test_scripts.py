@@ -176,7 +176,9 @@ def test_export_finalize_and_freeze_agree(trained):
 
 def test_checkpoint_frozen_graph_and_exported_features_have_the_same_score(trained):
     argv = ["--mode=test", "--batch_size=50"]
-    by_checkpoint = trained.run(*argv, "--metrics_file=checkpoint.json", "--rerank")
+    by_checkpoint = trained.run(
+        *argv, "--metrics_file=checkpoint.json", "--rerank", "--report_dir=report"
+    )
     trained.run("--mode=freeze", "--output=scored.pb")
     trained.run(*argv, "--metrics_file=frozen.json", "--frozen_graph=scored.pb")
     trained.run("--mode=export", "--sdk_dir=scored")
@@ -198,6 +200,9 @@ def test_checkpoint_frozen_graph_and_exported_features_have_the_same_score(train
     assert metrics[0]["checkpoint"].endswith("model.ckpt-120")
     assert f"{100 * scores[0]['mAP_standard']:.2f}" in by_checkpoint
     assert "re-ranked" in by_checkpoint
+    report = (trained.cwd / "report" / "report.html").read_text()
+    assert f"{100 * scores[0]['mAP_standard']:.2f}" in report
+    assert "image missing" not in report
     assert "mAP (Market-1501 MATLAB)" in by_features
 
 

@@ -1,0 +1,447 @@
+"""The report: one page with the scores, the distances and the strips, which needs nothing else."""
+
+import base64
+import html.parser
+import re
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from deep_reid import files, report
+from deep_reid import pairs as pairs_module
+from deep_reid.errors import DataError, UsageError
+from deep_reid.ranking import FeatureSet, Rerank, nearest, rank
+
+pytest.importorskip("matplotlib", reason="needs the extra 'report'")
+pytest.importorskip("jinja2", reason="needs the extra 'report'")
+
+TABLE = [("rank 1", "61.23 %"), ("mAP (standard)", "47.89 %"), ("queries", "1,234")]
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page, as pairs of a tag and its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def with_tag(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def frames(self):
+        """Per strip the row of its query, and the kinds of its items."""
+        strips = []
+        for tag, attributes in self.elements:
+            if tag == "figure":
+                strips.append((int(attributes["data-query"]), []))
+            elif strips and tag == "div" and attributes.get("class", "").startswith("frame "):
+                strips[-1][1].append(attributes["class"].split()[1])
+        return strips
+
+
+def draw_set(random, name, labels):
+    """Features that tell of the identity, with noise."""
+    features = np.eye(12)[labels % 12] + 0.4 * random.standard_normal((len(labels), 12))
+    return FeatureSet(features, labels, random.integers(1, 4, len(labels)), name=name)
+
+
+@pytest.fixture(scope="module")
+def query():
+    random = np.random.default_rng(1)
+    return draw_set(random, "query", random.integers(1, 9, 40))
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    random = np.random.default_rng(2)
+    return draw_set(random, "gallery", random.integers(-1, 9, 150))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """A red image, in the channel order of OpenCV."""
+    path = tmp_path_factory.mktemp("images") / "a <b> & c.png"
+    cv2.imwrite(str(path), np.full((160, 60, 3), (20, 30, 200), np.uint8))
+    return str(path)
+
+
+@pytest.fixture
+def write(tmp_path, query, gallery, image):
+    """Write a report, and return its path."""
+
+    def write(**changes):
+        measure = changes.get("measure", "cosine")
+        arguments = {
+            "title": "A report",
+            "table": TABLE,
+            "result": rank(query, gallery, measure=measure),
+            "query": query,
+            "gallery": gallery,
+            "query_images": [image] * len(query),
+            "gallery_images": [image] * len(gallery),
+            "measure": measure,
+            "settings": {"checkpoint": "model.ckpt-7", "versions": {"numpy": "2.0"}},
+        }
+        return report.write_report(tmp_path / "out", **(arguments | changes))
+
+    return write
+
+
+def decoded_images(text, media_type):
+    found = re.findall(rf'src="data:{re.escape(media_type)};base64,([^"]+)"', text)
+    return [base64.b64decode(data, validate=True) for data in found]
+
+
+class TestPage:
+    def test_it_is_named_report_html_and_is_the_only_file(self, write, tmp_path):
+        path = write()
+        assert path == tmp_path / "out" / "report.html"
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_it_has_the_table_and_the_settings(self, write):
+        text = write().read_text()
+        for name, value in TABLE:
+            assert re.search(rf">{re.escape(name)}</th>\s*<td>{re.escape(value)}</td>", text)
+        assert "<dt>checkpoint</dt><dd>model.ckpt-7</dd>" in text
+        assert "<dd>numpy 2.0</dd>" in text
+
+    def test_it_needs_nothing_from_elsewhere(self, write):
+        text = write().read_text()
+        page = Page(text)
+        assert not re.search(r"https?://|url\(|@import|//fonts", text)
+        assert not page.with_tag("script") + page.with_tag("link") + page.with_tag("iframe")
+        assert not [attributes for _, attributes in page.elements if "href" in attributes]
+        sources = [attributes["src"] for _, attributes in page.elements if "src" in attributes]
+        assert sources
+        assert all(source.startswith("data:image/") for source in sources)
+
+    def test_each_picture_has_a_text_for_those_who_do_not_see_it(self, write):
+        images = Page(write().read_text()).with_tag("img")
+        assert len(images) == 15 * 11 + 2
+        assert all(attributes["alt"] for attributes in images)
+
+    def test_the_same_input_gives_the_same_page(self, write):
+        assert write().read_bytes() == write().read_bytes()
+
+    def test_its_size_is_sensible(self, write, tmp_path):
+        photo = np.random.default_rng(0).integers(0, 256, (64, 32, 3)).astype(np.uint8)
+        path = str(tmp_path / "large.jpg")
+        cv2.imwrite(path, cv2.resize(photo, (512, 1024), interpolation=cv2.INTER_CUBIC))
+        written = write(query_images=[path] * 40, gallery_images=[path] * 150)
+        assert written.stat().st_size < 3e6
+
+    def test_what_the_user_names_is_escaped(self, write):
+        text = write(
+            title="<script>alert(1)</script> & co",
+            table=[("<i>a</i>", "1 < 2")],
+            settings={"<b>": {"<u>": '"&"'}},
+        ).read_text()
+        page = Page(text)
+        assert not [tag for tag in ("script", "i", "b", "u") if page.with_tag(tag)]
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co</h1>" in text
+        assert page.with_tag("img")[5]["title"] == "a <b> & c.png"
+
+    def test_with_re_ranking_there_are_two_columns_and_two_curves(self, write, query, gallery):
+        text = write(
+            table=[("rank 1", "61.23 %", "72.34 %"), ("queries", "40")],
+            reranked=rank(query, gallery, rerank=Rerank()),
+            nearest_kwargs={"rerank": Rerank()},
+        ).read_text()
+        assert "<td>61.23 %</td><td>72.34 %</td>" in text
+        assert '<td colspan="2">40</td>' in text
+        curves = decoded_images(text, "image/svg+xml")[0].decode()
+        assert "re-ranked" in curves
+        assert "re-ranked distance" in text
+
+
+class TestCurve:
+    def test_its_words_have_the_scores(self, write, query, gallery):
+        (curve,) = [a for a in Page(write().read_text()).with_tag("img") if a.get("id") == "cmc"]
+        result = rank(query, gallery)
+        for k in (1, 5, 20):
+            assert f"{100 * result.rank_k(k):.1f} %" in curve["alt"]
+
+    def test_it_is_a_vector_image_with_text(self, write):
+        curve, distribution = decoded_images(write().read_text(), "image/svg+xml")
+        assert b">rank</text>" in curve
+        assert b">cosine distance</text>" in distribution
+
+
+class TestDistances:
+    @pytest.mark.parametrize("measure", ["cosine", "euclidean"])
+    @pytest.mark.parametrize("by_camera", [True, False])
+    def test_all_pairs_equal_plain_loops(self, query, gallery, measure, by_camera):
+        own = np.arange(40) % 7
+        expected = {True: [], False: []}
+        for i in range(len(query)):
+            for j in range(len(gallery)):
+                if gallery.labels[j] < 1 or own[i] == j:
+                    continue
+                if by_camera and query.cameras[i] == gallery.cameras[j]:
+                    continue
+                a, b = query.features[i].astype(float), gallery.features[j].astype(float)
+                cosine = 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+                distance = cosine if measure == "cosine" else np.linalg.norm(a - b)
+                expected[bool(query.labels[i] == gallery.labels[j])].append(distance)
+        pairs = pairs_module.sample_distances(
+            query, gallery, measure=measure, same_camera_is_junk=by_camera, self_indices=own
+        )
+        assert not pairs.is_sample
+        np.testing.assert_allclose(np.sort(pairs.same), np.sort(expected[True]), atol=1e-12)
+        np.testing.assert_allclose(np.sort(pairs.different), np.sort(expected[False]), atol=1e-12)
+
+    def test_a_sample_is_seeded_and_of_the_pairs_there_are(self, query, gallery):
+        whole = pairs_module.sample_distances(query, gallery)
+        samples = [
+            pairs_module.sample_distances(query, gallery, max_pairs=400, seed=seed)
+            for seed in (3, 3, 4)
+        ]
+        assert samples[0].is_sample
+        for same_seed, kind in zip(samples[1][:2], (0, 1), strict=True):
+            np.testing.assert_array_equal(samples[0][kind], same_seed)
+            assert not np.array_equal(samples[0][kind], samples[2][kind])
+            assert 0 < len(same_seed) <= 200
+            assert np.isin(same_seed, whole[kind]).all()
+
+    def test_a_sample_has_the_distribution_of_the_whole(self, query, gallery):
+        whole = pairs_module.sample_distances(query, gallery)
+        sample = pairs_module.sample_distances(query, gallery, max_pairs=1200)
+        assert sample.is_sample
+        assert abs(np.mean(sample.different) - np.mean(whole.different)) < 0.04
+        assert abs(np.mean(sample.same) - np.mean(whole.same)) < 0.04
+
+    def test_many_items_do_not_take_memory_of_queries_times_gallery(self):
+        random = np.random.default_rng(0)
+        labels = random.integers(1, 1000, 200_000)
+        features = random.standard_normal((200_000, 4))
+        many = FeatureSet(features, labels, labels % 2)
+        other = FeatureSet(features, labels, 1 - labels % 2)
+        pairs = pairs_module.sample_distances(many, other, max_pairs=20_000)
+        assert 9_000 < len(pairs.same) <= 10_000
+        assert 4_000 < len(pairs.different) < 6_000
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+    def test_the_threshold_equals_a_slow_search(self, seed, share):
+        random = np.random.default_rng(seed)
+        same = np.round(random.random(30), 1 + seed)  # The rounding makes ties.
+        different = np.round(random.random(150 + 50 * seed), 1 + seed)
+        for distance in sorted(different):
+            matching = sum(other <= distance for other in different) / len(different)
+            if matching >= share:
+                break
+        threshold = pairs_module.distance_threshold(same, different, share)
+        assert threshold.distance == distance
+        assert threshold.share_of_different == pytest.approx(matching)
+        assert threshold.share_of_same == pytest.approx(sum(d <= distance for d in same) / 30)
+
+    def test_a_threshold_needs_both_sorts_of_pairs(self):
+        with pytest.raises(DataError, match="there are 2 and 0"):
+            pairs_module.distance_threshold([0.1, 0.2], [])
+        with pytest.raises(UsageError, match="share"):
+            pairs_module.distance_threshold([0.1], [0.2], share=0.0)
+
+    def test_the_page_gives_the_threshold_as_advice(self, write, query, gallery):
+        pairs = pairs_module.sample_distances(query, gallery)
+        threshold = pairs_module.distance_threshold(pairs.same, pairs.different)
+        text = write().read_text()
+        assert f"max_cosine_distance = {threshold.distance:.3f}</code>" in text
+        assert f"{100 * threshold.share_of_same:.1f} % of the pairs of the same person" in text
+
+    def test_a_euclidean_threshold_is_none_for_deep_sort(self, write):
+        text = write(measure="euclidean").read_text()
+        assert "This is a Euclidean distance and no value for" in text
+        assert "max_cosine_distance =" not in text
+
+    def test_with_a_single_identity_the_page_says_what_is_missing(self, write):
+        features = np.random.default_rng(0).random((4, 3))
+        single = FeatureSet(features, [5, 5, 5, 5], [1, 2, 3, 4])
+        text = write(
+            result=rank(single, single),
+            query=single,
+            gallery=single,
+            query_images=["none.jpg"] * 4,
+            gallery_images=["none.jpg"] * 4,
+        ).read_text()
+        assert "12 of the same identity and 0 of different ones" in text
+
+    def test_without_cameras_the_page_does_not_speak_of_them(self, write, query, gallery):
+        bare = [FeatureSet(each.features, each.labels, name=each.name) for each in (query, gallery)]
+        text = write(query=bare[0], gallery=bare[1], result=rank(*bare)).read_text()
+        assert "camera" not in text.replace("cross-camera", "")
+
+
+class TestChosenQueries:
+    def test_they_are_the_best_the_median_and_the_worst(self, query, gallery):
+        result = rank(query, gallery)
+        chosen = report.choose_queries(result, 3)
+        precisions = result.average_precision
+        ordered = np.sort(precisions[np.isfinite(precisions)])
+        assert precisions[chosen["best"]].tolist() == ordered[:-4:-1].tolist()
+        assert precisions[chosen["worst"]].tolist() == ordered[:3].tolist()
+        assert np.median(ordered) == pytest.approx(np.median(precisions[chosen["median"]]), abs=0.1)
+
+    @pytest.mark.parametrize("num_queries", [1, 2, 3, 4, 14, 15, 16])
+    def test_all_have_a_match_and_are_different(self, gallery, num_queries):
+        query = draw_set(np.random.default_rng(0), "query", np.repeat([3, 0], num_queries))
+        chosen = report.choose_queries(rank(query, gallery))
+        rows = np.concatenate(list(chosen.values()))
+        assert len(chosen["best"]) == min(5, max(1, num_queries // 3))
+        assert len(set(rows.tolist())) == len(rows)
+        assert np.all(rows < num_queries)
+
+    def test_ties_are_broken_the_same_way_each_time_and_not_by_the_order(self):
+        labels = np.repeat(np.arange(1, 101), 3)
+        features = FeatureSet(np.eye(100)[labels - 1], labels, np.tile([1, 2, 3], 100))
+        result = rank(features, features)
+        assert result.mean_average_precision == 1.0
+        chosen = report.choose_queries(result)
+        again = report.choose_queries(result)
+        assert all(chosen[name].tolist() == again[name].tolist() for name in chosen)
+        assert len(set(labels[chosen["best"]])) > 3
+
+
+class TestStrips:
+    @pytest.mark.parametrize("nearest_kwargs", [None, {"same_camera_is_junk": False}])
+    def test_frames_are_what_nearest_says(self, write, query, gallery, nearest_kwargs):
+        text = write(nearest_kwargs=nearest_kwargs).read_text()
+        strips = Page(text).frames()
+        chosen = np.concatenate(list(report.choose_queries(rank(query, gallery)).values()))
+        items = nearest(query, gallery, chosen, **(nearest_kwargs or {}))
+        names = dict(enumerate(("no-match", "match", "junk", "distractor")))
+        assert [row for row, _ in strips] == chosen.tolist()
+        for (_, kinds), codes in zip(strips, items.codes.tolist(), strict=True):
+            assert kinds == ["query", *(names[code] for code in codes)]
+        shown = re.findall(r"</span> (\d\.\d{3})</li>", text)
+        assert shown == [f"{distance:.3f}" for distance in items.distances.ravel()]
+
+    def test_signs_tell_the_kinds_without_color(self, write):
+        text = write().read_text()
+        marks = dict(re.findall(r'</div><span class="mark ([\w-]+)">(.)</span>', text))
+        assert marks == {"match": "✓", "no-match": "✗", "distractor": "✗", "junk": "–"}
+
+    def test_a_small_gallery_gives_short_strips(self, write, query, image):
+        gallery = draw_set(np.random.default_rng(0), "gallery", np.array([1, 2, 3]))
+        text = write(
+            gallery=gallery, result=rank(query, gallery), gallery_images=[image] * 3
+        ).read_text()
+        assert {len(kinds) for _, kinds in Page(text).frames()} == {1 + 3}
+
+    def test_thumbnails_are_small_and_in_true_colors(self, write):
+        thumbnail, *_ = decoded_images(write().read_text(), "image/jpeg")
+        image = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape == (160, 60, 3)
+        np.testing.assert_allclose(image.mean(axis=(0, 1)), (20, 30, 200), atol=4)
+
+    def test_large_images_are_scaled_down_in_their_proportions(self, write, tmp_path):
+        path = str(tmp_path / "wide.png")
+        cv2.imwrite(path, np.zeros((300, 960, 3), np.uint8))
+        thumbnail, *_ = decoded_images(write(query_images=[path] * 40).read_text(), "image/jpeg")
+        assert cv2.imdecode(np.frombuffer(thumbnail, np.uint8), 1).shape == (30, 96, 3)
+
+    @pytest.mark.parametrize("content", [None, b"", b"no image"])
+    def test_an_image_that_cannot_be_read_is_a_gray_box(self, write, tmp_path, content):
+        path = tmp_path / "broken.jpg"
+        if content is not None:
+            path.write_bytes(content)
+        text = write(query_images=[str(path)] * 40).read_text()
+        assert text.count(">image missing</span>") == 15
+        assert len(decoded_images(text, "image/jpeg")) == 150
+
+
+class TestErrors:
+    def test_images_must_be_as_many_as_the_items(self, write, image):
+        with pytest.raises(DataError, match="gallery has 150 items, but 3 images"):
+            write(gallery_images=[image] * 3)
+
+    def test_the_page_is_written_whole_or_not_at_all(self, write, monkeypatch):
+        path = write()
+        before = path.read_bytes()
+
+        def fail(descriptor):
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(files.os, "fsync", fail)
+        with pytest.raises(OSError, match="disk is full"):
+            write(title="Another report")
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+    def test_a_missing_package_is_named_with_what_to_install(self, write, monkeypatch, package):
+        monkeypatch.setitem(sys.modules, package, None)
+        expected = re.escape(
+            "--report_dir needs matplotlib and jinja2: pip install 'deep-reid[report]' "
+            "(in a clone: pip install -e '.[report]')"
+        )
+        with pytest.raises(UsageError, match=f"^{expected}$"):
+            report.check_dependencies()
+        with pytest.raises(UsageError, match=f"^{expected}$"):
+            write()
+
+    def test_the_module_can_be_imported_without_the_packages(self):
+        code = (
+            "import sys; sys.modules.update(matplotlib=None, jinja2=None); import deep_reid.report"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs Debian's chromium: apt-get install chromium"
+)
+class TestInBrowser:
+    @pytest.fixture
+    def browse(self, tmp_path):
+        def browse(*options):
+            return subprocess.run(
+                ["chromium", *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *options],
+                check=True,
+                capture_output=True,
+                timeout=120,
+            ).stdout.decode()
+
+        return browse
+
+    def test_the_document_has_the_numbers_the_curves_and_the_strips(self, write, browse):
+        page = Page(dom := browse("--dump-dom", write().as_uri()))
+        assert all(value in dom for _, value in TABLE)
+        assert {"cmc", "distribution"} <= {a.get("id") for a in page.with_tag("img")}
+        strips = page.frames()
+        assert len(strips) == 15
+        assert all(len(kinds) == 11 for _, kinds in strips)
+
+    def test_the_screenshot_shows_curves_pictures_and_frames(self, write, browse, tmp_path):
+        screenshot = str(tmp_path / "screenshot.png")
+        browse(f"--screenshot={screenshot}", "--window-size=1200,5200", write().as_uri())
+        pixels = cv2.imread(screenshot)[..., ::-1].astype(int)
+        top, strips = pixels[:1300], pixels[1300:]
+
+        def count(part, color):
+            return np.count_nonzero(np.abs(part - color).max(axis=-1) <= 6)
+
+        curve, match, no_match = (0x3B, 0x6E, 0xA8), (0x2E, 0x8B, 0x62), (0xC4, 0x51, 0x3F)
+        assert count(top, curve) > 300
+        assert count(top, match) > 100  # The outlines of the distributions.
+        assert count(top, no_match) > 100
+        assert count(strips, (200, 30, 20)) > 15 * 11 * 80 * 100  # The red images.
+        assert count(strips, match) > 5000
+        assert count(strips, no_match) > 5000
