@@ -1,7 +1,7 @@
 # make demo    draws a data set, trains, evaluates and freezes: a tour in some minutes
 # make test    runs all tests
 # make lint    checks style and format
-# make bench   measures the training loop against the bare training step
+# make bench   measures the training loop against the bare training step, and the ranking
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,7 @@ format: .venv/dev-installed
 
 bench: .venv/demo-installed
 	$(BIN)/python benchmarks/training_loop.py
+	$(BIN)/python benchmarks/ranking.py
 
 clean:
 	rm -rf .venv output

@@ -1,10 +1,13 @@
 """The command line: defaults, what is refused and how, which run and checkpoint are meant."""
 
+import json
 import logging
+import sys
 
 import cv2
 import numpy as np
 import pytest
+from scipy import io
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
@@ -264,3 +267,104 @@ class TestOneIdentityForValidation:
         warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
         assert len(warnings) == 1
         assert "CMC over one identity is always 1" in warnings[0]
+
+
+class TestScores:
+    """--mode=test on ready features: needs neither checkpoints nor images."""
+
+    def run(self, caplog, dataset_dir, tmp_path, gallery, query, *argv):
+        paths = [tmp_path / "gallery.npy", tmp_path / "query.npy"]
+        for path, features in zip(paths, (gallery, query), strict=True):
+            np.save(path, features)
+        return run(
+            caplog, "--mode=test", f"--dataset_dir={dataset_dir}", f"--features={paths[0]}",
+            f"--query_features={paths[1]}", f"--metrics_file={tmp_path}/metrics.json", *argv,
+        )  # fmt: skip
+
+    @pytest.fixture
+    def features(self, drawn_market1501):
+        """Features that point to the identity: all queries are answered rightly."""
+        dataset = Market1501(drawn_market1501)
+        directions = np.random.default_rng(0).normal(size=(1502, 16))
+        return [directions[split.labels] for split in (dataset.gallery, dataset.query)]
+
+    def test_perfect_features_have_perfect_scores(
+        self, caplog, capsys, drawn_market1501, tmp_path, features
+    ):
+        assert self.run(caplog, drawn_market1501, tmp_path, *features) == (0, [])
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        assert metrics["rank1"] == metrics["mAP_standard"] == metrics["mAP_matlab"] == 1.0
+        dataset = Market1501(drawn_market1501)
+        assert metrics["num_queries"] == len(dataset.query)
+        assert metrics["num_junk"] == np.count_nonzero(dataset.gallery.labels == -1)
+        assert metrics["num_distractors"] == np.count_nonzero(dataset.gallery.labels == 0)
+        assert metrics["num_gallery"] + metrics["num_junk"] == len(dataset.gallery)
+        assert metrics["versions"]["Deep ReID"]
+        table = capsys.readouterr().out
+        assert "rank-1                    100.00" in table
+        assert "mAP (Market-1501 MATLAB)  100.00" in table
+
+    def check(self, result, tmp_path, *parts):
+        code, errors = result
+        assert code == 1
+        assert len(errors) == 1
+        for part in parts:
+            assert part in errors[0]
+        assert not (tmp_path / "metrics.json").exists()
+
+    def test_too_few_features(self, caplog, drawn_market1501, tmp_path, features):
+        result = self.run(caplog, drawn_market1501, tmp_path, features[0][:-1], features[1])
+        self.check(result, tmp_path, "the gallery features have the shape")
+
+    def test_another_dimension(self, caplog, drawn_market1501, tmp_path, features):
+        result = self.run(caplog, drawn_market1501, tmp_path, features[0], features[1][:, :8])
+        self.check(result, tmp_path, "dimension 8", "16")
+
+    def test_not_a_number(self, caplog, drawn_market1501, tmp_path, features):
+        features[1][2, 3] = np.nan
+        result = self.run(caplog, drawn_market1501, tmp_path, *features)
+        self.check(result, tmp_path, "row 2 of the query features is not finite")
+
+    def test_a_mat_file_without_the_variable(self, caplog, drawn_market1501, tmp_path, features):
+        io.savemat(tmp_path / "x.mat", {"feat": features[0]})
+        result = self.run(
+            caplog, drawn_market1501, tmp_path, *features, f"--features={tmp_path}/x.mat"
+        )
+        self.check(result, tmp_path, "x.mat has no variable 'features' (it has feat)")
+
+    def draw(self, folder, names):
+        for name in names:
+            write_image(folder / name)
+
+    def test_labels_that_never_meet(self, caplog, tmp_path):
+        self.draw(tmp_path / "query", ["0001_c1s1_000001_00.jpg"])
+        self.draw(tmp_path / "bounding_box_test", ["0002_c2s1_000001_01.jpg"])
+        result = self.run(caplog, tmp_path, tmp_path, np.ones((1, 4)), np.ones((1, 4)))
+        self.check(result, tmp_path, "none of the 1 queries has a match in the gallery")
+
+    def test_queries_without_a_match_are_counted_and_said(self, caplog, tmp_path):
+        self.draw(tmp_path / "query", ["0001_c1s1_000001_00.jpg", "0003_c1s1_000001_00.jpg"])
+        self.draw(tmp_path / "bounding_box_test", ["0001_c2s1_000001_01.jpg"])
+        assert self.run(caplog, tmp_path, tmp_path, np.ones((1, 4)), np.ones((2, 4))) == (0, [])
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        assert (metrics["num_queries_without_match"], metrics["rank1"]) == (1, 1.0)
+        assert "1 of 2 queries have no match in the gallery" in caplog.text
+
+    def test_with_one_camera_only_the_query_itself_is_left_out(self, caplog, tmp_path):
+        names = ["0001_c1s1_000001_01.jpg", "0001_c1s1_000002_01.jpg", "0002_c1s1_000003_01.jpg"]
+        self.draw(tmp_path / "query", names[:1])
+        self.draw(tmp_path / "bounding_box_test", names)
+        gallery = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
+        assert self.run(caplog, tmp_path, tmp_path, gallery, gallery[:1]) == (0, [])
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        # Itself would be a hit at rank 1; its other image comes behind the other person.
+        assert (metrics["rank1"], metrics["rank5"], metrics["mAP_standard"]) == (0.0, 1.0, 0.5)
+        assert "only the query itself is left out" in caplog.text
+
+    def test_a_report_without_its_packages_says_so_before_any_work(
+        self, caplog, monkeypatch, tmp_path
+    ):
+        monkeypatch.setitem(sys.modules, "jinja2", None)
+        code, errors = run(caplog, "--mode=test", f"--report_dir={tmp_path}/report")
+        assert code == 2
+        assert "pip install 'deep-reid[report]'" in errors[0]
