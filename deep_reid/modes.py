@@ -104,14 +104,7 @@ def test(args, dataset_class):
     test_set = dataset_class(args.dataset_dir, needs_train=False).test_set()
     source, loss_mode, features = _find_features(args, dataset_class, test_set)
     query, gallery = scoring.create_feature_sets(test_set, *features)
-    settings = {
-        "measure": "cosine" if loss_mode == "cosine-softmax" else "euclidean",
-        "same_camera_is_junk": not test_set.has_one_camera,
-        "self_indices": None,
-    }
-    if test_set.has_one_camera:
-        _logger.info("All images are of one camera: only the query itself is left out")
-        settings["self_indices"] = scoring.find_self_indices(test_set)
+    settings = _settle_ranking(test_set, loss_mode)
     _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
     results = {"score": ranking.rank(query, gallery, **settings)}
     if args.rerank:
@@ -129,6 +122,7 @@ def test(args, dataset_class):
     scoring.write_metrics(args.metrics_file, results["score"], results.get("re-ranked"), facts)
     _logger.info("Wrote the scores to %s", args.metrics_file)
     if args.report_dir is not None:
+        rules = {name: settings[name] for name in ("same_camera_is_junk", "self_indices")}
         query_images, gallery_images = scoring.list_item_images(test_set)
         path = report.write_report(
             args.report_dir,
@@ -142,11 +136,21 @@ def test(args, dataset_class):
             gallery_images=gallery_images,
             measure=settings["measure"],
             settings=facts,
-            nearest_kwargs={
-                name: settings[name] for name in ("same_camera_is_junk", "self_indices")
-            },
+            nearest_kwargs=rules,
         )
         _logger.info("Wrote the report to %s", path)
+
+
+def _settle_ranking(test_set, loss_mode):
+    settings = {
+        "measure": "cosine" if loss_mode == "cosine-softmax" else "euclidean",
+        "same_camera_is_junk": not test_set.has_one_camera,
+        "self_indices": None,
+    }
+    if test_set.has_one_camera:
+        _logger.info("All images are of one camera: only the query itself is left out")
+        settings["self_indices"] = scoring.find_self_indices(test_set)
+    return settings
 
 
 def _check_test_arguments(args):
