@@ -194,7 +194,8 @@ def test_checkpoint_frozen_graph_and_exported_features_have_the_same_score(train
         {name: value for name, value in m.items() if name.startswith(("rank", "mAP", "num"))}
         for m in metrics
     ]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6) == pytest.approx(scores[2], abs=1e-6)
+    for other in scores[1:]:
+        assert scores[0] == pytest.approx(other, abs=1e-6)
     assert len(scores[0]) == 11
     assert "rank1" in metrics[0]["reranked"]
     assert metrics[0]["checkpoint"].endswith("model.ckpt-120")
