@@ -2,6 +2,8 @@
 
 import json
 import logging
+import pathlib
+import subprocess
 import sys
 
 import cv2
@@ -13,6 +15,9 @@ from datasets.market1501 import Market1501
 from datasets.mars import Mars
 from deep_reid import cli
 from deep_reid.errors import DataError
+
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def parse(*argv, dataset_class=Market1501):
@@ -303,6 +308,28 @@ class TestScores:
         table = capsys.readouterr().out
         assert "rank-1                    100.00" in table
         assert "mAP (Market-1501 MATLAB)  100.00" in table
+
+    def test_neither_images_nor_tensorflow_are_needed(self, drawn_market1501, tmp_path, features):
+        argv = ["--mode=test", f"--dataset_dir={tmp_path}", f"--metrics_file={tmp_path}/m.json"]
+        dataset = Market1501(drawn_market1501)
+        for split, values in zip((dataset.gallery, dataset.query), features, strict=True):
+            for filename in split.filenames:
+                path = tmp_path / pathlib.Path(filename).relative_to(drawn_market1501)
+                path.parent.mkdir(exist_ok=True)
+                path.touch()
+            np.save(tmp_path / f"{path.parent.name}.npy", values)
+        argv.append(f"--features={tmp_path}/bounding_box_test.npy")
+        argv.append(f"--query_features={tmp_path}/query.npy")
+        code = (
+            "import sys; sys.modules['tensorflow'] = sys.modules['tf_slim'] = None; "
+            "from datasets.market1501 import Market1501; from deep_reid import cli; "
+            f"sys.exit(cli.main(Market1501, {argv!r}))"
+        )
+        process = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        assert "rank-1                    100.00" in process.stdout
 
     def check(self, result, tmp_path, *parts):
         code, errors = result
