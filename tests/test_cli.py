@@ -16,7 +16,6 @@ from datasets.mars import Mars
 from deep_reid import cli
 from deep_reid.errors import DataError
 
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 
