@@ -184,7 +184,7 @@ def rank(
     ranks : sequence of int
         The ranks to report.
     rerank : Rerank, optional
-        Rank by the distances of `rerank_distances`; takes 4 bytes per query and gallery item.
+        Rank by the distances of `rerank_distances`; takes 8 bytes per query and gallery item.
     distances : array-like of float, shape (Q, G), optional
         Rank by these instead of the features.
     max_block_bytes : int

@@ -63,7 +63,7 @@ def rerank_distances(
     least 2/3: this is the paper's.
 
     All is computed in float64. Beyond the features, the dense part of the memory is the result,
-    4 bytes per query and gallery item, and some blocks; encodings are sparse, and grow with
+    8 bytes per query and gallery item, and some blocks; encodings are sparse, and grow with
     items x k1 x k2. Time grows with the square of the number of items.
 
     Parameters
@@ -82,7 +82,7 @@ def rerank_distances(
 
     Returns
     -------
-    distances : ndarray of float32, shape (Q, G)
+    distances : ndarray of float64, shape (Q, G)
         In [0, 1].
 
     Raises
@@ -160,10 +160,10 @@ def _indicate(rows, columns, shape):
 
 
 def _mix_distances(comparison, encodings, largest, num_queries, settings, max_block_bytes):
-    """Return (1 - lambda) x Jaccard distance + lambda x original distance, (Q, G) float32."""
+    """Return (1 - lambda) x Jaccard distance + lambda x original distance, (Q, G) float64."""
     num_gallery = comparison.num_items - num_queries
     gallery_by_item = encodings[num_queries:].T.tocsr()
-    result = np.empty((num_queries, num_gallery), np.float32)
+    result = np.empty((num_queries, num_gallery), np.float64)
     for rows, keys in blocks_of_keys(comparison, np.arange(num_queries), max_block_bytes):
         for row, row_keys in zip(rows, keys[:, num_queries:], strict=True):
             original = np.maximum(row_keys + comparison.offsets[row], 0.0) / largest[row]
