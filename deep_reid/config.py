@@ -14,6 +14,21 @@ CONFIG_FILENAME = "config.json"
 _COUNTS = ("num_images_per_id", "batch_size", "max_checkpoints_to_keep", "log_every_n_steps")
 
 
+def measure_of_loss_mode(loss_mode):
+    """Return the name of the distance by which features trained with a loss are ranked.
+
+    Parameters
+    ----------
+    loss_mode : str
+        One of `LOSS_MODES`.
+
+    Returns
+    -------
+    {"cosine", "euclidean"}
+    """
+    return "cosine" if loss_mode == "cosine-softmax" else "euclidean"
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Settings of a training run.

@@ -1,5 +1,6 @@
 """Distances between feature vectors: the one place, for losses and metrics alike."""
 
+from deep_reid import config
 from deep_reid.compat import tf
 
 
@@ -58,4 +59,4 @@ def measure_of_loss_mode(loss_mode):
     callable
         `cosine_distance` for the cosine softmax loss, else `pdist`.
     """
-    return cosine_distance if loss_mode == "cosine-softmax" else pdist
+    return {"cosine": cosine_distance, "euclidean": pdist}[config.measure_of_loss_mode(loss_mode)]

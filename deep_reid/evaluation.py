@@ -15,8 +15,8 @@ from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
 from deep_reid.queued_trainer import create_image_trainer
+from deep_reid.scoring import RANKS
 
-RANKS = (1, 5, 10, 20)
 METRICS_FILENAME = "metrics.jsonl"
 NUM_STRIPS = 4
 NUM_RANKED = 10

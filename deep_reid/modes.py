@@ -13,7 +13,7 @@ import secrets
 import sys
 
 from deep_reid import __version__, matlab, ranking, report, runs, scoring
-from deep_reid.config import LOSS_MODES, RunConfig
+from deep_reid.config import LOSS_MODES, RunConfig, measure_of_loss_mode
 from deep_reid.errors import MissingPathError, RunError, UsageError
 
 _logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def test(args, dataset_class):
 
 def _settle_ranking(test_set, loss_mode):
     settings = {
-        "measure": "cosine" if loss_mode == "cosine-softmax" else "euclidean",
+        "measure": measure_of_loss_mode(loss_mode),
         "same_camera_is_junk": not test_set.has_one_camera,
         "self_indices": None,
     }
