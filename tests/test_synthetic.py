@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets import figures, scenes, synthetic
+from datasets import drawing, figures, scenes, synthetic
 from deep_reid.errors import DataError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -294,8 +294,8 @@ class TestBothLayouts:
                 raise OSError(28, "No space left on device")
             return real(*args)
 
-        real = synthetic._write_image
-        monkeypatch.setattr(synthetic, "_write_image", full_disk)
+        real = drawing.write_image
+        monkeypatch.setattr(drawing, "write_image", full_disk)
         with pytest.raises(DataError, match="No space left on device"):
             self.draw(layout, tmp_path / "new")
         assert list(tmp_path.iterdir()) == []
