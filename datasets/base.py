@@ -14,6 +14,7 @@ import numpy as np
 from datasets.protocols import create_image_test_set
 from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.tables import align
 
 _logger = logging.getLogger(__name__)
 
@@ -224,6 +225,10 @@ class ReidDataset(abc.ABC):
     """The folder of the training images in the folder of the data set."""
     TEST_SPLITS: ClassVar[tuple[str, ...]]
     """Attributes that hold the test splits."""
+    COMPACT_LABELS: ClassVar[bool] = False
+    """Whether a classifier has one class for each identity to train on, not MAX_LABEL + 1."""
+    FITS_BATCHES: ClassVar[bool] = False
+    """Whether batches shrink to the number of identities, where that is an error otherwise."""
 
     def __init__(self, dataset_dir, num_validation_identities=0.1, seed=1234, *, needs_train=True):
         self.dataset_dir = str(dataset_dir)
@@ -271,6 +276,19 @@ class ReidDataset(abc.ABC):
         """Number of classes of a classifier over the labels: MAX_LABEL + 1."""
         return self.MAX_LABEL + 1
 
+    def name_of(self, label):
+        """Return the name of an identity.
+
+        Parameters
+        ----------
+        label : int
+
+        Returns
+        -------
+        str
+        """
+        return str(label)
+
     @functools.cached_property
     def train(self):
         """Images of the identities to train on, a Split."""
@@ -285,14 +303,17 @@ class ReidDataset(abc.ABC):
     def _training_and_validation(self):
         split = self._read_train()
         self._check_train(split)
-        parts = create_validation_split(split.labels, self.num_validation_identities, self.seed)
-        train, validation = (split.subset(rows) for rows in parts)
+        train, validation = (split.subset(rows) for rows in self._split_rows(split))
         self._warn_of_few_identities(split.num_identities, validation.num_identities)
         return train, validation
 
     @abc.abstractmethod
     def _read_train(self):
         """Return the whole training folder as a Split."""
+
+    def _split_rows(self, split):
+        """Return the rows to train on, and those for validation."""
+        return create_validation_split(split.labels, self.num_validation_identities, self.seed)
 
     def _check_train(self, split):
         wrong = np.flatnonzero((split.labels < 0) | (split.labels > self.MAX_LABEL))
@@ -355,32 +376,18 @@ class ReidDataset(abc.ABC):
             If there are no images, or a name is not in the form of the data set.
         """
 
-    def summary_table(self):
-        """Tabulate the number of images, identities and cameras of each split.
+    def list_splits(self):
+        """List the splits that are there.
 
         Splits for testing that do not exist are left out, and so are, with a warning, those
         that cannot be read: they are not needed for training.
 
         Returns
         -------
-        table : str
-            Lines of aligned columns: split, images, identities, cameras and, where the data
-            set has them, tracklets.
+        dict of str to Split
+            ``"train"``, ``"validation"``, and those for testing.
         """
-        splits = {"train": self.train, "validation": self.validation, **self._test_splits()}
-        header = ["split", "images", "identities", "cameras"]
-        rows = [
-            [name, len(split), split.num_identities, split.num_cameras]
-            for name, split in splits.items()
-        ]
-        if self.train.tracklets is not None:
-            header.append("tracklets")
-            for row, split in zip(rows, splits.values(), strict=True):
-                row.append(split.num_tracklets)
-        return _align(header, rows)
-
-    def _test_splits(self):
-        splits = {}
+        splits = {"train": self.train, "validation": self.validation}
         for name in self.TEST_SPLITS:
             try:
                 splits[name] = getattr(self, name)
@@ -390,16 +397,21 @@ class ReidDataset(abc.ABC):
                 _logger.warning("The %s split is left out of the summary: %s", name, error)
         return splits
 
+    def summary_table(self):
+        """Tabulate the number of images, identities and cameras of each split of `list_splits`.
 
-def _align(header, rows):
-    table = [header] + [
-        [f"{cell:,}" if isinstance(cell, int) else cell for cell in r] for r in rows
-    ]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    )
+        Returns
+        -------
+        table : str
+            Lines of aligned columns: split, images, identities, cameras and, where the data
+            set has them, tracklets.
+        """
+        splits = self.list_splits()
+        header = ["split", "images", "identities", "cameras"]
+        rows = [[len(split), split.num_identities, split.num_cameras] for split in splits.values()]
+        if self.train.tracklets is not None:
+            header.append("tracklets")
+            for row, split in zip(rows, splits.values(), strict=True):
+                row.append(split.num_tracklets)
+        cells = [[f"{number:,}" for number in row] for row in rows]
+        return align([header, *([name, *row] for name, row in zip(splits, cells, strict=True))])

@@ -1,5 +1,6 @@
 """The official test protocols, as data: what is encoded, what is a query, who is seen where."""
 
+import collections
 import dataclasses
 import functools
 
@@ -26,7 +27,8 @@ class TestSet:
     list_query_images : callable, optional
         Returns the file names of the queries. None: queries are items of the gallery.
     query_rows : np.ndarray of int64, shape (Q,), optional
-        The gallery items that are the queries, where these are no images of their own.
+        The gallery items that are the queries, where these are no images of their own. A query's
+        own item is never a match.
     tracks : np.ndarray of int64, shape (G, 2), optional
         First and last image of each gallery item, zero-based and inclusive, where items are
         tracklets. None: each image is an item.
@@ -46,10 +48,15 @@ class TestSet:
     query_rows: np.ndarray = None
     tracks: np.ndarray = None
 
-    @property
-    def has_one_camera(self):
-        """Whether all items were seen by the same camera: a cross-camera test finds nothing."""
-        return len(np.union1d(self.gallery_cameras, self.query_cameras)) == 1
+    @functools.cached_property
+    def is_cross_camera(self):
+        """Whether any query is seen by another camera, too: else a cross-camera test is empty."""
+        views = {*zip(self.gallery_labels.tolist(), self.gallery_cameras.tolist(), strict=True)}
+        cameras_of = collections.defaultdict(set)
+        for label, camera in views:
+            cameras_of[label].add(camera)
+        queries = zip(self.query_labels.tolist(), self.query_cameras.tolist(), strict=True)
+        return any(cameras_of[label] - {camera} for label, camera in queries)
 
     @functools.cached_property
     def gallery_images(self):
@@ -127,4 +134,28 @@ def create_track_test_set(protocol, tracks, query_tracks, list_images, num_image
         list_images,
         query_rows=query_rows,
         tracks=np.stack([first, last], axis=1),
+    )
+
+
+def create_each_image_test_set(protocol, split):
+    """Create a test in which each image in turn is the query, and all images are the gallery.
+
+    Parameters
+    ----------
+    protocol : str
+    split : datasets.base.Split
+
+    Returns
+    -------
+    TestSet
+    """
+    return TestSet(
+        protocol,
+        split.labels,
+        split.cameras,
+        split.labels,
+        split.cameras,
+        len(split),
+        lambda: split.filenames,
+        query_rows=np.arange(len(split)),
     )

@@ -11,6 +11,7 @@ import time
 from deep_reid import runs
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, first_line
+from deep_reid.tables import align
 
 _logger = logging.getLogger(__name__)
 _CHECKPOINT_FILE = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
@@ -71,6 +72,23 @@ def resolve_checkpoint(path):
     if os.path.basename(path) == "checkpoint" and os.path.isfile(path):
         return resolve_checkpoint(os.path.dirname(path) or ".")
     raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
+
+
+def find_own_checkpoint(log_dir, run_id):
+    """Find the checkpoint at which a run goes on.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+    run_id : str or None
+        None: a new run.
+
+    Returns
+    -------
+    str or None
+        The latest checkpoint's prefix; None for a run that has none yet.
+    """
+    return None if run_id is None else tf.train.latest_checkpoint(os.path.join(log_dir, run_id))
 
 
 def list_checkpoints(checkpoint_dir):
@@ -207,14 +225,17 @@ class RestorePlan:
         Names of variables that the checkpoint does not have.
     mismatched : tuple of str
         Names, with both shapes, of variables whose shape differs.
+    excluded : tuple of str
+        Names in the checkpoint of model variables that were not asked for.
     unused : tuple of str
-        Names in the checkpoint that the graph does not have.
+        Names in the checkpoint that the model does not have.
     """
 
     checkpoint_path: str
     restored: tuple
     missing: tuple
     mismatched: tuple
+    excluded: tuple
     unused: tuple
 
     def create_init_fn(self):
@@ -243,20 +264,28 @@ class RestorePlan:
             raise DataError(
                 f"checkpoint {self.checkpoint_path} does not fit the network: it lacks "
                 f"{_summarize(self.missing)}; other shapes: {_summarize(self.mismatched)}. Name a "
-                "checkpoint of this network and of this image shape"
+                "checkpoint of this network and of this image shape (--network, --image_shape, "
+                "--gray)"
             )
 
     def log_report(self):
-        """Log how many variables are restored, and name those that are not."""
-        _logger.info("Restoring %d variables from %s", len(self.restored), self.checkpoint_path)
-        for title, names in (
-            ("Not in the checkpoint, left at their start values", self.missing),
-            ("Of another shape, left at their start values", self.mismatched),
-        ):
-            if names:
-                _logger.warning("%s: %s", title, ", ".join(names))
-        if self.unused:
-            _logger.info("In the checkpoint but not used: %s", _summarize(self.unused))
+        """Log a table of what becomes of the variables, and the names of those that are skipped."""
+        rows = [["restored", str(len(self.restored)), ""]]
+        rows += [
+            [title, str(len(names)), ", ".join(names)]
+            for title, names in (
+                ("skipped: shape", self.mismatched),
+                ("skipped: not in checkpoint", self.missing),
+                ("skipped: excluded", self.excluded),
+            )
+        ]
+        rows.append(["unused in checkpoint", str(len(self.unused)), _summarize(self.unused, "")])
+        _logger.info("Variables from %s:", self.checkpoint_path)
+        for line in align([["", "variables", ""], *rows], left=(0, 2)).splitlines():
+            _logger.info("%s", line)
+        num_skipped = len(self.missing) + len(self.mismatched)
+        if num_skipped:
+            _logger.warning("%d variables are left at their start values", num_skipped)
 
 
 def plan_restore(checkpoint_path, variables):
@@ -288,9 +317,15 @@ def plan_restore(checkpoint_path, variables):
             mismatched.append(f"{name} ({shapes[name]} in the checkpoint, {shape} here)")
         else:
             restored.append(variable)
-    unused = set(shapes) - {variable.op.name for variable in variables}
+    not_asked_for = set(shapes) - {variable.op.name for variable in variables}
+    excluded = not_asked_for & {variable.op.name for variable in slim.get_model_variables()}
     return RestorePlan(
-        checkpoint_path, tuple(restored), tuple(missing), tuple(mismatched), tuple(sorted(unused))
+        checkpoint_path,
+        restored=tuple(restored),
+        missing=tuple(missing),
+        mismatched=tuple(mismatched),
+        excluded=tuple(sorted(excluded)),
+        unused=tuple(sorted(not_asked_for - excluded)),
     )
 
 
@@ -365,8 +400,8 @@ def _suggest_checkpoints(path):
     return f"{directory} has {', '.join(names[-5:])}"
 
 
-def _summarize(names, at_most=5):
+def _summarize(names, none="none", at_most=5):
     if not names:
-        return "none"
+        return none
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more

@@ -9,7 +9,7 @@ import math
 import sys
 
 from deep_reid import modes
-from deep_reid.config import LOSS_MODES
+from deep_reid.config import LOSS_MODES, NETWORKS, NUM_VALIDATION, SPLIT_SEED
 from deep_reid.errors import ReidError, first_line
 
 _logger = logging.getLogger(__name__)
@@ -56,17 +56,37 @@ def create_argument_parser(dataset_class):
     -------
     argparse.ArgumentParser
     """
-    name = dataset_class.NAME
+    parser = _create_parser(dataset_class.NAME, dataset_class.TITLE)
+    _add_run_arguments(parser.add_argument_group("network and data"), dataset_class)
+    return parser
+
+
+def create_default_argument_parser(dataset_name):
+    """Create a parser for a script of one's own, which brings network and data itself.
+
+    Parameters
+    ----------
+    dataset_name : str
+        Part of the default directories.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    parser = _create_parser(dataset_name, dataset_name)
+    parser.add_argument(
+        "--dataset_dir", default=f"./resources/{dataset_name}", help=f"folder of {dataset_name}"
+    )
+    return parser
+
+
+def _create_parser(name, title):
     parser = _ArgumentParser(
-        description=f"Train, evaluate and export a re-identification network on "
-        f"{dataset_class.TITLE}.",
+        description=f"Train, evaluate and export a re-identification network on {title}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
-    parser.add_argument(
-        "--dataset_dir", default=dataset_class.DEFAULT_DIR, help=f"folder of {dataset_class.TITLE}"
-    )
     parser.add_argument(
         "--log_dir", default=f"./output/{name}/train", help="where training writes its runs"
     )
@@ -95,6 +115,56 @@ def create_argument_parser(dataset_class):
     return parser
 
 
+def _add_run_arguments(group, dataset_class):
+    height, width, _ = dataset_class.IMAGE_SHAPE
+    group.description = "a run keeps what training is told here; the other modes know it from there"
+    group.add_argument(
+        "--dataset_dir",
+        "--dataset",
+        help=f"where to find {dataset_class.TITLE} (default: "
+        f"{dataset_class.DEFAULT_DIR or 'none'}, or the run's)",
+    )
+    group.add_argument(
+        "--network", choices=NETWORKS, help=f"network (default: {NETWORKS[0]}, or the run's)"
+    )
+    group.add_argument(
+        "--image_shape",
+        nargs=2,
+        type=_positive_int,
+        metavar=("HEIGHT", "WIDTH"),
+        help=f"size that images are brought to (default: {height} {width}, or the run's)",
+    )
+    group.add_argument(
+        "--gray",
+        "--grey",
+        action=argparse.BooleanOptionalAction,
+        help="gray images instead of color (default: color, or as the run is)",
+    )
+    group.add_argument(
+        "--num_validation",
+        type=_number_or_share,
+        help=f"identities kept for validation: a number such as 10, or a share such as "
+        f"{NUM_VALIDATION} (default: {NUM_VALIDATION}, or the run's)",
+    )
+    group.add_argument(
+        "--split_seed",
+        type=_seed,
+        help=f"chooses the identities for validation (default: {SPLIT_SEED}, or the run's)",
+    )
+    if not dataset_class.COMPACT_LABELS:
+        group.add_argument(
+            "--compact_labels",
+            action=argparse.BooleanOptionalAction,
+            help="one class for each identity to train on (default: one for each number up to "
+            f"{dataset_class.MAX_LABEL}, as the original; or as the run has it)",
+        )
+    group.add_argument(
+        "--check_data",
+        action="store_true",
+        help="read all images before training, and list those that cannot be used",
+    )
+
+
 def _add_training_arguments(group):
     group.add_argument("--learning_rate", type=_positive_float, default=1e-3, help="of Adam")
     group.add_argument(
@@ -102,6 +172,15 @@ def _add_training_arguments(group):
     )
     group.add_argument(
         "--seed", type=_seed, help="makes weights and sampling reproducible (default: drawn)"
+    )
+    group.add_argument(
+        "--trainable_scopes", nargs="+", metavar="SCOPE", help="train these alone (default: all)"
+    )
+    group.add_argument(
+        "--exclude_from_restore",
+        nargs="+",
+        metavar="SCOPE",
+        help="leave these at their start values instead of restoring them from --restore_path",
     )
     group.add_argument(
         "--save_interval_secs", type=_positive_float, default=300, help="between checkpoints"
@@ -224,5 +303,10 @@ def _create_number_reader(convert, is_valid, rule):
 _positive_int = _create_number_reader(int, lambda x: x >= 1, "a whole number of at least 1")
 _positive_float = _create_number_reader(
     float, lambda x: math.isfinite(x) and x > 0, "a number greater than 0"
+)
+_number_or_share = _create_number_reader(
+    lambda text: int(text) if text.isdecimal() else float(text),
+    lambda x: isinstance(x, int) or 0.0 <= x < 1.0,
+    "a number of identities, such as 10, or a share of at least 0.0 and less than 1.0",
 )
 _seed = _create_number_reader(int, lambda x: 0 <= x < 2**31, "a whole number from 0 to 2147483647")

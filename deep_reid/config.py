@@ -9,9 +9,15 @@ from deep_reid import files
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
 LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
+NETWORKS = ("deep_sort", "mars_small128")
+"""The package's networks: modules of `deep_reid.nets`."""
+
+NUM_VALIDATION = 0.1
+SPLIT_SEED = 1234
 CONFIG_FILENAME = "config.json"
 
 _COUNTS = ("num_images_per_id", "batch_size", "max_checkpoints_to_keep", "log_every_n_steps")
+_OPTIONAL_COUNTS = ("number_of_steps", "num_classes")
 
 
 def measure_of_loss_mode(loss_mode):
@@ -60,6 +66,19 @@ class RunConfig:
         Older checkpoints are deleted.
     log_every_n_steps : int
         Steps between two lines in the log.
+    network : {"deep_sort", "mars_small128"}, optional
+        None: one of the caller's own.
+    num_classes : int, optional
+        Number of classes of the network's logits. None: it has none.
+    dataset : str, optional
+        Folder or file of the training data. None: the caller brought images of its own.
+    num_validation : int or float
+        Number (int) or share (float) of the identities that are kept for validation.
+    split_seed : int
+        Seed of the choice of these identities.
+    compact_labels : bool
+        Whether the classifier has one class for each identity to train on, instead of one for each
+        number up to the data set's largest.
 
     Raises
     ------
@@ -81,30 +100,41 @@ class RunConfig:
     save_interval_secs: float = 300
     max_checkpoints_to_keep: int = 5
     log_every_n_steps: int = 10
+    network: str | None = None
+    num_classes: int | None = None
+    dataset: str | None = None
+    num_validation: int | float = NUM_VALIDATION
+    split_seed: int = SPLIT_SEED
+    compact_labels: bool = False
 
     def __post_init__(self):
         """Bring the settings into their types and check them."""
         for name in ("image_shape", "exclude_from_restore", "trainable_scopes"):
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
-        if self.restore_path is not None:
-            object.__setattr__(self, "restore_path", str(self.restore_path))
-        for name in (*_COUNTS, "number_of_steps", "seed"):
+        for name in ("restore_path", "dataset"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, str(getattr(self, name)))
+        for name in (*_COUNTS, *_OPTIONAL_COUNTS, "seed", "split_seed"):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
-        object.__setattr__(self, "learning_rate", _as_plain_float(self.learning_rate))
+        for name in ("learning_rate", "num_validation"):
+            object.__setattr__(self, name, _as_plain_number(getattr(self, name)))
         self._check_image_shape()
         self._check_scopes()
         for name in _COUNTS:
             _check_positive_integer(name, getattr(self, name))
-        if self.number_of_steps is not None:
-            _check_positive_integer("number_of_steps", self.number_of_steps)
+        for name in _OPTIONAL_COUNTS:
+            if getattr(self, name) is not None:
+                _check_positive_integer(name, getattr(self, name))
         for name in ("learning_rate", "save_summaries_secs", "save_interval_secs"):
             _check_positive(name, getattr(self, name))
-        self._check_seed()
+        if self.seed is not None:
+            _check_seed("seed", self.seed)
+        _check_seed("split_seed", self.split_seed)
         self._check_batch_size()
-        if self.loss_mode not in LOSS_MODES:
-            raise UsageError(
-                f"loss_mode ({self.loss_mode!r}) is unknown: use one of {', '.join(LOSS_MODES)}"
-            )
+        self._check_num_validation()
+        _check_choice("loss_mode", self.loss_mode, LOSS_MODES)
+        if self.network is not None:
+            _check_choice("network", self.network, NETWORKS)
 
     @property
     def num_identities_per_batch(self):
@@ -172,11 +202,14 @@ class RunConfig:
                 if not isinstance(scope, str):
                     raise UsageError(f"{name}: {scope!r} must be the name of a scope, as 'conv1_1'")
 
-    def _check_seed(self):
-        if self.seed is None:
-            return
-        if not _is_integer(self.seed) or not 0 <= self.seed < 2**31:
-            raise UsageError(f"seed ({self.seed!r}) must be a whole number from 0 to 2^31 - 1")
+    def _check_num_validation(self):
+        value = self.num_validation
+        is_share = isinstance(value, float) and 0.0 <= value < 1.0
+        if not is_share and not (_is_integer(value) and value >= 0):
+            raise UsageError(
+                f"num_validation ({value!r}) must be a number of identities (0, 1, 2, ...) or a "
+                "share of them (at least 0.0 and less than 1.0)"
+            )
 
     def _check_batch_size(self):
         remainder = self.batch_size % self.num_images_per_id
@@ -204,7 +237,9 @@ def _as_plain_integer(value):
     return int(value) if is_integer else value
 
 
-def _as_plain_float(value):
+def _as_plain_number(value):
+    """Turn NumPy's numbers into Python's; leave the rest alone."""
+    value = _as_plain_integer(value)
     return float(value) if hasattr(value, "dtype") else value
 
 
@@ -215,6 +250,16 @@ def _is_integer(value):
 def _check_positive_integer(name, value):
     if not _is_integer(value) or value < 1:
         raise UsageError(f"{name} ({value!r}) must be a whole number of at least 1")
+
+
+def _check_seed(name, value):
+    if not _is_integer(value) or not 0 <= value < 2**31:
+        raise UsageError(f"{name} ({value!r}) must be a whole number from 0 to 2^31 - 1")
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise UsageError(f"{name} ({value!r}) is unknown: use one of {', '.join(choices)}")
 
 
 def _check_positive(name, value):

@@ -157,7 +157,8 @@ def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
     if not len(galleries[0][0]):
         raise DataError(
             f"none of the {len(np.unique(labels))} validation identities has two images to "
-            "compare: use a data set with more identities, or with more images of each"
+            "compare: use a data set with more identities or with more images of each, or keep "
+            "more identities for validation (--num_validation)"
         )
     return galleries
 

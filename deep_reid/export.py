@@ -166,8 +166,8 @@ def freeze(
 ):
     """Export the network with its weights as a frozen graph, as Deep SORT reads it.
 
-    The graph takes BGR images, which is what ``cv2.imread`` and Deep SORT give, of uint8 and shape
-    (N, H, W, C), and returns features of float32 and shape (N, D), of unit length.
+    The graph takes BGR (or gray) images, which is what ``cv2.imread`` and Deep SORT give, of uint8
+    and shape (N, H, W, C), and returns features of float32 and shape (N, D), of unit length.
 
     Parameters
     ----------
@@ -206,6 +206,14 @@ def freeze(
     with files.replacing(output_filename) as temporary:
         pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+    _logger.info(
+        "Node %s: uint8, (N, %d, %d, %d), %s; node %s: float32, (N, %d)",
+        input_name,
+        *image_shape,
+        "gray" if image_shape[2] == 1 else "BGR",
+        feature_name,
+        output.get_shape().as_list()[1],
+    )
 
 
 def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):

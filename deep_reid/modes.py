@@ -4,59 +4,94 @@ TensorFlow takes seconds to import. Arguments and data are checked first, so tha
 answered at once: therefore the imports within the functions.
 """
 
+import dataclasses
 import functools
+import importlib
 import importlib.metadata
 import logging
 import os
 import platform
-import secrets
 import sys
 
-from deep_reid import __version__, matlab, ranking, report, runs, scoring
-from deep_reid.config import LOSS_MODES, RunConfig, measure_of_loss_mode
-from deep_reid.errors import MissingPathError, RunError, UsageError
+from deep_reid import __version__, labels, matlab, ranking, report, runs, scoring
+from deep_reid.config import measure_of_loss_mode
+from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
+from deep_reid.settings import (
+    find_run_dir,
+    is_dataset_of_run,
+    open_dataset,
+    settle,
+    settle_training,
+)
+from deep_reid.tables import align
 
 _logger = logging.getLogger(__name__)
 
 
 def train(args, dataset_class):
     """Train a run until its last step."""
-    loss_mode, seed = _settings_of_run(args.log_dir, args.run_id)
-    config = RunConfig(
-        image_shape=dataset_class.IMAGE_SHAPE,
-        batch_size=args.batch_size,
-        loss_mode=args.loss_mode or loss_mode,
-        learning_rate=args.learning_rate,
-        number_of_steps=args.number_of_steps,
-        seed=seed if args.seed is None else args.seed,
-        restore_path=args.restore_path,
-        save_summaries_secs=args.save_summaries_secs,
-        save_interval_secs=args.save_interval_secs,
-        max_checkpoints_to_keep=args.max_checkpoints_to_keep,
-        log_every_n_steps=args.log_every_n_steps,
-    )
-    dataset = dataset_class(args.dataset_dir)
-    _logger.info("%s in %s", dataset_class.TITLE, args.dataset_dir)
+    config = settle_training(args, dataset_class)
+    dataset = open_dataset(dataset_class, config)
+    _logger.info("%s in %s", dataset_class.TITLE, config.dataset)
     for line in dataset.summary_table().splitlines():
         _logger.info("%s", line)
+    if args.check_data:
+        _check_data(dataset, config)
+    if dataset_class.FITS_BATCHES:
+        config = _fit_batches(config, dataset.train.num_identities)
+    class_names, classes = None, dataset.train.labels
+    if config.compact_labels:
+        class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
     from deep_reid import training
-    from deep_reid.nets import deep_sort
 
+    network = _import_network(config)
     _log_environment(config)
-    network_factory = deep_sort.create_network_factory(
+    network_factory = network.create_network_factory(
         is_training=True,
-        num_classes=dataset.num_classes,
+        num_classes=dataset.num_classes if class_names is None else len(class_names),
         add_logits=config.loss_mode == "cosine-softmax",
     )
     training.train(
-        deep_sort.preprocess,
+        network.preprocess,
         network_factory,
         dataset.train.filenames,
-        dataset.train.labels,
-        config,
+        classes,
+        dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
         args.log_dir,
         args.run_id,
+        class_names,
     )
+
+
+def _fit_batches(config, num_identities):
+    batch_size = num_identities * config.num_images_per_id
+    if config.batch_size <= batch_size:
+        return config
+    _logger.warning(
+        "Batches have %d identities instead of %d, as there are no more: --batch_size=%d",
+        num_identities,
+        config.num_identities_per_batch,
+        batch_size,
+    )
+    return dataclasses.replace(config, batch_size=batch_size)
+
+
+def _check_data(dataset, config):
+    from deep_reid.data_check import check_images
+
+    splits = dataset.list_splits().values()
+    filenames = [name for split in splits for name in split.filenames]
+    identities = [dataset.name_of(label) for split in splits for label in split.labels.tolist()]
+    with _progress_bar(len(filenames), "check") as bar:
+        problems = check_images(filenames, identities, config.image_shape[2], progress=bar.update)
+    for problem in problems:
+        _logger.warning("%s: %s", problem.filename, problem.reason)
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(filenames)} images cannot be used (listed above): replace "
+            "the files, or remove them from the data set"
+        )
+    _logger.info("All %d images can be read, and none is of two identities", len(filenames))
 
 
 def evaluate(args, dataset_class):
@@ -66,23 +101,31 @@ def evaluate(args, dataset_class):
             "--restore_path does not go with --mode=eval, which watches the checkpoints of a run: "
             "name the run with --run_id"
         )
-    validation = dataset_class(args.dataset_dir).validation
+    # Data that is not there is said at once, not when the training has begun.
+    expected = settle(args, dataset_class, find_run_dir(args)).dataset
+    if expected is not None:
+        dataset_class.find(expected, "")
     run_id = runs.wait_for_run(args.log_dir, args.run_id, timeout_secs=args.timeout_secs)
+    run_dir = os.path.join(args.log_dir, run_id)
+    config = settle(args, dataset_class, run_dir)
+    dataset = open_dataset(dataset_class, config)
+    validation = dataset.validation
+    _check_unseen(run_dir, dataset, validation.labels)
     from deep_reid import evaluation
-    from deep_reid.nets import deep_sort
 
+    network = _import_network(config)
     _logger.info("Evaluating run %s on %d images", run_id, len(validation))
     scores = evaluation.eval_loop(
-        deep_sort.preprocess,
-        _create_inference_network(),
+        network.preprocess,
+        _create_inference_network(network),
         validation.filenames,
         validation.labels,
         validation.cameras,
         args.log_dir,
         args.eval_log_dir,
-        image_shape=dataset_class.IMAGE_SHAPE,
+        image_shape=config.image_shape,
         run_id=run_id,
-        loss_mode=args.loss_mode or _settings_of_run(args.log_dir, run_id)[0],
+        loss_mode=config.loss_mode,
         num_galleries=dataset_class.NUM_GALLERIES,
         eval_interval_secs=args.eval_interval_secs,
         max_num_evaluations=args.max_num_evaluations,
@@ -101,21 +144,27 @@ def test(args, dataset_class):
     _check_test_arguments(args)
     if args.report_dir is not None:
         report.check_dependencies()
-    test_set = dataset_class(args.dataset_dir, needs_train=False).test_set()
-    source, loss_mode, features = _find_features(args, dataset_class, test_set)
+    has_checkpoint = args.features is None and args.frozen_graph is None
+    run_dir = find_run_dir(args) if has_checkpoint or args.run_id else None
+    config = settle(args, dataset_class, run_dir)
+    dataset = open_dataset(dataset_class, config, needs_train=False)
+    test_set = dataset.test_set()
+    if run_dir is not None:
+        _check_unseen(run_dir, dataset, test_set.query_labels)
+    source, features = _find_features(args, config, test_set)
     query, gallery = scoring.create_feature_sets(test_set, *features)
-    settings = _settle_ranking(test_set, loss_mode)
+    settings = _settle_ranking(test_set, config.loss_mode)
     _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
     results = {"score": ranking.rank(query, gallery, **settings)}
     if args.rerank:
         results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
     _log_unmatched(results["score"])
-    header, rows = scoring.format_table(results)
-    sys.stdout.write(scoring.to_text(header, rows) + "\n")
+    table = scoring.format_table(results)
+    sys.stdout.write(align(table) + "\n")
     facts = {
         "protocol": test_set.protocol,
         "measure": settings["measure"],
-        "dataset_dir": args.dataset_dir,
+        "dataset_dir": config.dataset,
         **source,
         "versions": _list_versions(),
     }
@@ -127,7 +176,7 @@ def test(args, dataset_class):
         path = report.write_report(
             args.report_dir,
             title=dataset_class.TITLE,
-            table=rows,
+            table=table[1:],
             result=results["score"],
             reranked=results.get("re-ranked"),
             query=query,
@@ -141,14 +190,21 @@ def test(args, dataset_class):
         _logger.info("Wrote the report to %s", path)
 
 
+def _check_unseen(run_dir, dataset, test_labels):
+    """Check that a run is not scored on what it was trained on, where it is the same data."""
+    if is_dataset_of_run(run_dir, dataset.dataset_dir):
+        names = {dataset.name_of(label) for label in set(test_labels.tolist())}
+        labels.check_unseen(run_dir, names)
+
+
 def _settle_ranking(test_set, loss_mode):
     settings = {
         "measure": measure_of_loss_mode(loss_mode),
-        "same_camera_is_junk": not test_set.has_one_camera,
+        "same_camera_is_junk": test_set.is_cross_camera,
         "self_indices": None,
     }
-    if test_set.has_one_camera:
-        _logger.info("All images are of one camera: only the query itself is left out")
+    if not test_set.is_cross_camera:
+        _logger.info("No identity is seen by two cameras: only the query itself is left out")
         settings["self_indices"] = scoring.find_self_indices(test_set)
     return settings
 
@@ -162,19 +218,14 @@ def _check_test_arguments(args):
         raise UsageError("--query_features goes with --features: give the gallery's, too")
 
 
-def _find_features(args, dataset_class, test_set):
-    """Return where features come from, their loss mode, and those of gallery and query."""
-    loss_mode = args.loss_mode or LOSS_MODES[0]
+def _find_features(args, config, test_set):
+    """Return where features come from, and those of gallery and query."""
     has_query_images = test_set.list_query_images is not None
     if args.features is not None:
         if has_query_images and args.query_features is None:
             raise UsageError("--features needs --query_features: this data set has query images")
         paths = [args.features] + [args.query_features] * has_query_images
-        return (
-            {"features": ", ".join(paths)},
-            loss_mode,
-            [scoring.load_features(path) for path in paths],
-        )
+        return {"features": ", ".join(paths)}, [scoring.load_features(path) for path in paths]
     if args.frozen_graph is not None:
         from deep_reid.export import encode_with_frozen_graph
 
@@ -182,9 +233,8 @@ def _find_features(args, dataset_class, test_set):
         encode_images = functools.partial(encode_with_frozen_graph, args.frozen_graph)
     else:
         checkpoint_path = _find_checkpoint(args)
-        loss_mode = args.loss_mode or _settings_of_run(os.path.dirname(checkpoint_path), "")[0]
         source = {"checkpoint": checkpoint_path}
-        encode_images = _create_encoder(checkpoint_path, dataset_class.IMAGE_SHAPE)
+        encode_images = _create_encoder(checkpoint_path, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images
@@ -192,19 +242,19 @@ def _find_features(args, dataset_class, test_set):
     for name, images in image_lists.items():
         with _progress_bar(len(images), name) as bar:
             features.append(encode_images(images, batch_size=args.batch_size, progress=bar.update))
-    return source, loss_mode, features
+    return source, features
 
 
-def _create_encoder(checkpoint_path, image_shape):
+def _create_encoder(checkpoint_path, config):
     from deep_reid.export import encode
-    from deep_reid.nets import deep_sort
 
+    network = _import_network(config)
     return functools.partial(
         encode,
-        deep_sort.preprocess,
-        _create_inference_network(),
+        network.preprocess,
+        _create_inference_network(network),
         checkpoint_path,
-        image_shape=image_shape,
+        image_shape=config.image_shape,
     )
 
 
@@ -219,8 +269,10 @@ def _log_unmatched(result):
 
 def export(args, dataset_class):
     """Write the test images' features for the official MATLAB codes."""
-    image_files = dataset_class(args.dataset_dir, needs_train=False).export_files()
-    encode_images = _create_encoder(_find_checkpoint(args), dataset_class.IMAGE_SHAPE)
+    config = settle(args, dataset_class, find_run_dir(args))
+    dataset = open_dataset(dataset_class, config, needs_train=False)
+    image_files = dataset.export_files()
+    encode_images = _create_encoder(_find_checkpoint(args), config)
     for filename, images in image_files.items():
         path = os.path.join(args.sdk_dir, filename)
         with _progress_bar(len(images), filename) as bar:
@@ -231,55 +283,56 @@ def export(args, dataset_class):
 
 def finalize(args, dataset_class):
     """Write a checkpoint of the weights alone."""
+    config = settle(args, dataset_class, find_run_dir(args))
     checkpoint_path = _find_checkpoint(args)
     from deep_reid import checkpoints
     from deep_reid.export import finalize as write_model
-    from deep_reid.nets import deep_sort
 
-    num_classes = deep_sort.num_classes_in(checkpoints.variable_shapes(checkpoint_path))
-    network_factory = deep_sort.create_network_factory(
+    network = _import_network(config)
+    num_classes = network.num_classes_in(checkpoints.variable_shapes(checkpoint_path))
+    network_factory = network.create_network_factory(
         is_training=False, num_classes=num_classes, add_logits=num_classes is not None
     )
     write_model(
-        deep_sort.preprocess,
+        network.preprocess,
         network_factory,
         checkpoint_path,
-        dataset_class.IMAGE_SHAPE,
+        config.image_shape,
         args.output or f"./{dataset_class.NAME}.ckpt",
     )
 
 
 def freeze(args, dataset_class):
     """Write the frozen graph."""
+    config = settle(args, dataset_class, find_run_dir(args))
     checkpoint_path = _find_checkpoint(args)
     from deep_reid.export import freeze as write_graph
-    from deep_reid.nets import deep_sort
 
+    network = _import_network(config)
     write_graph(
-        deep_sort.preprocess,
-        _create_inference_network(),
+        network.preprocess,
+        _create_inference_network(network),
         checkpoint_path,
-        dataset_class.IMAGE_SHAPE,
+        config.image_shape,
         args.output or f"./{dataset_class.NAME}.pb",
     )
 
 
-def _create_inference_network():
-    from deep_reid.nets import deep_sort
+def _import_network(config):
+    return importlib.import_module(f"deep_reid.nets.{config.network}")
 
-    return deep_sort.create_network_factory(is_training=False, num_classes=None, add_logits=False)
+
+def _create_inference_network(network):
+    return network.create_network_factory(is_training=False, num_classes=None, add_logits=False)
 
 
 def _find_checkpoint(args):
-    path = args.restore_path
+    path = args.restore_path or find_run_dir(args)
     if path is None:
-        run_id = args.run_id or runs.find_latest_run(args.log_dir)
-        path = os.path.join(args.log_dir, run_id or "")
-        if run_id is None or not os.path.isdir(path):
-            raise MissingPathError(
-                f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
-                "(--mode=train), name another run, or name a checkpoint with --restore_path"
-            )
+        raise MissingPathError(
+            f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
+            "(--mode=train), name another run, or name a checkpoint with --restore_path"
+        )
     from deep_reid import checkpoints
 
     checkpoint_path = checkpoints.resolve_checkpoint(path)
@@ -287,16 +340,6 @@ def _find_checkpoint(args):
     if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
     return checkpoint_path
-
-
-def _settings_of_run(log_dir, run_id):
-    """Return loss mode and seed of a run, or the defaults for a new one."""
-    try:
-        config = RunConfig.load(os.path.join(log_dir, run_id or ""))
-    except MissingPathError:
-        # A new run, or one of another program. A seed of its own makes a run repeatable.
-        return LOSS_MODES[0], secrets.randbelow(2**31)
-    return config.loss_mode, config.seed
 
 
 def _log_environment(config):

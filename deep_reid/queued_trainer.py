@@ -171,13 +171,13 @@ class QueuedTrainer:
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
         _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
-        if restore_path is not None:
+        own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
+        if restore_path is not None and own_checkpoint is None:
             restore_path = checkpoints.resolve_checkpoint(restore_path)
         if is_chief:
             run_id = runs.start_run(log_dir, run_id)
         run_dir = os.path.join(log_dir, run_id)
         _logger.info("Run directory: %s", run_dir)
-        own_checkpoint = tf.train.latest_checkpoint(run_dir)
         with train_op.graph.as_default():
             saver = checkpoints.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
@@ -394,7 +394,9 @@ def _plan_start(own_checkpoint, restore_path, variables_to_restore):
     if own_checkpoint is not None:
         _logger.info("Resuming from the run's own checkpoint %s", own_checkpoint)
         if restore_path is not None:
-            _logger.warning("restore_path %s is not used: the run has moved on", restore_path)
+            _logger.warning(
+                "restore_path %s is not used: the run's own checkpoint is newer", restore_path
+            )
         return None
     if restore_path is None:
         return None

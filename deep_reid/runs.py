@@ -10,11 +10,14 @@ import pathlib
 import shutil
 import time
 
-from deep_reid import files
+from deep_reid import files, labels
 from deep_reid.config import CONFIG_FILENAME, RunConfig
 from deep_reid.errors import MissingPathError, ReidError, UsageError
 
 LATEST_RUN_FILENAME = "latest_run"
+
+# What decides on the variables of a checkpoint and on what they mean.
+_FIXED_SETTINGS = ("network", "image_shape", "num_classes", "loss_mode", "trainable_scopes")
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def start_run(log_dir, run_id=None):
 
 
 @contextlib.contextmanager
-def open_run(log_dir, config, run_id=None):
+def open_run(log_dir, config, run_id=None, class_names=None):
     """Start a run with its settings; undo that when its data or settings turn out to be wrong.
 
     A run that is stopped by a `deep_reid.errors.ReidError` before it has learned anything (no
@@ -57,6 +60,8 @@ def open_run(log_dir, config, run_id=None):
         Saved in the run's directory.
     log_dir, run_id
         As in `start_run`.
+    class_names : sequence of str, optional
+        The identity of each class; saved in the run's directory, too.
 
     Yields
     ------
@@ -66,15 +71,21 @@ def open_run(log_dir, config, run_id=None):
     Raises
     ------
     UsageError
-        If an earlier part of the run had another loss or image shape.
+        If an earlier part of the run had another network, class count, image shape or loss.
+    DataError
+        If it had other identities.
     """
     latest_run = find_latest_run(log_dir)
     run_id = _checked_run_id(log_dir, run_id)
     run_dir = os.path.join(log_dir, run_id)
     is_new, is_first = not os.path.exists(run_dir), not os.path.exists(log_dir)
     if not is_new:
+        if class_names is not None:
+            labels.check_same(run_dir, class_names)
         _compare_settings(run_dir, config)
     # Whoever waits for a run finds its settings: they come before its name is recorded.
+    if class_names is not None:
+        labels.save(run_dir, class_names)
     config.save(run_dir)
     start_run(log_dir, run_id)
     try:
@@ -185,9 +196,9 @@ def _compare_settings(run_dir, config):
         earlier = RunConfig.load(run_dir)
     except MissingPathError:
         return  # of another program, or stopped before it began
-    for name in ("loss_mode", "image_shape"):
+    for name in _FIXED_SETTINGS:
         before, now = getattr(earlier, name), getattr(config, name)
-        if before != now:
+        if before != now and before is not None:
             raise UsageError(
                 f"run {os.path.basename(run_dir)} has {name} {before}, not {now}: use its own, or "
                 "start a new run with another run_id"

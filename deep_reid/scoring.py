@@ -1,5 +1,7 @@
 """Scores by the official protocols: from features to a table and a file; free of TensorFlow."""
 
+import collections
+import filecmp
 import json
 import os
 
@@ -93,7 +95,7 @@ def create_feature_sets(test_set, gallery_features, query_features=None):
 
 
 def find_self_indices(test_set):
-    """Tell where each query itself is in the gallery.
+    """Tell where each query itself is in the gallery: a file of the same name and content.
 
     Parameters
     ----------
@@ -106,10 +108,15 @@ def find_self_indices(test_set):
     """
     if test_set.query_rows is not None:
         return test_set.query_rows
-    names = {os.path.basename(name): row for row, name in enumerate(test_set.gallery_images)}
-    return np.array(
-        [names.get(os.path.basename(name), -1) for name in test_set.query_images], np.int64
-    )
+    rows = collections.defaultdict(list)
+    gallery = zip(test_set.gallery_labels.tolist(), test_set.gallery_images, strict=True)
+    for row, (label, image) in enumerate(gallery):
+        rows[label, os.path.basename(image)].append((row, image))
+    own_rows = np.full(len(test_set.query_labels), -1, np.int64)
+    for query, image in enumerate(test_set.query_images):
+        namesakes = rows[int(test_set.query_labels[query]), os.path.basename(image)]
+        own_rows[query] = next((row for row, other in namesakes if _is_copy(other, image)), -1)
+    return own_rows
 
 
 def list_item_images(test_set):
@@ -141,9 +148,8 @@ def format_table(results):
 
     Returns
     -------
-    header : list of str
-    rows : list of list of str
-        Scores in percent, then the numbers of queries and gallery items.
+    list of list of str
+        A header, and rows: scores in percent, then the numbers of queries and gallery items.
     """
     columns = list(results.values())
     rows = [[f"rank-{k}", *(f"{100 * r.rank_k(k):.2f}" for r in columns)] for k in RANKS]
@@ -160,30 +166,7 @@ def format_table(results):
         ("junk beside it", "num_junk"),
     ):
         rows.append([name, *(f"{getattr(r, attribute):,}" for r in columns)])
-    return ["score, in %", *results], rows
-
-
-def to_text(header, rows):
-    """Align a table of `format_table` in columns.
-
-    Parameters
-    ----------
-    header : list of str
-    rows : list of list of str
-
-    Returns
-    -------
-    str
-    """
-    table = [header, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    )
+    return [["score, in %", *results], *rows]
 
 
 def to_metrics(result):
@@ -226,6 +209,13 @@ def write_metrics(path, result, reranked, settings):
     if reranked is not None:
         metrics["reranked"] = to_metrics(reranked)
     files.write_text(path, json.dumps(metrics, indent=2) + "\n")
+
+
+def _is_copy(filename, other_filename):
+    try:
+        return filecmp.cmp(filename, other_filename, shallow=False)
+    except FileNotFoundError:
+        return True  # features alone: the name has to do
 
 
 def _check_length(features, num_images, name):

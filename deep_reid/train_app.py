@@ -1,8 +1,6 @@
 """Training, evaluation and export under the original's name, kept for its users' code."""
 
-import types
-
-from deep_reid import cli
+from deep_reid.cli import create_default_argument_parser
 from deep_reid.config import LOSS_MODES
 from deep_reid.evaluation import eval_loop
 from deep_reid.export import encode, finalize, freeze
@@ -22,6 +20,7 @@ __all__ = [
 
 _TRAIN_SETTINGS = (
     "batch_size",
+    "exclude_from_restore",
     "learning_rate",
     "log_dir",
     "log_every_n_steps",
@@ -32,6 +31,7 @@ _TRAIN_SETTINGS = (
     "save_interval_secs",
     "save_summaries_secs",
     "seed",
+    "trainable_scopes",
 )
 _EVAL_SETTINGS = (
     "eval_interval_secs",
@@ -41,24 +41,6 @@ _EVAL_SETTINGS = (
     "run_id",
     "timeout_secs",
 )
-
-
-def create_default_argument_parser(dataset_name):
-    """Create the parser of a training script for a data set of one's own.
-
-    Parameters
-    ----------
-    dataset_name : str
-        Part of the default directories.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-    """
-    dataset = types.SimpleNamespace(
-        NAME=dataset_name, TITLE=dataset_name, DEFAULT_DIR=f"./resources/{dataset_name}"
-    )
-    return cli.create_argument_parser(dataset)
 
 
 def to_train_kwargs(args):

@@ -159,7 +159,16 @@ def train_loop(
     return train(preprocess_fn, network_factory, images, train_y, config, log_dir, run_id)
 
 
-def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run_id=None):
+def train(
+    preprocess_fn,
+    network_factory,
+    train_x,
+    train_y,
+    config,
+    log_dir,
+    run_id=None,
+    class_names=None,
+):
     """Train a network with the settings of a run; `train_loop` with one object for them.
 
     Parameters
@@ -167,6 +176,8 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
     preprocess_fn, network_factory, train_x, train_y, log_dir, run_id
         As in `train_loop`.
     config : RunConfig
+    class_names : sequence of str, optional
+        The identity of each label; kept with the run.
 
     Returns
     -------
@@ -175,16 +186,17 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
     """
     images, read_from_file = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
-    if config.restore_path is not None:
+    own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
+    if config.restore_path is not None and own_checkpoint is None:
         restore_path = checkpoints.resolve_checkpoint(config.restore_path)
-        config = dataclasses.replace(config, restore_path=restore_path)
+        config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
     batches = samplers.random_sample_identities_forever(
         config.batch_size,
         config.num_images_per_id,
         images,
         labels,
         seed=config.seed,
-        first_batch=_num_steps_made(log_dir, run_id),
+        first_batch=0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint),
     )
     with tf.Graph().as_default():
         if config.seed is not None:
@@ -204,7 +216,8 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
             slim.get_model_variables(),
             exclude_patterns=[_scope_pattern(scope) for scope in config.exclude_from_restore],
         )
-        with runs.open_run(log_dir, config, run_id) as started_run_id:
+        config = dataclasses.replace(config, num_classes=graph.num_classes)
+        with runs.open_run(log_dir, config, run_id, class_names) as started_run_id:
             return graph.trainer.run(
                 batches,
                 graph.train_op,
@@ -218,13 +231,6 @@ def train(preprocess_fn, network_factory, train_x, train_y, config, log_dir, run
                 save_summaries_secs=config.save_summaries_secs,
                 save_interval_secs=config.save_interval_secs,
             )
-
-
-def _num_steps_made(log_dir, run_id):
-    if run_id is None:
-        return 0
-    own_checkpoint = tf.train.latest_checkpoint(os.path.join(log_dir, run_id))
-    return 0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint)
 
 
 def _create_training_graph(

@@ -252,13 +252,25 @@ class TestRestore:
     def test_the_report_names_what_keeps_its_start_value(self, prefix, caplog):
         caplog.set_level(logging.INFO)
         variables = self.create(a=(2,), b__weights=(1, 3), new=(2, 2))
-        checkpoints.plan_restore(prefix, variables).log_report()
+        plan = checkpoints.plan_restore(prefix, variables)
+        plan.log_report()
         warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        assert len(warnings) == 2
-        assert "new" in warnings[0]
-        assert "b/weights" in warnings[1]
-        assert f"Restoring 1 variables from {prefix}" in caplog.text
-        assert "b/Adam, global_step, old" in caplog.text
+        assert warnings == ["2 variables are left at their start values"]
+        assert caplog.messages[0] == f"Variables from {prefix}:"
+        assert caplog.messages[1:-1] == [
+            "                            variables",
+            "restored                            1",
+            f"skipped: shape                      1  {plan.mismatched[0]}",
+            "skipped: not in checkpoint          1  new",
+            "skipped: excluded                   0",
+            "unused in checkpoint                3  b/Adam, global_step, old",
+        ]
+
+    def test_model_variables_that_were_not_asked_for_are_excluded(self, prefix):
+        variables = self.create(a=(2,), b__weights=(1, 2))
+        plan = checkpoints.plan_restore(prefix, variables[:1])
+        assert plan.excluded == ("b/weights",)
+        assert plan.unused == ("b/Adam", "global_step", "old")
 
     def test_the_report_warns_of_nothing_where_all_is_there(self, prefix, caplog):
         checkpoints.plan_restore(prefix, self.create(a=(2,))).log_report()

@@ -41,8 +41,12 @@ class TestTracks:
 
     def test_one_camera(self):
         one = [[1, 1, 5, 3], [2, 2, 5, 3]]
-        assert create_track_test_set("tracks", one, [1], list).has_one_camera
-        assert not create_track_test_set("tracks", TRACKS, [3], list).has_one_camera
+        assert not create_track_test_set("tracks", one, [1], list).is_cross_camera
+        assert create_track_test_set("tracks", TRACKS, [3], list).is_cross_camera
+
+    def test_a_camera_for_each_identity(self):
+        apart = [[1, 1, 5, 3], [2, 2, 5, 3], [3, 3, 6, 4], [4, 4, 6, 4]]
+        assert not create_track_test_set("tracks", apart, [1, 3], list).is_cross_camera
 
 
 class TestMarket1501:

@@ -1,6 +1,7 @@
 """From features to scores: what is read, checked, averaged, tabulated and written."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from datasets.base import Split
 from datasets.protocols import create_image_test_set, create_track_test_set
 from deep_reid import ranking, scoring
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.tables import align
 
 TRACKS = [[1, 2, 7, 1], [3, 3, 0, 2], [4, 6, 7, 2]]
 
@@ -93,8 +95,23 @@ class TestFeatureSets:
 
 class TestSelfIndices:
     def test_a_query_is_found_by_its_file_name(self):
+        test_set = create_test_set(query_names=("c.jpg",))
+        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [2])
+
+    def test_a_namesake_of_another_identity_is_not_itself(self):
         test_set = create_test_set(query_names=("b.jpg",))
-        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [1])
+        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [-1])
+
+    def test_a_namesake_of_other_content_is_not_itself(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name, content in {"q/a.jpg": "one", "g/a.jpg": "two", "q/c.jpg": "three"}.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(content)
+        shutil.copy("q/c.jpg", "g/c.jpg")
+        query = Split(["q/a.jpg", "q/c.jpg"], [7, 7], [1, 1])
+        gallery = Split(["g/a.jpg", "g/c.jpg"], [7, 7], [1, 1])
+        test_set = create_image_test_set("images", query, gallery)
+        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [-1, 1])
 
     def test_and_is_nowhere_where_there_is_none(self):
         np.testing.assert_array_equal(scoring.find_self_indices(create_test_set()), [-1])
@@ -116,7 +133,7 @@ class TestItemImages:
 
 class TestOutput:
     def test_the_table_has_both_definitions_by_name_and_all_counts(self):
-        header, rows = scoring.format_table({"score": create_result()})
+        header, *rows = scoring.format_table({"score": create_result()})
         table = dict(rows)
         assert header == ["score, in %", "score"]
         assert table["rank-1"] == "100.00"
@@ -127,7 +144,7 @@ class TestOutput:
         ]  # fmt: skip
 
     def test_the_text_is_aligned(self):
-        lines = scoring.to_text(*scoring.format_table({"a": create_result()})).splitlines()
+        lines = align(scoring.format_table({"a": create_result()})).splitlines()
         assert len({len(line) for line in lines}) == 1
 
     def test_the_metrics_file_has_the_promised_keys(self, tmp_path):

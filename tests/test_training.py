@@ -176,7 +176,7 @@ class TestTrainLoop:
         np.testing.assert_array_equal(new["tiny/conv/weights"], old["tiny/conv/weights"])
         assert not np.allclose(new["tiny/logits/weights"], old["tiny/logits/weights"], atol=0.1)
         assert new["global_step"] == 3
-        assert "Restoring 6 variables" in caplog.text
+        assert "restored                            6" in caplog.text
 
     def test_an_excluded_scope_is_a_whole_name(self, tmp_path):
         train(tmp_path, run_id="old")

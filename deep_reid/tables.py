@@ -1,0 +1,26 @@
+"""Tables of text; needs nothing."""
+
+
+def align(rows, left=(0,)):
+    """Align the cells of a table in columns, two blanks apart.
+
+    Parameters
+    ----------
+    rows : list of list of str
+        All of one length; a header is a row like the others.
+    left : collection of int
+        Columns that are aligned at their left, as text is; the others at their right, as numbers.
+
+    Returns
+    -------
+    str
+        One line per row, without blanks at its end.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
