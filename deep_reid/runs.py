@@ -17,7 +17,7 @@ from deep_reid.errors import MissingPathError, ReidError, UsageError
 LATEST_RUN_FILENAME = "latest_run"
 
 # What decides on the variables of a checkpoint and on what they mean.
-_FIXED_SETTINGS = ("network", "image_shape", "num_classes", "loss_mode", "trainable_scopes")
+_FIXED_SETTINGS = ("network", "image_shape", "loss_mode", "num_classes", "trainable_scopes")
 
 _logger = logging.getLogger(__name__)
 

@@ -1,0 +1,208 @@
+"""Reader of people's own images by a table: ``path,identity[,camera][,split]`` in a CSV file.
+
+A header is optional. With one, the columns may come in any order, and unknown ones are passed over;
+without one, they are in the order above, and a third column of three is the split where it holds
+nothing but names of splits, else the camera.
+"""
+
+import csv
+import io
+import os
+
+from datasets.listing import SPLITS, Listing, quoted, unknown_split
+from deep_reid.errors import DataError, MissingPathError
+
+COLUMNS = ("path", "identity", "camera", "split")
+"""The columns, in the order they have without a header; the first two are needed."""
+
+_FORM = "path,identity[,camera][,split]"
+
+
+def read_csv(path):
+    """List the images of a CSV file.
+
+    The file is UTF-8, with or without a byte order mark. Space around cells and empty lines are
+    passed over. An empty split is ``train``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The CSV file. The paths in it are relative to its folder, or absolute.
+
+    Returns
+    -------
+    Listing
+        Checked, in the order of the file. Cameras are None where no row has one.
+
+    Raises
+    ------
+    MissingPathError
+        If the file, or an image in it, does not exist.
+    DataError
+        If the file is no CSV file of this form: the message names the line. If an identity to
+        train on is in another split, too, or is "-1" (junk); if a file has two identities.
+    """
+    path = os.fspath(path)
+    names, rows = _name_columns(path, _split_rows(path, _read_text(path)))
+    lines = [line for line, _ in rows]
+    columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(names) if name}
+    places = [f"{path}, line {line}" for line in lines]
+    for name in ("path", "identity"):
+        _check_full(name, columns[name], places)
+    directory = os.path.dirname(path)
+    listing = Listing(
+        [os.path.join(directory, name) for name in columns["path"]],
+        columns["identity"],
+        _cameras(columns.get("camera"), places),
+        _splits(columns.get("split"), places),
+        places,
+    )
+    _check_files(path, listing)
+    return listing.check(path)
+
+
+def _read_text(path):
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a folder, not a CSV file: name the file")
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise MissingPathError(f"{path} does not exist: name a CSV file of {_FORM} rows") from None
+    way_out = "save the table as CSV in UTF-8"
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = _line_of(data.decode("latin-1"), error.start)
+        raise DataError(f"{path}, line {line}: this is not UTF-8; {way_out}") from None
+    # Python 3.10 refuses this character itself, later versions read it.
+    if "\0" in text:
+        line = _line_of(text, text.index("\0"))
+        raise DataError(f"{path}, line {line}: a NUL byte is no text; {way_out}")
+    return text
+
+
+def _line_of(text, position):
+    return sum(1 for _ in io.StringIO(text[: position + 1], newline=""))
+
+
+def _split_rows(path, text):
+    """Return the number of the line where each row starts, and the row's cells."""
+    # Without strict, a quote that is never closed would swallow the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    rows, line = [], 1
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {line}: {error}; check the quotes of the row that starts there"
+        ) from None
+    if not rows:
+        raise DataError(f"{path} is empty: write one row {_FORM} for each image")
+    return rows
+
+
+def _name_columns(path, rows):
+    """Return the name of each column (None: unknown) and the rows without the header."""
+    line, first = rows[0]
+    header = [cell.lower() for cell in first]
+    has_header = not set(header).isdisjoint(COLUMNS)
+    rows = rows[has_header:]
+    names = _read_header(f"{path}, line {line}", header) if has_header else None
+    _check_widths(path, rows, len(first) if has_header else None)
+    if not rows:
+        raise DataError(f"{path} holds no images: write rows {_FORM} below the header")
+    return names or _guess_columns(rows), rows
+
+
+def _read_header(place, header):
+    found = quoted(",".join(header))
+    for name in ("path", "identity"):
+        if name not in header:
+            raise DataError(
+                f"{place}: the header has no column {name}, it is {found}; it must name the "
+                f"columns {_FORM}"
+            )
+    for name in COLUMNS:
+        if header.count(name) > 1:
+            raise DataError(f"{place}: the header {found} has {name} twice: rename one column")
+    return [name if name in COLUMNS else None for name in header]
+
+
+def _check_widths(path, rows, width):
+    for line, cells in rows:
+        place = f"{path}, line {line}"
+        separator = next((s for s in (";", "\t") if len(cells) == 1 and s in cells[0]), None)
+        if separator:
+            raise DataError(
+                f"{place}: cells must be separated by commas, not by {separator!r}: save the "
+                "table with commas"
+            )
+        if width is None:
+            width = len(cells)
+            if not 2 <= width <= len(COLUMNS):
+                raise DataError(
+                    f"{place}: the row has {_count(width)}, but without a header it must be "
+                    f"{_FORM}; for other columns, name them in a first line"
+                )
+        if len(cells) != width:
+            raise DataError(
+                f"{place}: the row has {_count(len(cells))}, but there are {width} columns: write "
+                "one cell for each, and quotes around cells with commas"
+            )
+
+
+def _count(num_cells):
+    return f"{num_cells} cell" if num_cells == 1 else f"{num_cells} cells"
+
+
+def _guess_columns(rows):
+    width = len(rows[0][1])
+    if width == 3:
+        third = {cells[2].lower() for _, cells in rows} - {""}
+        if third and third <= set(SPLITS):
+            return ["path", "identity", "split"]
+    return list(COLUMNS[:width])
+
+
+def _check_full(name, cells, places):
+    for cell, place in zip(cells, places, strict=True):
+        if not cell:
+            raise DataError(f"{place}: the {name} is empty: fill it, or remove the row")
+
+
+def _cameras(cells, places):
+    if cells is None or not any(cells):
+        return None
+    if not all(cells):
+        empty = cells.index("")
+        full = next(row for row, cell in enumerate(cells) if cell)
+        raise DataError(
+            f"{places[empty]} has no camera, but {places[full]} has one: "
+            f"name the camera in every row or in none ({cells.count('')} rows have none)"
+        )
+    return cells
+
+
+def _splits(cells, places):
+    if cells is None:
+        return ["train"] * len(places)
+    splits = [cell.lower() or "train" for cell in cells]
+    for split, cell, place in zip(splits, cells, places, strict=True):
+        if split not in SPLITS:
+            raise DataError(f"{place}: {unknown_split(cell)}")
+    return splits
+
+
+def _check_files(path, listing):
+    missing = [row for row, name in enumerate(listing.filenames) if not os.path.isfile(name)]
+    if missing:
+        raise MissingPathError(
+            f"{listing.place(missing[0])}: {quoted(listing.filenames[missing[0]])} is no existing "
+            f"file; paths must be absolute or relative to the folder of {path} "
+            f"({len(missing)} of {len(listing)} images are missing)"
+        )

@@ -1,0 +1,204 @@
+"""Images of one's own, of persons or of anything else that has an identity.
+
+They come in one of three forms:
+
+- a folder with one folder of images per identity; or with the folders ``train``, ``query`` and
+  ``gallery``, each with one folder per identity (`datasets.folders`);
+- a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.csv_listing`);
+- a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.mot`).
+
+Without queries and a gallery, the identities for validation serve for the test: each of their
+images in turn is the query, and all others are the gallery.
+"""
+
+import functools
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from datasets import csv_listing, folders, listing, mot
+from datasets.base import JUNK_LABEL, ReidDataset, Split
+from datasets.protocols import create_each_image_test_set, create_image_test_set
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.galleries import rows_by_label
+
+CROPS_DIR = os.path.join(".", "output", "custom", "crops")
+"""Where crops of MOTChallenge sequences are kept."""
+
+MIN_VALIDATION = 2
+"""Identities that a share for validation has at least: CMC over one is always 1."""
+
+_MIN_IDENTITIES_TO_SPLIT = 4
+_logger = logging.getLogger(__name__)
+
+
+class Custom(ReidDataset):
+    """Images of one's own; see `ReidDataset` and this module.
+
+    Labels count the identities from 1 in the sorted order of their names, those of all splits
+    together. `num_validation_identities`, as a share, keeps at least two identities for validation
+    where there are four or more; identities with a single image are only trained on.
+
+    Raises
+    ------
+    MissingPathError
+        If there is no such folder or file.
+    DataError
+        If it is in none of the three forms, or breaks a rule of its form.
+    """
+
+    NAME = "custom"
+    TITLE = "your own images"
+    IMAGE_SHAPE = (128, 64, 3)
+    NUM_GALLERIES = 10
+    DEFAULT_DIR = None
+    TRAIN_DIR = ""
+    TEST_SPLITS = ("query", "gallery")
+    COMPACT_LABELS = True
+    FITS_BATCHES = True
+
+    @classmethod
+    def find(cls, dataset_dir, name=""):
+        """Return the path of the data set, or of a part of it; see `ReidDataset.find`."""
+        path = Path(dataset_dir, name)
+        if path.exists():
+            return path
+        raise MissingPathError(
+            f"{path} does not exist: name a folder with one folder of images per identity, a CSV "
+            "file or a MOTChallenge sequence; or draw one: python -m datasets.synthetic "
+            f"--layout folders --output_dir {dataset_dir}"
+        )
+
+    @functools.cached_property
+    def _listing(self):
+        if os.path.isfile(self.dataset_dir):
+            return csv_listing.read_csv(self.dataset_dir)
+        if mot.find_sequences(self.dataset_dir):
+            return mot.read_sequences(self.dataset_dir, CROPS_DIR)
+        return folders.read_folders(self.dataset_dir)
+
+    @functools.cached_property
+    def _names(self):
+        return sorted(set(self._listing.identities) - {listing.JUNK_NAME})
+
+    def name_of(self, label):
+        """Return the name of an identity; see `ReidDataset.name_of`."""
+        return listing.JUNK_NAME if label == JUNK_LABEL else self._names[label - 1]
+
+    def _read_split(self, name):
+        rows = self._listing.rows(name)
+        if not rows:
+            raise MissingPathError(
+                f"{self.dataset_dir} has no images of the split {name!r}: add some, or leave the "
+                "splits out"
+            )
+        labels = {name: label for label, name in enumerate(self._names, 1)}
+        labels[listing.JUNK_NAME] = JUNK_LABEL
+        return Split(
+            [self._listing.filenames[row] for row in rows],
+            [labels[self._listing.identities[row]] for row in rows],
+            self._cameras[rows],
+        )
+
+    @functools.cached_property
+    def _cameras(self):
+        names = self._listing.cameras
+        if names is None:
+            return np.ones(len(self._listing.filenames), np.int64)
+        return np.unique(names, return_inverse=True)[1].astype(np.int64) + 1
+
+    def _read_train(self):
+        return self._read_split("train")
+
+    @functools.cached_property
+    def query(self):
+        """Images of the split ``query``, a Split."""
+        return self._read_split("query")
+
+    @functools.cached_property
+    def gallery(self):
+        """Images of the split ``gallery``, a Split."""
+        return self._read_split("gallery")
+
+    def _check_train(self, split):
+        if split.num_identities < 2:
+            raise DataError(
+                f"{self.dataset_dir} has one identity to train on ({self.name_of(1)}): a network "
+                "learns to tell identities apart from two or more"
+            )
+
+    def _split_rows(self, split):
+        labels, rows = rows_by_label(split.labels)
+        candidates = labels[[len(rows_of_one) > 1 for rows_of_one in rows]]
+        num_single = len(labels) - len(candidates)
+        if num_single:
+            _logger.info(
+                "%d identities with a single image are trained on, and left out of validation",
+                num_single,
+            )
+        count = self._num_validation(len(labels), len(candidates))
+        random = np.random.RandomState(self.seed)
+        chosen = np.isin(split.labels, random.choice(candidates, count, replace=False))
+        return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+    def _num_validation(self, num_identities, num_candidates):
+        number = self.num_validation_identities
+        if isinstance(number, float):
+            at_least = (
+                MIN_VALIDATION if number and num_identities >= _MIN_IDENTITIES_TO_SPLIT else 0
+            )
+            return min(max(int(number * num_identities), at_least), num_candidates)
+        most = min(num_candidates, num_identities - 2)
+        if number > most:
+            raise UsageError(
+                f"num_validation ({number}) is too large: {num_candidates} of the "
+                f"{num_identities} identities of {self.dataset_dir} have two images or more, and "
+                f"two have to be left to train on; use at most {most}"
+            )
+        return number
+
+    def test_set(self):
+        """Create the test: queries against the gallery, or each validation image in turn.
+
+        Returns
+        -------
+        datasets.protocols.TestSet
+
+        Raises
+        ------
+        MissingPathError
+            If there are queries but no gallery, or the other way round.
+        DataError
+            If there is nothing to test on.
+        """
+        if {"query", "gallery"} & set(self._listing.splits):
+            return create_image_test_set("Queries against the gallery", self.query, self.gallery)
+        if not len(self.validation):
+            raise DataError(
+                f"{self.dataset_dir} has neither queries and a gallery nor identities for "
+                "validation: add the splits, or keep identities with --num_validation"
+            )
+        protocol = f"Each image of {self.validation.num_identities} validation identities in turn"
+        return create_each_image_test_set(protocol, self.validation)
+
+    def export_files(self):
+        """List the images of the test, in its order.
+
+        Returns
+        -------
+        files : dict from str to list of str
+            ``feat_test.mat``: the gallery; ``feat_query.mat``: the queries, where they are images
+            of their own.
+
+        Raises
+        ------
+        MissingPathError, DataError
+            As `test_set` does.
+        """
+        test_set = self.test_set()
+        files = {"feat_test.mat": list(test_set.gallery_images)}
+        if test_set.query_images is not None:
+            files["feat_query.mat"] = list(test_set.query_images)
+        return files

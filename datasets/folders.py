@@ -1,0 +1,143 @@
+"""Reader of people's own images in folders: one folder per identity.
+
+Either the folder has the identities' folders in it, ``DIR/IDENTITY/*.jpg``, and all images are to
+train with; or it has the splits' folders ``train``, ``query`` and ``gallery`` in it (at least one
+of them), each with identities' folders, ``DIR/SPLIT/IDENTITY/*.jpg``.
+
+A folder called ``train`` with images and no folders in it is an identity of this name.
+"""
+
+import logging
+import os
+
+from datasets.listing import SPLITS, Listing, is_image_name
+from deep_reid.errors import DataError, MissingPathError
+
+_logger = logging.getLogger(__name__)
+
+
+def read_folders(directory):
+    """List the images of a folder with one folder per identity.
+
+    Images are files whose names end in .jpg, .jpeg, .png or .bmp, in any case. Hidden files and
+    folders are passed over; everything else that is no image in an identity's folder is left out,
+    with a warning. Links to files and folders are followed. Cameras are not known.
+
+    Parameters
+    ----------
+    directory : str or Path
+        The folder of the identities, or of the splits.
+
+    Returns
+    -------
+    Listing
+        Checked, in the order train, query, gallery, then by identity and file name.
+
+    Raises
+    ------
+    MissingPathError
+        If the folder does not exist.
+    DataError
+        If it holds no images, or no identities' folders; if an identity to train on is in another
+        split, too, or is "-1" (junk).
+    """
+    directory = os.fspath(directory)
+    if not os.path.isdir(directory):
+        what = "is a file, not a folder" if os.path.exists(directory) else "does not exist"
+        raise MissingPathError(f"{directory} {what}: name the folder of the images")
+    reader = _Reader()
+    if any(_holds_folders(os.path.join(directory, name)) for name in SPLITS):
+        reader.read_splits(directory)
+    else:
+        reader.read_identities(directory, "train")
+    reader.warn()
+    return reader.listing(directory)
+
+
+class _Reader:
+    """Collects the images, and what is left out."""
+
+    def __init__(self):
+        self.filenames, self.identities, self.splits = [], [], []
+        self.ignored, self.empty = [], []
+
+    def read_splits(self, directory):
+        folders, images, others = _list_folder(directory)
+        self._ignore(directory, images + others)
+        strangers = [name for name in folders if name not in SPLITS]
+        if strangers:
+            _logger.warning(
+                "%s has folders for splits: its %d other folders are left out, such as %s.",
+                directory,
+                len(strangers),
+                strangers[0],
+            )
+        for split in SPLITS:
+            if split in folders:
+                self.read_identities(os.path.join(directory, split), split)
+
+    def read_identities(self, directory, split):
+        folders, images, others = _list_folder(directory)
+        if images and not folders:
+            raise DataError(
+                f"{directory} holds images but no folders: put them into one folder per identity, "
+                "named after it"
+            )
+        self._ignore(directory, images + others)
+        for identity in folders:
+            self._read_images(os.path.join(directory, identity), identity, split)
+
+    def _read_images(self, directory, identity, split):
+        folders, images, others = _list_folder(directory)
+        self._ignore(directory, folders + others)
+        if not images:
+            self.empty.append(directory)
+        self.filenames += [os.path.join(directory, name) for name in images]
+        self.identities += [identity] * len(images)
+        self.splits += [split] * len(images)
+
+    def _ignore(self, directory, names):
+        self.ignored += [os.path.join(directory, name) for name in names]
+
+    def warn(self):
+        if self.ignored:
+            _logger.warning(
+                "%d files and folders that are no images in an identity's folder are left out, "
+                "such as %s.",
+                len(self.ignored),
+                self.ignored[0],
+            )
+        if self.empty:
+            _logger.warning(
+                "%d identities without images are left out, such as %s.",
+                len(self.empty),
+                self.empty[0],
+            )
+
+    def listing(self, directory):
+        if not self.filenames:
+            raise DataError(
+                f"{directory} holds no images: put them into one folder per identity, as .jpg, "
+                ".jpeg, .png or .bmp files"
+            )
+        return Listing(self.filenames, self.identities, None, self.splits).check(directory)
+
+
+def _holds_folders(directory):
+    return os.path.isdir(directory) and bool(_list_folder(directory)[0])
+
+
+def _list_folder(directory):
+    """Return the names of folders, of images and of all else but hidden ones, each sorted."""
+    folders, images, others = [], [], []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file() and is_image_name(entry.name):
+                images.append(entry.name)
+            else:  # a broken link, too, whatever its name
+                others.append(entry.name)
+    return sorted(folders), sorted(images), sorted(others)

@@ -1,0 +1,273 @@
+"""Reader of a table of images."""
+
+import codecs
+import csv
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.csv_listing import read_csv
+from datasets.listing import SPLITS
+from deep_reid.errors import DataError, MissingPathError
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write people.csv; its images a.jpg .. d.jpg exist."""
+    for name in "abcd":
+        (tmp_path / f"{name}.jpg").touch()
+    path = tmp_path / "people.csv"
+
+    def write(content):
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def entries(listing):
+    """File names without folders, identities, cameras, splits."""
+    names = [os.path.basename(name) for name in listing.filenames]
+    return names, listing.identities, listing.cameras, listing.splits
+
+
+def error_of(path, error_type=DataError):
+    with pytest.raises(error_type) as error:
+        read_csv(path)
+    assert type(error.value) is error_type
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+class TestColumns:
+    def test_path_and_identity(self, table, tmp_path):
+        listing = read_csv(table("a.jpg,Ann\nb.jpg,Bob\n"))
+        assert listing.filenames == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+        assert listing.identities == ["Ann", "Bob"]
+        assert listing.cameras is None
+        assert listing.splits == ["train", "train"]
+        assert listing.places == [f"{tmp_path}/people.csv, line {line}" for line in (1, 2)]
+
+    def test_all_four(self, table):
+        listing = read_csv(table("a.jpg,Ann,left,query\nb.jpg,Ann,right,gallery"))
+        assert listing.cameras == ["left", "right"]
+        assert listing.splits == ["query", "gallery"]
+
+    @pytest.mark.parametrize("cells", [["query", "gallery"], ["query", ""], ["Query", "GALLERY"]])
+    def test_a_third_column_of_split_names_is_the_split(self, table, cells):
+        listing = read_csv(table(f"a.jpg,Ann,{cells[0]}\nb.jpg,Bob,{cells[1]}\n"))
+        assert listing.cameras is None
+        assert listing.splits == [cell.lower() or "train" for cell in cells]
+
+    @pytest.mark.parametrize("cells", [["train", "1"], ["1", "2"], ["query", "queries"]])
+    def test_any_other_third_column_is_the_camera(self, table, cells):
+        listing = read_csv(table(f"a.jpg,Ann,{cells[0]}\nb.jpg,Bob,{cells[1]}\n"))
+        assert listing.cameras == cells
+        assert listing.splits == ["train", "train"]
+
+    @pytest.mark.parametrize("header", ["path,identity,camera", " PATH , Identity,CAMERA"])
+    def test_a_header_names_the_third_column(self, table, header):
+        listing = read_csv(table(f"{header}\na.jpg,Ann,train\n"))
+        assert listing.cameras == ["train"]
+        assert listing.places[0].endswith("line 2")
+
+    def test_columns_in_any_order_and_unknown_ones(self, table):
+        text = "split,age,identity,path,\nquery,7,Ann,a.jpg,\ngallery,,Bob,b.jpg,x\n"
+        assert entries(read_csv(table(text))) == (
+            ["a.jpg", "b.jpg"],
+            ["Ann", "Bob"],
+            None,
+            ["query", "gallery"],
+        )
+
+    def test_an_empty_split_is_train(self, table):
+        listing = read_csv(table("path,identity,split\na.jpg,Ann,\nb.jpg,Bob,query\n"))
+        assert listing.splits == ["train", "query"]
+
+    @pytest.mark.parametrize("text", ["a.jpg,Ann,,\nb.jpg,Bob,,\n", "a.jpg,Ann,\nb.jpg,Bob,\n"])
+    def test_cameras_that_are_all_empty_are_not_known(self, table, text):
+        listing = read_csv(table(text))
+        assert listing.cameras is None
+        assert listing.splits == ["train", "train"]
+
+
+class TestCells:
+    @pytest.mark.parametrize("encode", [str.encode, lambda t: codecs.BOM_UTF8 + t.encode()])
+    @pytest.mark.parametrize("header", ["", "path,identity\n"])
+    def test_utf_8_with_and_without_a_mark(self, table, encode, header):
+        assert read_csv(table(encode(header + "a.jpg,Zoë\n"))).identities == ["Zoë"]
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_line_ends(self, table, end):
+        listing = read_csv(table(end.join(["a.jpg,Ann", "", "b.jpg,Bob"])))
+        assert listing.identities == ["Ann", "Bob"]
+        assert [place.rpartition(" ")[2] for place in listing.places] == ["1", "3"]
+
+    def test_quotes(self, table, tmp_path):
+        (tmp_path / 'an, "odd"\nname.jpg').touch()
+        text = 'a.jpg, "Ann, Bob"\n"an, ""odd""\nname.jpg",C\nb.jpg,D\n'
+        listing = read_csv(table(text))
+        assert entries(listing)[0] == ["a.jpg", 'an, "odd"\nname.jpg', "b.jpg"]
+        assert listing.identities == ["Ann, Bob", "C", "D"]
+        # The place is where a row starts.
+        assert [place.rpartition(" ")[2] for place in listing.places] == ["1", "2", "4"]
+
+    def test_space_and_empty_lines_are_passed_over(self, table):
+        listing = read_csv(table("\n  \n , \n a.jpg ,\tAnn \n,\n\nb.jpg,Bob\n\n"))
+        assert entries(listing)[:2] == (["a.jpg", "b.jpg"], ["Ann", "Bob"])
+
+    def test_absolute_paths_are_kept(self, table, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        image = tmp_path / "elsewhere" / "x.jpg"
+        image.touch()
+        assert read_csv(table(f"{image},Ann\n")).filenames == [str(image)]
+
+    def test_a_table_named_without_a_folder(self, table, monkeypatch):
+        path = table("a.jpg,Ann\n")
+        monkeypatch.chdir(path.parent)
+        assert read_csv("people.csv").filenames == ["a.jpg"]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "text, line, words",
+        [
+            ("path,name\na.jpg,Ann\n", 1, ["no column identity", "'path,name'"]),
+            ("camera,identity\n1,Ann\n", 1, ["no column path", "'camera,identity'"]),
+            ("path,identity,Path\na.jpg,Ann,b\n", 1, ["has path twice"]),
+            ("a.jpg,Ann\nb.jpg\n", 2, ["1 cell,", "2 columns"]),
+            ("a.jpg,Ann\n\nb.jpg,Bob,1\n", 3, ["3 cells", "2 columns"]),
+            ("path,identity\na.jpg,Ann,1\n", 2, ["3 cells", "2 columns"]),
+            ("path,identity,camera\na.jpg,Ann\n", 2, ["2 cells", "3 columns"]),
+            ("a.jpg,Ann,1,train,x\n", 1, ["5 cells", "path,identity[,camera][,split]"]),
+            ("a.jpg\n", 1, ["1 cell,", "path,identity[,camera][,split]"]),
+            ("a.jpg;Ann\n", 1, ["commas, not by ';'"]),
+            ("a.jpg\tAnn\n", 1, ["commas, not by '\\t'"]),
+            ("a.jpg,Ann\n ,Bob\n", 2, ["path is empty"]),
+            ("a.jpg,\n", 1, ["identity is empty"]),
+            ("a.jpg,Ann,1,train\nb.jpg,Bob,1,test\n", 2, ["'test'", *SPLITS]),
+            ("path,identity,split\na.jpg,Ann,1\n", 2, ["'1'", *SPLITS]),
+            ("a.jpg,Ann,1\nb.jpg,Bob,\nc.jpg,C,\n", 2, ["no camera", "line 1 has", "2 rows"]),
+            ('a.jpg,Ann\n"b.jpg,Bob\nc.jpg,C\n', 2, ["unexpected end of data", "quotes"]),
+            ('a.jpg,Ann\nb.jpg,"B" C\n', 2, ["quotes"]),
+            (f"a.jpg,Ann\nb.jpg,{'B' * 200_000}\n", 2, ["field limit"]),
+            ("a.jpg,Ann\nb.jpg,B\0b\n", 2, ["NUL"]),
+            (b"a.jpg,Ann\r\nb.jpg,Zo\xeb\r\n", 2, ["not UTF-8"]),
+            ("a.jpg,Ann\n".encode("utf-16"), 1, ["not UTF-8"]),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 1, ["not UTF-8"]),
+            ("a.jpg,Ann\nb.jpg,-1\n", 2, ["junk"]),
+        ],
+    )
+    def test_the_message_names_file_and_line(self, table, text, line, words):
+        path = table(text)
+        message = error_of(path)
+        assert message.startswith(f"{path}, line {line}")
+        assert not message.startswith(f"{path}, line {line}0")
+        for word in words:
+            assert word in message
+
+    @pytest.mark.parametrize("content", ["", "\n\n", codecs.BOM_UTF8, " , \n"])
+    def test_an_empty_file(self, table, content):
+        path = table(content)
+        assert error_of(path).startswith(f"{path} is empty")
+
+    def test_a_header_alone(self, table):
+        assert "holds no images" in error_of(table("path,identity\n"))
+
+    def test_images_that_do_not_exist(self, table):
+        path = table("a.jpg,Ann\nx.jpg,Ann\nb.jpg,Bob\ny.jpg,Bob\n")
+        message = error_of(path, MissingPathError)
+        assert message.startswith(f"{path}, line 2")
+        assert "x.jpg" in message
+        assert "2 of 4 images" in message
+
+    @pytest.mark.parametrize("name", ["x" * 5000, ".", "../" * 3])
+    def test_paths_that_are_no_files(self, table, name):
+        assert "line 1" in error_of(table(f"{name},Ann\n"), MissingPathError)
+
+    def test_no_such_table(self, tmp_path):
+        message = error_of(tmp_path / "people.csv", MissingPathError)
+        assert message.startswith(f"{tmp_path}/people.csv does not exist")
+
+    def test_a_folder(self, tmp_path):
+        assert "is a folder, not a CSV file" in error_of(tmp_path)
+
+    def test_an_identity_in_training_and_test(self, table):
+        message = error_of(table("a.jpg,Ann,train\nb.jpg,Ann,query\n"))
+        assert "line 1) and in query" in message
+        assert "line 2)" in message
+
+    def test_a_file_of_two_identities(self, table):
+        message = error_of(table("a.jpg,Ann\nb.jpg,Bob\n./a.jpg,Bob\n"))
+        assert "line 1)" in message
+        assert "line 3)" in message
+
+
+CSV_PIECES = st.sampled_from(
+    [",", '"', '""', "\n", "\r", "\r\n", " ", ";", "\0", "\ufeff", "a.jpg", "Ann", "-1", ".."]
+    + ["path", "identity", "camera", "split", *SPLITS]
+)
+RANDOM_FILES = (
+    st.binary(max_size=200)
+    | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))
+    | st.lists(CSV_PIECES | st.text(max_size=3), max_size=40).map(
+        lambda pieces: "".join(pieces).encode("utf-8", "replace")
+    )
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RANDOM_FILES)
+def test_any_file_gives_a_listing_or_one_clear_line(content):
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "a.jpg").touch()
+        path = Path(directory, "people.csv")
+        path.write_bytes(content)
+        try:
+            listing = read_csv(path)
+        except DataError as error:
+            assert str(path) in str(error)
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert len(listing) == len(listing.check().splits)
+
+
+# Neither control characters, but for line ends, nor what the file system refuses.
+CELLS = (
+    st.text(
+        st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from(',"\n\r;'), max_size=12
+    )
+    .map(str.strip)
+    .filter(lambda text: text.lower() not in ("path", "identity", "camera", "split"))
+)
+NAMES = CELLS.filter(lambda text: text not in ("", "-1"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.integers(1, 5), st.booleans(), st.booleans())
+def test_written_rows_are_read_back(data, num_rows, has_header, quote_all):
+    identities = data.draw(st.lists(NAMES, min_size=num_rows, max_size=num_rows))
+    cameras = data.draw(st.lists(NAMES, min_size=num_rows, max_size=num_rows))
+    split = st.sampled_from(SPLITS)
+    by_identity = {i: data.draw(st.just("train") | split) for i in identities}
+    splits = [by_identity[i] for i in identities]
+    stems = data.draw(st.lists(NAMES, min_size=num_rows, max_size=num_rows))
+    paths = [f"{row}{stem.replace('/', '_')}.jpg" for row, stem in enumerate(stems)]
+    rows = list(zip(paths, identities, cameras, splits, strict=True))
+    with tempfile.TemporaryDirectory() as directory:
+        for name in paths:
+            Path(directory, name).touch()
+        path = Path(directory, "people.csv")
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
+            csv.writer(file, quoting=quoting).writerows(
+                [("path", "identity", "camera", "split")] * has_header + rows
+            )
+        listing = read_csv(path)
+        assert listing.filenames == [os.path.join(directory, name) for name in paths]
+    assert (listing.identities, listing.cameras, listing.splits) == (identities, cameras, splits)
