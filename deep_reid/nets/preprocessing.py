@@ -1,0 +1,38 @@
+"""What the networks' preprocessing functions have in common."""
+
+from deep_reid.compat import tf
+
+
+def to_float_rgb(image, input_is_bgr):
+    """Bring the channels into the networks' order, and the values to their type.
+
+    Parameters
+    ----------
+    image : tf.Tensor of uint8 (or float in [0, 255]), shape (..., C)
+    input_is_bgr : bool
+        Whether the channels are in OpenCV's order, BGR, and are to be swapped.
+
+    Returns
+    -------
+    tf.Tensor of float32, shape of `image`, RGB in [0, 255]
+    """
+    if input_is_bgr:
+        image = tf.reverse(image, axis=[-1])
+    return tf.cast(image, tf.float32)
+
+
+def mirror_in_training(image, is_training):
+    """Mirror an image with probability one half, or leave it as it is.
+
+    Parameters
+    ----------
+    image : tf.Tensor of float32, shape (H, W, C) or (N, H, W, C)
+        In a batch each image is mirrored on its own.
+    is_training : bool
+        Whether to mirror.
+
+    Returns
+    -------
+    tf.Tensor of float32, shape of `image`
+    """
+    return tf.image.random_flip_left_right(image) if is_training else image

@@ -1,0 +1,235 @@
+"""The wide residual network with a cosine softmax classifier, of which Deep SORT has two variants.
+
+The architecture is that of Wojke, Bewley & Paulus, "Simple online and realtime tracking with a deep
+association metric" (ICIP 2017), trained as in Wojke & Bewley, "Deep cosine metric learning for
+person re-identification" (WACV 2018). Names and shapes of its variables are part of the package's
+contract: published checkpoints carry them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from deep_reid.compat import slim, tf
+from deep_reid.errors import UsageError
+from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
+
+FEATURE_SIZE = 128
+INITIAL_STDDEV = 1e-3
+LOGIT_SCALE_PENALTY = 0.1
+
+# scope, stride, preactivate
+RESIDUAL_BLOCKS = (
+    ("conv2_1", 1, False),
+    ("conv2_3", 1, True),
+    ("conv3_1", 2, True),
+    ("conv3_3", 1, True),
+    ("conv4_1", 2, True),
+    ("conv4_3", 1, True),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WideResidualNetwork:
+    """A variant of the network; its methods connect it to images.
+
+    Parameters
+    ----------
+    pool1_padding : {"SAME", "VALID"}
+        Of the max pooling between the first convolutions and the residual blocks.
+    normalize : callable
+        ``normalize(x, axis=...)`` brings features (axis 1) and class vectors (axis 0) to unit
+        length.
+    with_feature_batch_norm : bool
+        Whether a batch norm of its own, ``ball``, comes between the last layer and `normalize`.
+    with_scale_per_class : bool
+        Whether each class of the classifier has a scale, or all have one together.
+    """
+
+    pool1_padding: str
+    normalize: Callable
+    with_feature_batch_norm: bool
+    with_scale_per_class: bool
+
+    def create_network(
+        self,
+        images,
+        num_classes=None,
+        add_logits=True,
+        reuse=None,
+        create_summaries=True,
+        weight_decay=1e-8,
+    ):
+        """Connect the network to `images`.
+
+        Batch norm and dropout are in training mode unless an enclosing ``slim.arg_scope`` says
+        otherwise, as the factories of `create_network_factory` do.
+
+        Parameters
+        ----------
+        images : tf.Tensor of float32, shape (N, H, W, C), RGB as ``preprocess`` gives it
+            Height and width must be known when the graph is built.
+        num_classes : int, optional
+            Number of identities of the classifier; needed with `add_logits`.
+        add_logits : bool
+            Whether to add the classifier.
+        reuse : bool, optional
+            As in ``tf.variable_scope``. None creates the variables on the first call in a graph,
+            and shares them from then on.
+        create_summaries : bool
+            Whether to add summaries of the first layer's kernels and of the classifier's scale.
+        weight_decay : float
+            Weight of the L2 penalty on the weights of convolutions and of the fully connected
+            layer.
+
+        Returns
+        -------
+        features : tf.Tensor of float32, shape (N, 128)
+            Rows of unit length.
+        logits : tf.Tensor of float32, shape (N, num_classes), or None without `add_logits`
+
+        Raises
+        ------
+        UsageError
+            If `add_logits` is set without `num_classes`.
+        """
+        if add_logits and num_classes is None:
+            raise UsageError("add_logits needs num_classes: pass it, or add_logits=False")
+        reuse = tf.AUTO_REUSE if reuse is None else reuse
+        with (
+            tf.variable_scope(tf.get_variable_scope(), reuse=reuse),
+            slim.arg_scope(_layer_scope(weight_decay)),
+        ):
+            features = self._create_features(images)
+            logits = self._create_classifier(features, num_classes) if add_logits else None
+        if create_summaries:
+            if add_logits:
+                _summarize_scale(self._scale_shape(num_classes))
+            _summarize_kernels()
+        return features, logits
+
+    def create_network_factory(
+        self, is_training, num_classes, add_logits, weight_decay=1e-8, reuse=None
+    ):
+        """Settle the network's settings, to be connected to images later.
+
+        Parameters
+        ----------
+        is_training : bool
+            Whether batch norm uses and gathers the batch's statistics, and dropout drops.
+        num_classes, add_logits, weight_decay, reuse
+            As in `create_network`.
+
+        Returns
+        -------
+        callable
+            ``factory(images) -> (features, logits)``; may be called as often as wanted in a graph,
+            all calls share the variables.
+        """
+
+        def factory_fn(images):
+            with slim.arg_scope([slim.batch_norm, slim.dropout], is_training=is_training):
+                return self.create_network(
+                    images,
+                    num_classes=num_classes,
+                    add_logits=add_logits,
+                    reuse=reuse,
+                    create_summaries=is_training,
+                    weight_decay=weight_decay,
+                )
+
+        return factory_fn
+
+    def _create_features(self, images):
+        network = create_trunk(images, self.pool1_padding)
+        if self.with_feature_batch_norm:
+            network = slim.batch_norm(network, scope="ball")
+        return self.normalize(network, axis=1)
+
+    def _create_classifier(self, features, num_classes):
+        """Cosine softmax: logits are scaled cosines to one unit vector per class."""
+        with tf.variable_scope("ball"):
+            mean_vectors = slim.model_variable(
+                "mean_vectors",
+                (FEATURE_SIZE, num_classes),
+                initializer=tf.truncated_normal_initializer(stddev=INITIAL_STDDEV),
+            )
+            scale = slim.model_variable(
+                "scale",
+                self._scale_shape(num_classes),
+                initializer=tf.zeros_initializer(),
+                regularizer=slim.l2_regularizer(LOGIT_SCALE_PENALTY),
+            )
+        mean_vectors = self.normalize(mean_vectors, axis=0)
+        return tf.nn.softplus(scale) * tf.matmul(features, mean_vectors)
+
+    def _scale_shape(self, num_classes):
+        return (num_classes,) if self.with_scale_per_class else ()
+
+
+def create_trunk(images, pool1_padding):
+    """Add the layers up to the activation of the last one, before the features are normalized.
+
+    Initializers, regularizers and activations come from the enclosing ``slim.arg_scope``.
+
+    Parameters
+    ----------
+    images : tf.Tensor of float32, shape (N, H, W, C)
+    pool1_padding : {"SAME", "VALID"}
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (N, 128)
+    """
+    network = images
+    for scope in ("conv1_1", "conv1_2"):
+        network = slim.conv2d(network, 32, [3, 3], normalizer_fn=batch_norm_in(scope), scope=scope)
+    network = slim.max_pool2d(network, [3, 3], stride=2, padding=pool1_padding, scope="pool1")
+    for scope, stride, preactivate in RESIDUAL_BLOCKS:
+        network = residual_block(network, scope, stride=stride, preactivate=preactivate)
+    network = slim.dropout(slim.flatten(network), keep_prob=KEEP_PROBABILITY)
+    return slim.fully_connected(
+        network, FEATURE_SIZE, normalizer_fn=batch_norm_in("fc1"), scope="fc1"
+    )
+
+
+def num_classes_in(variable_shapes):
+    """Tell the number of classes from the variables of a checkpoint.
+
+    Parameters
+    ----------
+    variable_shapes : dict of str to list of int
+        From name to shape.
+
+    Returns
+    -------
+    int or None
+        None if the checkpoint has no classifier.
+    """
+    shape = variable_shapes.get("ball/mean_vectors")
+    return None if shape is None else shape[1]
+
+
+def _layer_scope(weight_decay):
+    with slim.arg_scope(
+        [slim.conv2d, slim.fully_connected],
+        activation_fn=tf.nn.elu,
+        weights_initializer=tf.truncated_normal_initializer(stddev=INITIAL_STDDEV),
+        weights_regularizer=slim.l2_regularizer(weight_decay),
+        biases_initializer=tf.zeros_initializer(),
+    ) as scope:
+        return scope
+
+
+def _summarize_scale(shape):
+    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+        scale = tf.get_variable("ball/scale", shape)
+    summarize = tf.summary.histogram if shape else tf.summary.scalar
+    summarize("logit_scale", tf.nn.softplus(scale))
+
+
+def _summarize_kernels():
+    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+        kernels = tf.get_variable("conv1_1/weights")
+    if kernels.get_shape().as_list()[2] in (1, 3):
+        images = tf.transpose(kernels, [3, 0, 1, 2])
+        tf.summary.image("conv1_1/kernels", images, max_outputs=images.get_shape().as_list()[0])
