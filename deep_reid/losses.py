@@ -109,7 +109,7 @@ def cosine_softmax_loss(logits, labels):
     """Compute the cross entropy of the cosine softmax classifier.
 
     The classifier itself, scaled cosines to one unit vector per class, is part of the network
-    (`deep_reid.nets.deep_sort`) [1]_.
+    (`deep_reid.nets`) [1]_.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ import platform
 import sys
 
 from deep_reid import __version__, labels, matlab, ranking, report, runs, scoring
-from deep_reid.config import measure_of_loss_mode
+from deep_reid.config import NETWORKS, measure_of_loss_mode
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.settings import (
     find_run_dir,
@@ -232,7 +232,7 @@ def _find_features(args, config, test_set):
         source = {"frozen_graph": args.frozen_graph}
         encode_images = functools.partial(encode_with_frozen_graph, args.frozen_graph)
     else:
-        checkpoint_path = _find_checkpoint(args)
+        checkpoint_path = _find_checkpoint(args, config)
         source = {"checkpoint": checkpoint_path}
         encode_images = _create_encoder(checkpoint_path, config)
     image_lists = {"gallery": test_set.gallery_images}
@@ -272,7 +272,7 @@ def export(args, dataset_class):
     config = settle(args, dataset_class, find_run_dir(args))
     dataset = open_dataset(dataset_class, config, needs_train=False)
     image_files = dataset.export_files()
-    encode_images = _create_encoder(_find_checkpoint(args), config)
+    encode_images = _create_encoder(_find_checkpoint(args, config), config)
     for filename, images in image_files.items():
         path = os.path.join(args.sdk_dir, filename)
         with _progress_bar(len(images), filename) as bar:
@@ -284,7 +284,7 @@ def export(args, dataset_class):
 def finalize(args, dataset_class):
     """Write a checkpoint of the weights alone."""
     config = settle(args, dataset_class, find_run_dir(args))
-    checkpoint_path = _find_checkpoint(args)
+    checkpoint_path = _find_checkpoint(args, config)
     from deep_reid import checkpoints
     from deep_reid.export import finalize as write_model
 
@@ -305,7 +305,7 @@ def finalize(args, dataset_class):
 def freeze(args, dataset_class):
     """Write the frozen graph."""
     config = settle(args, dataset_class, find_run_dir(args))
-    checkpoint_path = _find_checkpoint(args)
+    checkpoint_path = _find_checkpoint(args, config)
     from deep_reid.export import freeze as write_graph
 
     network = _import_network(config)
@@ -326,7 +326,7 @@ def _create_inference_network(network):
     return network.create_network_factory(is_training=False, num_classes=None, add_logits=False)
 
 
-def _find_checkpoint(args):
+def _find_checkpoint(args, config):
     path = args.restore_path or find_run_dir(args)
     if path is None:
         raise MissingPathError(
@@ -339,6 +339,11 @@ def _find_checkpoint(args):
     _logger.info("Using checkpoint %s", checkpoint_path)
     if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
+    if not _import_network(config).fits(checkpoints.variable_shapes(checkpoint_path)):
+        raise UsageError(
+            f"checkpoint {checkpoint_path} is of another network than {config.network}: tell which "
+            f"with --network ({', '.join(NETWORKS)})"
+        )
     return checkpoint_path
 
 

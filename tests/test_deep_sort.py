@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import rule_made_value
 
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
@@ -28,17 +29,6 @@ def connect(is_training=False, num_classes=11, image_shape=IMAGE_SHAPE, **settin
     )
     images = tf.placeholder(tf.float32, (None, *image_shape))
     return images, *factory(images)
-
-
-def rule_made_value(number, name, shape):
-    """Make the value that the golden features were computed with."""
-    random = np.random.RandomState(1100 + number)
-    if name.endswith("moving_variance"):
-        return abs(random.normal(size=shape)) + 0.5
-    if name == "ball/scale":
-        return random.normal()
-    fan = np.prod(shape[:-1]) if len(shape) >= 2 else 10
-    return random.normal(size=shape) / np.sqrt(fan)
 
 
 def load_rule_made_values(session):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import rule_made_value
 from saved import save
 
 from deep_reid import checkpoints, export, training
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
-from deep_reid.nets import mars_small128
+from deep_reid.nets import deep_sort, mars_small128
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -49,15 +50,6 @@ def make_values(shapes):
         name: rule_made_value(number, name, shapes[name]).astype(np.float32)
         for number, name in enumerate(sorted(shapes))
     }
-
-
-def rule_made_value(number, name, shape):
-    values = np.random.RandomState(1100 + number).normal(size=shape)
-    if name.endswith("moving_variance"):
-        return abs(values) + 0.5
-    if name == "ball/scale":
-        return values
-    return values / np.sqrt(np.prod(shape[:-1]) if len(shape) >= 2 else 10)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +207,15 @@ class TestVariables:
             result = session.run([features, logits], {images: x})
         for array, expected in zip(result, NumpyNetwork(values).run(x), strict=True):
             np.testing.assert_allclose(array, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", [deep_sort, mars_small128])
+def test_each_network_tells_its_checkpoints_from_the_other_s(network):
+    published = read_table()
+    additional = ("ball/beta", "ball/moving_mean", "ball/moving_variance")
+    own = {name: shape for name, shape in published.items() if name not in additional}
+    assert network.fits(published) == (network is mars_small128)
+    assert network.fits(own) == (network is deep_sort)
 
 
 class TestPublishedCheckpoint:

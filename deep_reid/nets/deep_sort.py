@@ -18,6 +18,7 @@ __all__ = [
     "RESIDUAL_BLOCKS",
     "create_network",
     "create_network_factory",
+    "fits",
     "num_classes_in",
     "preprocess",
 ]
@@ -30,6 +31,7 @@ _NETWORK = WideResidualNetwork(
 )
 create_network = _NETWORK.create_network
 create_network_factory = _NETWORK.create_network_factory
+fits = _NETWORK.fits
 
 
 def preprocess(image, is_training=False, input_is_bgr=False):

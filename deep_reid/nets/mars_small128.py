@@ -12,6 +12,7 @@ __all__ = [
     "FEATURE_SIZE",
     "create_network",
     "create_network_factory",
+    "fits",
     "num_classes_in",
     "preprocess",
 ]
@@ -32,6 +33,7 @@ _NETWORK = WideResidualNetwork(
 )
 create_network = _NETWORK.create_network
 create_network_factory = _NETWORK.create_network_factory
+fits = _NETWORK.fits
 
 
 def preprocess(image, is_training=False, input_is_bgr=False):

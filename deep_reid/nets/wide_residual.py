@@ -139,6 +139,23 @@ class WideResidualNetwork:
 
         return factory_fn
 
+    def fits(self, variable_shapes):
+        """Tell whether a checkpoint may be of this variant.
+
+        Features are wrong, without a word, where the variant with a batch norm of the features is
+        taken for the other: all variables of the other are there.
+
+        Parameters
+        ----------
+        variable_shapes : dict of str to list of int
+            From name to shape.
+
+        Returns
+        -------
+        bool
+        """
+        return ("ball/beta" in variable_shapes) == self.with_feature_batch_norm
+
     def _create_features(self, images):
         network = create_trunk(images, self.pool1_padding)
         if self.with_feature_batch_norm:
