@@ -32,6 +32,7 @@ setup(
         "tf-slim>=1.1,<1.2",
         "numpy",
         "opencv-python",
+        "pillow",
         "scipy",
         "tqdm",
     ],

@@ -149,9 +149,8 @@ def _read_image(filename, height, width):
         raise MissingPathError(
             f"image {filename} does not exist: check the data set's folder"
         ) from None
-    # Training decodes the pixels as stored, so the orientation tag is ignored here as well.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if len(data) else None
+    # Turns images upright as their orientation tag says, and so does training.
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
         raise DataError(
             f"image {filename} cannot be decoded: it is empty, damaged or no image; "

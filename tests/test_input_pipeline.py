@@ -1,12 +1,18 @@
 """The one way in: files and arrays become the network's input."""
 
+import concurrent.futures
 import functools
+import io
 import itertools
+import os
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from PIL import Image
 
 from deep_reid import input_pipeline
 from deep_reid.compat import tf
@@ -284,6 +290,280 @@ class TestFormats:
         np.testing.assert_array_equal(read_in(names), single)
 
 
+@pytest.fixture
+def save(tmp_path):
+    """Write an image with Pillow, or with OpenCV what Pillow cannot write."""
+
+    def save(image, file_format, **kwargs):
+        path = tmp_path / f"Bild von Müller.{file_format.lower()}"
+        if isinstance(image, np.ndarray):
+            assert cv2.imwrite(str(path), image)
+        else:
+            image.save(path, file_format, **kwargs)
+        return path
+
+    return save
+
+
+def create_exif(orientation, tag=0x0112):
+    exif = Image.Exif()
+    exif[tag] = orientation
+    return exif.tobytes()
+
+
+def decode(path, num_channels, jpeg_dct=input_pipeline.OPENCV_DCT):
+    """Decode a file, without resizing it."""
+    filename_var = tf.placeholder(tf.string, ())
+    image = input_pipeline.decode_image(tf.io.read_file(filename_var), num_channels, jpeg_dct)
+    with tf.Session() as session:
+        return session.run(image, {filename_var: str(path)})
+
+
+def read_with_opencv(path, num_channels):
+    if num_channels == 1:
+        return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[..., np.newaxis]
+    return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def check_equal_to_opencv(path, num_channels, jpeg_dct=input_pipeline.OPENCV_DCT, tolerance=0):
+    image, expected = decode(path, num_channels, jpeg_dct), read_with_opencv(path, num_channels)
+    assert image.dtype == np.uint8
+    assert image.shape == expected.shape
+    assert np.ptp(expected) > 100, "the image shows nothing"
+    np.testing.assert_allclose(image.astype(int), expected.astype(int), rtol=0, atol=tolerance)
+
+
+def create_bmp_of_4_bits():
+    """An image of 5 x 3 with 16 gray levels, in a format that neither library writes."""
+    palette = b"".join(bytes([17 * i, 17 * i, 17 * i, 0]) for i in range(16))
+    rows = bytes.fromhex("012340000f0f0f000a5c3000")
+    info = struct.pack("<IiiHHIIiiII", 40, 5, 3, 1, 4, 0, len(rows), 0, 0, 16, 0)
+    offset = 14 + len(info) + len(palette)
+    header = struct.pack("<2sIHHI", b"BM", offset + len(rows), 0, 0, offset)
+    return header + info + palette + rows
+
+
+RANDOM = np.random.RandomState(0)
+LOSSLESS = {
+    "PNG color": lambda image: (image, "PNG", {}),
+    "PNG gray": lambda image: (image.convert("L"), "PNG", {}),
+    "PNG gray with alpha": lambda image: (image.convert("LA"), "PNG", {}),
+    "PNG alpha": lambda image: (add_alpha(image), "PNG", {}),
+    "PNG palette": lambda image: (image.quantize(64), "PNG", {}),
+    "PNG palette of 4 bits": lambda image: (image.quantize(9), "PNG", {"bits": 4}),
+    "PNG palette with a transparent color": lambda image: (
+        image.quantize(64), "PNG", {"transparency": 3}
+    ),
+    "PNG palette with transparency": lambda image: (
+        image.quantize(64), "PNG", {"transparency": bytes(range(0, 256, 4))}
+    ),
+    "PNG color with a transparent one": lambda image: (
+        image, "PNG", {"transparency": (250, 20, 90)}
+    ),
+    "PNG 1 bit": lambda image: (image.convert("1"), "PNG", {}),
+    "PNG gray 16 bits": lambda _: (RANDOM.randint(0, 2**16, (9, 7), np.uint16), "PNG", {}),
+    "PNG color 16 bits": lambda _: (RANDOM.randint(0, 2**16, (9, 7, 3), np.uint16), "PNG", {}),
+    "PNG alpha 16 bits": lambda _: (RANDOM.randint(0, 2**16, (9, 7, 4), np.uint16), "PNG", {}),
+    "BMP 24 bits": lambda image: (image, "BMP", {}),
+    "BMP 32 bits": lambda image: (add_alpha(image), "BMP", {}),
+    "BMP 32 bits of OpenCV": lambda image: (np.array(add_alpha(image)), "BMP", {}),
+    "BMP gray": lambda image: (image.convert("L"), "BMP", {}),
+    "BMP palette": lambda image: (image.quantize(64), "BMP", {}),
+    "BMP 1 bit": lambda image: (image.convert("1"), "BMP", {}),
+}  # fmt: skip
+
+
+def add_alpha(image):
+    image = image.copy()
+    image.putalpha(Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(40, 30)))
+    return image
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+class TestSameAsOpenCV:
+    """The frozen graph is fed with what OpenCV reads: features must not depend on the way in."""
+
+    @pytest.mark.parametrize("kind", LOSSLESS)
+    def test_formats_without_loss(self, kind, num_channels, picture, save):
+        image, file_format, kwargs = LOSSLESS[kind](Image.fromarray(picture))
+        check_equal_to_opencv(save(image, file_format, **kwargs), num_channels)
+
+    def test_bmp_of_4_bits(self, num_channels, tmp_path):
+        (tmp_path / "image.bmp").write_bytes(create_bmp_of_4_bits())
+        check_equal_to_opencv(tmp_path / "image.bmp", num_channels)
+        first_row = decode(tmp_path / "image.bmp", num_channels)[0, :, 0]  # the last in the file
+        assert first_row.tolist() == [0x00, 0xAA, 0x55, 0xCC, 0x33]
+
+    def test_a_bmp_file_upside_down(self, num_channels, tmp_path):
+        contents = bytearray(create_bmp_of_4_bits())
+        contents[22:26] = struct.pack("<i", -3)
+        (tmp_path / "image.bmp").write_bytes(contents)
+        check_equal_to_opencv(tmp_path / "image.bmp", num_channels)
+
+    # Both have libjpeg-turbo: equal for the same transform. The original's fast one is less exact,
+    # by some gray levels; at steep edges of colors by more.
+    @pytest.mark.parametrize(
+        "jpeg_dct, tolerance",
+        [(input_pipeline.OPENCV_DCT, 0), (input_pipeline.ORIGINAL_DCT, 8)],
+    )
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    @pytest.mark.parametrize("kwargs", [{"subsampling": 0}, {"subsampling": 2, "progressive": 1}])
+    def test_jpeg(self, num_channels, picture, save, jpeg_dct, tolerance, mode, kwargs):
+        path = save(Image.fromarray(picture).convert(mode), "JPEG", quality=95, **kwargs)
+        check_equal_to_opencv(path, num_channels, jpeg_dct, tolerance)
+
+    # TensorFlow rounds the product of ink and black another way than OpenCV: 3 gray levels.
+    @pytest.mark.parametrize(
+        "jpeg_dct, tolerance",
+        [(input_pipeline.OPENCV_DCT, 3), (input_pipeline.ORIGINAL_DCT, 16)],
+    )
+    @pytest.mark.parametrize("is_ycck", [False, True])
+    def test_jpeg_for_print(self, num_channels, tmp_path, jpeg_dct, tolerance, is_ycck):
+        path = write_cmyk(tmp_path / "cmyk.jpg", is_ycck)
+        check_equal_to_opencv(path, num_channels, jpeg_dct, tolerance)
+
+    @pytest.mark.parametrize("file_format", ["GIF", "WEBP"])
+    def test_other_formats_as_far_as_tensorflow_reads_them(
+        self, num_channels, picture, save, file_format
+    ):
+        path = save(Image.fromarray(picture).quantize(64).convert("RGB"), "WEBP", lossless=True)
+        if file_format == "GIF":
+            path = save(Image.fromarray(picture).quantize(64), "GIF")
+        # Gray is computed from color with other rounding.
+        check_equal_to_opencv(path, num_channels, tolerance=1 if num_channels == 1 else 0)
+
+
+def write_cmyk(path, is_ycck):
+    """Write squares of colors as a JPEG file of four inks, directly or as YCbCr and black."""
+    inks = RANDOM.randint(0, 256, (6, 5, 4)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(inks, "CMYK").save(buffer, "JPEG", quality=98, subsampling=0)
+    contents = bytearray(buffer.getvalue())
+    if is_ycck:  # The same data, with another meaning.
+        contents[contents.index(b"Adobe") + 11] = 2
+    path.write_bytes(contents)
+    return path
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+class TestOrientation:
+    @pytest.mark.parametrize(
+        "jpeg_dct, tolerance",
+        [(input_pipeline.OPENCV_DCT, 0), (input_pipeline.ORIGINAL_DCT, 8)],
+    )
+    @pytest.mark.parametrize("orientation", range(10))  # 0 and 9 do not exist
+    def test_jpeg(self, num_channels, picture, save, orientation, jpeg_dct, tolerance):
+        exif = create_exif(orientation)
+        path = save(Image.fromarray(picture), "JPEG", quality=95, exif=exif)
+        check_equal_to_opencv(path, num_channels, jpeg_dct, tolerance)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("file_format, kwargs", [("PNG", {}), ("WEBP", {"lossless": True})])
+    def test_other_formats(self, num_channels, picture, save, orientation, file_format, kwargs):
+        exif = create_exif(orientation)
+        path = save(Image.fromarray(picture), file_format, exif=exif, **kwargs)
+        tolerance = 1 if (file_format, num_channels) == ("WEBP", 1) else 0
+        check_equal_to_opencv(path, num_channels, tolerance=tolerance)
+
+    @pytest.mark.parametrize("is_ycck", [False, True])
+    def test_jpeg_for_print(self, num_channels, tmp_path, is_ycck):
+        path = write_cmyk(tmp_path / "cmyk.jpg", is_ycck)
+        insert(path, 2, create_segment(0xE1, create_exif(6)))
+        assert decode(path, num_channels).shape == (40, 48, num_channels)
+        check_equal_to_opencv(path, num_channels, tolerance=3)
+
+    @pytest.mark.parametrize(
+        "marker, data",
+        [
+            (0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>" + bytes(9000)),
+            (0xED, b"Photoshop 3.0\x008BIM" + bytes(9000)),
+            (0xE2, b"ICC_PROFILE\0\1\1" + bytes(9000)),
+            (0xE2, b"short"),
+        ],
+    )
+    def test_other_metadata_may_come_first(self, num_channels, picture, save, marker, data):
+        exif = create_exif(6)
+        path = save(Image.fromarray(picture), "JPEG", quality=95, exif=exif)
+        insert(path, 2, create_segment(marker, data))
+        assert decode(path, num_channels).shape == (30, 40, num_channels)
+        check_equal_to_opencv(path, num_channels)
+
+    def test_xmp_says_nothing_about_the_orientation(self, num_channels, picture, save):
+        exif = create_exif("a camera", tag=0x0110)
+        path = save(Image.fromarray(picture), "JPEG", quality=95, exif=exif)
+        xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:D tiff:Orientation="6"/></x:xmpmeta>'
+        insert(path, 2, create_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp))
+        check_equal_to_opencv(path, num_channels)
+
+    def test_damaged_metadata_does_no_harm(self, num_channels, picture, save):
+        path = save(Image.fromarray(picture), "JPEG", quality=95)
+        insert(path, 2, create_segment(0xE1, b"Exif\0\0MM\0*\xff\xff\xff\xff\0"))
+        check_equal_to_opencv(path, num_channels)
+
+
+def create_segment(marker, data):
+    return bytes([0xFF, marker]) + (len(data) + 2).to_bytes(2, "big") + data
+
+
+def insert(path, position, data):
+    contents = path.read_bytes()
+    path.write_bytes(contents[:position] + data + contents[position:])
+
+
+class TestGraphOfFiles:
+    """Some images are decoded or turned by Python functions in the graph."""
+
+    @pytest.fixture
+    def names(self, tmp_path, picture):
+        names = []
+        for orientation in range(1, 9):
+            names.append(str(tmp_path / f"{orientation}.jpg"))
+            Image.fromarray(picture).save(names[-1], exif=create_exif(orientation))
+        names.append(write_image(tmp_path / "picture.bmp", picture))
+        return names
+
+    def test_sessions_in_several_threads(self, names):
+        placeholder, input_var = input_pipeline.create_image_input(
+            deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True
+        )
+        with tf.Session() as session:
+            expected = session.run(input_var, {placeholder: names})
+            with concurrent.futures.ThreadPoolExecutor(4) as executor:
+                results = executor.map(
+                    lambda _: session.run(input_var, {placeholder: names}), range(20)
+                )
+                for result in results:
+                    np.testing.assert_array_equal(result, expected)
+
+    def test_plain_jpegs_never_enter_python(self, names, tmp_path, picture, monkeypatch):
+        def fail(*_):
+            raise AssertionError
+
+        monkeypatch.setattr(input_pipeline.image_files, "read_orientation", fail)
+        path = write_image(tmp_path / "plain.jpg", picture)
+        assert read_in([path]).shape == (1, *IMAGE_SHAPE)
+        with pytest.raises(tf.errors.OpError):
+            read_in(names[:1])
+
+    def test_the_graph_can_be_written(self, graph, tmp_path):
+        input_pipeline.create_image_input(deep_sort.preprocess, IMAGE_SHAPE, True)
+        tf.train.write_graph(graph, str(tmp_path), "graph.pbtxt")
+        graph_def = text_format.Parse((tmp_path / "graph.pbtxt").read_text(), tf.GraphDef())
+        assert graph_def == graph.as_graph_def()
+
+    def test_all_kinds_go_into_one_batch(self, names):
+        single = [read_in([name])[0] for name in names]
+        np.testing.assert_array_equal(read_in(names), single)
+
+    def test_no_files_give_no_images(self):
+        assert read_in([]).shape == (0, *IMAGE_SHAPE)
+
+    @pytest.mark.parametrize("num_channels", [2, 4])
+    def test_files_have_one_or_three_channels(self, names, num_channels):
+        with pytest.raises(UsageError, match=rf"{num_channels} channels.*3 \(RGB\) or 1 \(gray\)"):
+            read_in(names, image_shape=(8, 4, num_channels))
+
+
 class TestArrays:
     def test_images_of_another_size_are_resized_as_files_are(self, picture, png):
         assert picture.shape != IMAGE_SHAPE
@@ -375,3 +655,73 @@ class TestUnreadableImages:
     def test_arrays_have_nothing_to_search(self):
         explain_error = input_pipeline.create_error_explainer(False, IMAGE_SHAPE)
         assert explain_error([np.zeros((1, *IMAGE_SHAPE), np.uint8)]) is None
+
+
+class TestReasons:
+    KINDS = ("JPEG", "PNG", "BMP", "GIF")
+
+    @pytest.fixture
+    def contents(self, picture):
+        def encode(file_format):
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, file_format)
+            return buffer.getvalue()
+
+        return encode
+
+    def explain(self, path, num_channels):
+        error = input_pipeline.find_unreadable_image([str(path)], num_channels)
+        if error is None:
+            return None
+        assert "\n" not in str(error)
+        assert str(path) in str(error)
+        return str(error)
+
+    @pytest.mark.parametrize("num_channels", [1, 3])
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+    def test_truncated_files(self, kind, contents, tmp_path, share, num_channels):
+        data, path = contents(kind), tmp_path / "image"
+        path.write_bytes(data)
+        assert self.explain(path, num_channels) is None
+        path.write_bytes(data[: int(share * len(data))])
+        assert f"it is a truncated {kind} image" in self.explain(path, num_channels)
+
+    def test_a_truncated_turned_jpeg(self, save, picture):
+        path = save(Image.fromarray(picture), "JPEG", exif=create_exif(6))
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "it is a truncated JPEG image" in self.explain(path, 3)
+
+    @pytest.mark.parametrize("kind, position", [("PNG", 60), ("BMP", 28)])
+    def test_damaged_files(self, kind, contents, tmp_path, position):
+        data = bytearray(contents(kind))
+        data[position] ^= 0x55
+        (tmp_path / "image").write_bytes(data)
+        assert "cannot be read (it is a " in self.explain(tmp_path / "image", 3)
+
+    @pytest.mark.parametrize(
+        "data, reason",
+        [
+            (b"", "it is empty"),
+            (b"BM", "it is a truncated BMP image"),
+            (b"BMW " * 20, "it is a truncated BMP image"),
+            (b"text", "it is no JPEG, PNG or BMP image, or it lacks its beginning"),
+        ],
+    )
+    def test_other_contents(self, data, reason, tmp_path):
+        (tmp_path / "image.jpg").write_bytes(data)
+        assert f"({reason})" in self.explain(tmp_path / "image.jpg", 3)
+
+    def test_other_formats_are_named(self, contents, tmp_path):
+        (tmp_path / "image.jpg").write_bytes(contents("TIFF"))
+        assert "no JPEG, PNG or BMP image, but TIFF" in self.explain(tmp_path / "image.jpg", 3)
+
+    def test_a_folder(self, tmp_path):
+        assert "(it is a folder)" in self.explain(tmp_path, 3)
+
+    @pytest.mark.skipif(
+        not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+    )
+    def test_no_permission(self, png):
+        os.chmod(png, 0)
+        assert "(its permissions do not let you read it)" in self.explain(png, 3)

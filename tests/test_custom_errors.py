@@ -1,0 +1,203 @@
+"""Own images that are not in order: one clear line each, and nothing written."""
+
+import csv
+import logging
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.custom import Custom
+from deep_reid import cli, labels
+from deep_reid.config import RunConfig
+
+ARGS = ("--mode=train", "--batch_size=8", "--image_shape", "32", "16", "--number_of_steps=1")
+
+
+def run(caplog, *argv):
+    """Run the script in this process; return exit code and the error lines."""
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    code = cli.main(Custom, [str(arg) for arg in argv])
+    return code, [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_folders(directory, counts):
+    random = np.random.default_rng(0)
+    for name, count in counts.items():
+        (directory / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            image = random.integers(0, 256, (32, 16, 3), np.uint8)
+            cv2.imwrite(str(directory / name / f"{number}.jpg"), image)
+    return directory
+
+
+def write_csv(directory, *rows):
+    write_folders(directory, {"a": 4, "b": 4})
+    with open(directory / "people.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return directory / "people.csv"
+
+
+def check(caplog, workplace, dataset, parts, *argv, code=1):
+    actual_code, errors = run(caplog, *ARGS, f"--dataset={dataset}", *argv)
+    assert actual_code == code
+    assert len(errors) == 1
+    assert "\n" not in errors[0]
+    for part in parts:
+        assert part in errors[0]
+    assert not [path for path in (workplace / "output").rglob("*") if path.is_file()]
+
+
+class TestBadData:
+    def test_nothing_told(self, caplog, workplace):
+        code, errors = run(caplog, "--mode=train")
+        assert code == 2
+        assert "--dataset is missing: name your own images" in errors[0]
+
+    @pytest.mark.parametrize("mode", ["train", "eval", "test", "export"])
+    def test_nothing_there(self, caplog, workplace, mode):
+        check(caplog, workplace, "people", ["people does not exist", "per identity"],
+              f"--mode={mode}")  # fmt: skip
+
+    def test_a_csv_file_with_a_missing_column(self, caplog, workplace):
+        path = write_csv(workplace / "data", ["path", "camera"], ["a/0.jpg", "c1"])
+        check(caplog, workplace, path, ["people.csv, line 1", "identity"])
+
+    def test_a_path_that_does_not_exist(self, caplog, workplace):
+        rows = [["path", "identity"], ["a/0.jpg", "a"], ["a/9.jpg", "a"], ["b/9.jpg", "b"]]
+        path = write_csv(workplace / "data", *rows)
+        check(caplog, workplace, path, ["people.csv, line 3", "9.jpg"])
+
+    def test_an_identity_in_two_splits(self, caplog, workplace):
+        rows = [["path", "identity", "split"], ["a/0.jpg", "a", "train"], ["b/0.jpg", "b", "train"],
+                ["a/1.jpg", "a", "query"]]  # fmt: skip
+        path = write_csv(workplace / "data", *rows)
+        check(caplog, workplace, path, ["people.csv, line 2", "people.csv, line 4"])
+
+    def test_one_identity_only(self, caplog, workplace):
+        write_folders(workplace / "data", {"anna": 5})
+        check(caplog, workplace, "data", ["one identity to train on (anna)"])
+
+    def test_no_images(self, caplog, workplace):
+        (workplace / "data" / "anna").mkdir(parents=True)
+        check(caplog, workplace, "data", ["data", "no"])
+
+    def test_images_without_folders(self, caplog, workplace):
+        write_folders(workplace / "data", {"anna": 5})
+        check(caplog, workplace, "data/anna", ["one folder per identity"])
+
+    def test_a_file_that_is_no_csv_file(self, caplog, workplace):
+        write_folders(workplace / "data", {"anna": 1})
+        check(caplog, workplace, "data/anna/0.jpg", ["0.jpg"])
+
+    @pytest.mark.parametrize("content", [b"", b"junk"])
+    def test_an_image_that_cannot_be_read(self, caplog, workplace, content):
+        write_folders(workplace / "data", {"anna": 4, "bob": 4})
+        (workplace / "data" / "bob" / "2.jpg").write_bytes(content)
+        reason = "empty" if not content else "no "
+        check(caplog, workplace, "data", ["2.jpg", reason], "--number_of_steps=20")
+
+    def test_more_identities_for_validation_than_there_are(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abcd", 4))
+        parts = ["num_validation (9) is too large", "use at most 2"]
+        check(caplog, workplace, "data", parts, "--num_validation=9", code=2)
+
+
+class TestCheckData:
+    def test_all_that_is_wrong_is_listed_before_training(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abc", 4))
+        (workplace / "data" / "a" / "1.jpg").write_bytes(b"")
+        shutil.copy(workplace / "data" / "b" / "2.jpg", workplace / "data" / "c" / "copy.jpg")
+        whole = (workplace / "data" / "c" / "3.jpg").read_bytes()
+        (workplace / "data" / "c" / "3.jpg").write_bytes(whole[: len(whole) // 2])
+        check(caplog, workplace, "data", ["3 of 13 images cannot be used"], "--check_data")
+        listed = [r.getMessage() for r in caplog.records if ".jpg: " in r.getMessage()]
+        assert len(listed) == 3
+        assert "a/1.jpg: " in listed[0]
+        assert "empty" in listed[0]
+        assert "c/3.jpg: it is a truncated JPEG image" in listed[1]
+        assert "c/copy.jpg: it is a copy of data/b/2.jpg" in listed[2]
+
+    def test_data_in_order_is_trained_on(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abc", 4))
+        code, _ = run(caplog, *ARGS, "--dataset=data", "--check_data")
+        assert code == 0
+        assert "All 12 images can be read" in caplog.text
+
+
+class TestBatches:
+    def test_shrink_to_the_identities_that_there_are(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abc", 4))
+        code, _ = run(caplog, *ARGS, "--dataset=data", "--batch_size=128", "--run_id=run")
+        assert code == 0
+        assert "Batches have 3 identities instead of 32" in caplog.text
+        assert RunConfig.load("output/custom/train/run").batch_size == 12
+
+
+class TestResume:
+    """A run that goes on is on the data that it began with."""
+
+    @pytest.fixture
+    def begun(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abcdef", 4))
+        argv = [*ARGS, "--dataset=data", "--run_id=run", "--num_validation=2", "--gray"]
+        assert run(caplog, *argv)[0] == 0
+        return workplace / "output" / "custom" / "train" / "run"
+
+    def resume(self, caplog, *argv):
+        return run(caplog, "--mode=train", "--run_id=run", "--batch_size=8", *argv)
+
+    def test_nothing_has_to_be_told_again(self, caplog, begun):
+        code, _ = self.resume(caplog, "--number_of_steps=2")
+        assert code == 0
+        assert "Resuming from the run's own checkpoint" in caplog.text
+        config = RunConfig.load(begun)
+        assert config.image_shape == (32, 16, 1)
+        assert (config.num_classes, config.num_validation) == (4, 2)
+        assert len(labels.load(begun)) == 4
+
+    @pytest.mark.parametrize("change", ["new", "gone"])
+    def test_other_identities_are_named_and_nothing_is_lost(self, caplog, begun, workplace, change):
+        before = {path.name: path.read_bytes() for path in begun.iterdir()}
+        if change == "new":
+            write_folders(workplace / "data", {"zoë": 4})
+        else:
+            shutil.rmtree(workplace / "data" / labels.load(begun)[0])
+        code, errors = self.resume(caplog, "--number_of_steps=2")
+        assert code == 1
+        assert "run run was trained on 4 identities" in errors[0]
+        assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+
+    @pytest.mark.parametrize(
+        ("argv", "part"),
+        [
+            (["--loss_mode=triplet"], "loss_mode cosine-softmax, not triplet"),
+            (["--no-gray"], "image_shape (32, 16, 1), not (32, 16, 3)"),
+            (["--network=mars_small128"], "network deep_sort, not mars_small128"),
+            (["--trainable_scopes", "fc1"], "trainable_scopes (), not ('fc1',)"),
+        ],
+    )
+    def test_what_cannot_differ_is_refused(self, caplog, begun, argv, part):
+        code, errors = self.resume(caplog, "--number_of_steps=2", *argv)
+        assert code == 2
+        assert part in errors[0]
+
+    def test_its_own_checkpoint_comes_before_restore_path(self, caplog, begun):
+        code, _ = self.resume(caplog, "--number_of_steps=2", f"--restore_path={begun}")
+        assert code == 0
+        assert "is not used: the run's own checkpoint is newer" in caplog.text
+
+    def test_evaluation_on_what_was_trained_on_is_refused(self, caplog, begun, workplace):
+        for argv in (["--mode=eval", "--timeout_secs=1"], ["--mode=test"]):
+            code, errors = run(caplog, *argv, "--split_seed=5")
+            assert code == 1
+            assert "was trained on" in errors[0]
+            assert "identities to evaluate on" in errors[0]
