@@ -2,20 +2,48 @@
 
 import contextlib
 import dataclasses
+import filecmp
 import logging
+import numbers
 import os
 import pathlib
 import re
+import shutil
+import tempfile
 import time
 
-from deep_reid import runs
+from google.protobuf import text_format
+
+from deep_reid import files, runs
 from deep_reid.compat import slim, tf
-from deep_reid.errors import DataError, MissingPathError, first_line
+from deep_reid.errors import DataError, MissingPathError, RunError, first_line
 from deep_reid.tables import align
 
 _logger = logging.getLogger(__name__)
 _CHECKPOINT_FILE = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _STEP = re.compile(r"-(\d+)$")
+_STATE_FILENAME = "checkpoint"
+_SAVING = ".saving-"
+# What a killed process leaves, ours or one with TensorFlow's own saver.
+_LEFTOVERS = (
+    f"{_SAVING}*",
+    f".{_STATE_FILENAME}-????????",
+    "model.ckpt*.tempstate*",
+    "model.ckpt*_temp_*",
+    f"{_STATE_FILENAME}.tmp*",
+)
+# What a full disk, a lost one or missing permissions are to TensorFlow. A file that grows beyond
+# its limit is an OutOfRangeError, which would pass for the clean end of a training elsewhere.
+_WRITE_ERRORS = (
+    OSError,
+    tf.errors.DataLossError,
+    tf.errors.InternalError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+)
 
 
 def exists(prefix):
@@ -75,7 +103,9 @@ def resolve_checkpoint(path):
 
 
 def find_own_checkpoint(log_dir, run_id):
-    """Find the checkpoint at which a run goes on.
+    """Find the checkpoint at which a run goes on: the newest one that can be read.
+
+    A damaged one, say after a power cut, is passed over with a warning.
 
     Parameters
     ----------
@@ -86,9 +116,67 @@ def find_own_checkpoint(log_dir, run_id):
     Returns
     -------
     str or None
-        The latest checkpoint's prefix; None for a run that has none yet.
+        The checkpoint's prefix; None for a run that has none yet.
+
+    Raises
+    ------
+    DataError
+        If all of them are damaged, and one of them was beyond step 0.
     """
-    return None if run_id is None else tf.train.latest_checkpoint(os.path.join(log_dir, run_id))
+    if run_id is None:
+        return None
+    readable = _list_up_to_readable(os.path.join(log_dir, run_id))
+    return readable[-1] if readable else None
+
+
+def recover_own_checkpoint(log_dir, run_id):
+    """Find the checkpoint at which a run goes on, and record it as the run's latest.
+
+    TensorFlow restores what is recorded. To be called by who holds the run's lock.
+
+    Parameters
+    ----------
+    log_dir, run_id
+        As in `find_own_checkpoint`.
+
+    Returns
+    -------
+    str or None
+        As `find_own_checkpoint`, which see also for errors.
+    """
+    if run_id is None:
+        return None
+    run_dir = os.path.join(log_dir, run_id)
+    readable = _list_up_to_readable(run_dir)
+    if not readable:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(run_dir, _STATE_FILENAME))
+        return None
+    if readable != _read_state(run_dir):
+        write_state(run_dir, readable)
+    return readable[-1]
+
+
+def remove_partial_checkpoints(run_dir):
+    """Remove what a killed training left of a checkpoint that it was saving.
+
+    To be called by who holds the run's lock: nothing else is saving then. What belongs to a
+    complete checkpoint stays.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+    """
+    run_dir = pathlib.Path(run_dir)
+    leftovers = {path for pattern in _LEFTOVERS for path in run_dir.glob(pattern)}
+    # The index comes last: without it, the other files are of no use.
+    for path in run_dir.glob("model.ckpt*"):
+        match = _CHECKPOINT_FILE.fullmatch(os.fspath(path))
+        if match and not exists(match["prefix"]):
+            leftovers.add(path)
+    for path in sorted(leftovers):
+        _logger.info("Removing %s, which is left of a checkpoint that was not saved", path)
+        _remove(path)
 
 
 def list_checkpoints(checkpoint_dir):
@@ -101,11 +189,93 @@ def list_checkpoints(checkpoint_dir):
     Returns
     -------
     list of str
-        Prefixes, the oldest first; empty where the directory does not exist.
+        Prefixes, the oldest first; empty where the directory does not exist, or its record cannot
+        be read.
     """
-    state = tf.train.get_checkpoint_state(os.fspath(checkpoint_dir))
-    prefixes = list(state.all_model_checkpoint_paths) if state else []
-    return [prefix for prefix in prefixes if exists(prefix)]
+    return [prefix for prefix in _read_state(checkpoint_dir) or () if exists(prefix)]
+
+
+def write_state(checkpoint_dir, prefixes):
+    """Record the checkpoints of a directory, whole or not at all.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+    prefixes : sequence of str
+        The oldest first. They are recorded by their names alone: a directory may be moved.
+    """
+    names = [os.path.relpath(prefix, checkpoint_dir) for prefix in prefixes]
+    # With a relative directory, TensorFlow takes the names for relative to where the process is.
+    directory = os.path.abspath(checkpoint_dir)
+    state = tf.train.generate_checkpoint_state_proto(directory, names[-1], names)
+    files.write_text(
+        os.path.join(checkpoint_dir, _STATE_FILENAME), text_format.MessageToString(state)
+    )
+
+
+def list_files(checkpoint_path):
+    """List the files of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Returns
+    -------
+    list of str
+        The index last: with it, the others are there. Empty where there is no such folder.
+    """
+    directory, name = os.path.split(checkpoint_path)
+    try:
+        names = os.listdir(directory or ".")
+    except FileNotFoundError:
+        return []
+    own = [
+        os.path.join(directory, other)
+        for other in names
+        if other == name
+        or ((match := _CHECKPOINT_FILE.fullmatch(other)) and match["prefix"] == name)
+    ]
+    return sorted(own, key=lambda path: (path.endswith(".index"), path))
+
+
+def check_readable(checkpoint_path):
+    """Check that each value of a checkpoint can be read, against its checksum.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, incomplete or gone.
+    """
+    reader = _open(checkpoint_path)
+    with _naming_damaged(checkpoint_path):
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+
+
+def is_readable(checkpoint_path):
+    """Tell whether each value of a checkpoint can be read.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        check_readable(checkpoint_path)
+    except DataError:
+        return False
+    return True
 
 
 def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
@@ -123,18 +293,22 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
     Yields
     ------
     str
-        A checkpoint's prefix. A checkpoint that was deleted before its turn is left out.
+        A checkpoint's prefix. A checkpoint that was deleted before its turn is left out; so is one
+        that is damaged, with a warning.
     """
     seen = set()
+    damaged = _Damaged()
     waiting_since = time.monotonic()
     while True:
         looked_at = time.monotonic()
         # The first one is waited for more eagerly: who has just started wants to see it work.
         pause_secs = interval_secs if seen else min(interval_secs, 2)
-        new = [prefix for prefix in list_checkpoints(checkpoint_dir) if prefix not in seen]
-        if new:
-            seen.add(new[0])
-            yield new[0]
+        damaged.check_state(checkpoint_dir)
+        new = (prefix for prefix in list_checkpoints(checkpoint_dir) if prefix not in seen)
+        found = next((prefix for prefix in new if not damaged.has(prefix)), None)
+        if found is not None:
+            seen.add(found)
+            yield found
             waiting_since = time.monotonic()
             continue
         if timeout_secs is not None and time.monotonic() - waiting_since >= timeout_secs:
@@ -160,9 +334,10 @@ def step_of(checkpoint_path):
         From its variable ``global_step``, else from its name, else 0.
     """
     reader = _open(checkpoint_path)
-    if reader.has_tensor("global_step"):
+    if not reader.has_tensor("global_step"):
+        return _step_in_name(checkpoint_path)
+    with _naming_damaged(checkpoint_path):
         return int(reader.get_tensor("global_step"))
-    return _step_in_name(checkpoint_path)
 
 
 def variable_shapes(checkpoint_path):
@@ -189,11 +364,84 @@ def variable_shapes(checkpoint_path):
 
 
 class Saver(tf.train.Saver):
-    """A saver whose `restore` says which checkpoint is damaged or does not fit.
+    """A saver that writes whole checkpoints, and whose `restore` says which one is damaged.
 
     What TensorFlow raises for a file that is cut short, ``OutOfRangeError``, passes for the clean
-    end of a training elsewhere.
+    end of a training elsewhere. Names are recorded relative to their directory, and
+    ``keep_checkpoint_every_n_hours`` has no effect.
     """
+
+    def save(
+        self,
+        sess,
+        save_path,
+        global_step=None,
+        latest_filename=None,
+        meta_graph_suffix="meta",
+        write_meta_graph=True,
+        write_state=True,
+        **kwargs,
+    ):
+        """Save variables, as ``tf.train.Saver`` does, but whole and durably, or not at all.
+
+        First all files are on the disk, then the checkpoint is recorded, and then older ones are
+        deleted. A checkpoint that is there already, the same in each byte, is left as it is.
+
+        Parameters
+        ----------
+        sess, save_path, global_step, meta_graph_suffix, write_meta_graph, write_state, **kwargs
+            As in ``tf.train.Saver``.
+        latest_filename : None
+            The file that records checkpoints is always ``checkpoint``.
+
+        Returns
+        -------
+        str
+            The checkpoint's prefix.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written, say for want of space. Earlier checkpoints, and what is
+            recorded of them, then are as they were.
+        """
+        if latest_filename not in (None, _STATE_FILENAME):
+            raise ValueError(f"latest_filename ({latest_filename}) must be {_STATE_FILENAME!r}")
+        directory, name = os.path.split(os.fspath(save_path))
+        with _naming_unwritten(save_path, global_step, sess, write_state):
+            folder = tempfile.mkdtemp(prefix=_SAVING, dir=directory or ".")
+            try:
+                written = super().save(
+                    sess,
+                    os.path.join(folder, name),
+                    global_step,
+                    meta_graph_suffix=meta_graph_suffix,
+                    write_meta_graph=write_meta_graph,
+                    write_state=False,
+                    **kwargs,
+                )
+                prefix = os.path.join(directory, os.path.basename(written))
+                _publish(written, prefix)
+                if write_state:
+                    self._record(prefix)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        return prefix
+
+    def _record(self, prefix):
+        earlier = [path for path in self.last_checkpoints if path != prefix]
+        max_to_keep = self.as_saver_def().max_to_keep
+        num_deleted = max(0, len(earlier) + 1 - max_to_keep) if max_to_keep else 0
+        kept = [*earlier[num_deleted:], prefix]
+        try:
+            write_state(os.path.dirname(prefix) or ".", kept)
+        except OSError:
+            if prefix not in self.last_checkpoints:
+                _remove_checkpoint(prefix)
+            raise
+        self.set_last_checkpoints(kept)
+        for path in earlier[:num_deleted]:
+            _remove_checkpoint(path)
 
     def restore(self, sess, save_path):
         """Restore variables, as ``tf.train.Saver`` does.
@@ -357,6 +605,167 @@ def restore_model(session, checkpoint_path):
     return plan.checkpoint_path
 
 
+def _publish(written, prefix):
+    """Give the files of a new checkpoint their place; the index, which makes it one, comes last."""
+    paths = sorted(
+        pathlib.Path(os.path.dirname(written)).iterdir(), key=lambda path: path.suffix == ".index"
+    )
+    targets = [os.path.join(os.path.dirname(prefix), path.name) for path in paths]
+    if _are_same(paths, targets):
+        return
+    for path in paths:
+        files.flush_to_disk(path)
+    try:
+        # While one of this name is replaced, there is none: never half of each.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{prefix}.index")
+        for path, target in zip(paths, targets, strict=True):
+            os.replace(path, target)
+        files.flush_to_disk(os.path.dirname(prefix) or ".")
+    except BaseException:
+        for target in targets:
+            _remove(target)
+        raise
+
+
+def _are_same(paths, targets):
+    return all(
+        os.path.exists(target) and filecmp.cmp(path, target, shallow=False)
+        for path, target in zip(paths, targets, strict=True)
+    )
+
+
+@contextlib.contextmanager
+def _naming_unwritten(save_path, global_step, session, is_of_run):
+    try:
+        yield
+    except _WRITE_ERRORS as error:
+        if not isinstance(global_step, numbers.Integral | None):
+            global_step = tf.train.global_step(session, global_step)
+        name = os.fspath(save_path) if global_step is None else f"{save_path}-{global_step}"
+        reason = error.strerror if isinstance(error, OSError) else None
+        again = "resume with the same run_id" if is_of_run else "try again"
+        raise RunError(
+            f"checkpoint {name} could not be written ({reason or first_line(error)}); earlier ones "
+            f"are kept: free some space or mend the folder, and {again}"
+        ) from error
+
+
+def _remove_checkpoint(prefix):
+    # The index goes first: what is half removed is no checkpoint.
+    _remove(f"{prefix}.index")
+    for path in list_files(prefix):
+        _remove(path)
+
+
+def _remove(path):
+    try:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _logger.warning("%s could not be removed: %s", path, error.strerror)
+
+
+def _read_state(checkpoint_dir):
+    """Return the prefixes that a directory records, the oldest first; None without a record."""
+    directory = os.fspath(checkpoint_dir)
+    try:
+        text = pathlib.Path(directory, _STATE_FILENAME).read_text(encoding="utf-8")
+        state = text_format.Parse(text, _create_state())
+    except (OSError, ValueError, text_format.ParseError):
+        return None
+    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
+    if not latest:
+        return None
+    # Who sets the latest back by hand means what comes before it.
+    paths = [*paths[: paths.index(latest) if latest in paths else None], latest]
+    return [os.path.join(directory, path) for path in paths]
+
+
+def _create_state():
+    return type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))()
+
+
+def _list_up_to_readable(run_dir):
+    """List a run's checkpoints without those at the end that cannot be read."""
+    recorded = _read_state(run_dir)
+    if recorded is None:
+        recorded = _list_unrecorded(run_dir)
+        if recorded:
+            _logger.warning(
+                "%s does not record its checkpoints: taking the newest by its step", run_dir
+            )
+    damaged = []
+    for position in range(len(recorded), 0, -1):
+        prefix = recorded[position - 1]
+        try:
+            check_readable(prefix)
+        except DataError as error:
+            damaged.append(prefix)
+            _warn_of_damage(prefix, error)
+        else:
+            return recorded[:position]
+    if any(_step_in_name(prefix) for prefix in damaged):
+        names = [os.path.basename(prefix) for prefix in damaged]
+        raise DataError(
+            f"all checkpoints in {run_dir} are damaged or gone ({_summarize(names)}): restore one "
+            "from a copy, or start a new run with another run_id"
+        )
+    return []
+
+
+def _warn_of_damage(prefix, error):
+    _logger.warning(
+        "Checkpoint %s is passed over, as it cannot be read: %s",
+        prefix,
+        first_line(error.__cause__ or error),
+    )
+
+
+class _Damaged:
+    """Checkpoints that cannot be read, each named once; one that is written anew is tried again."""
+
+    def __init__(self):
+        self._known = {}
+        self._has_warned = False
+
+    def has(self, prefix):
+        state = _fingerprint(prefix)
+        if self._known.get(prefix) == state:
+            return True
+        try:
+            check_readable(prefix)
+        except DataError as error:
+            if exists(prefix):
+                self._known[prefix] = state
+                _warn_of_damage(prefix, error)
+            return True
+        return False
+
+    def check_state(self, checkpoint_dir):
+        """Say once that the record of a directory cannot be read."""
+        path = os.path.join(checkpoint_dir, _STATE_FILENAME)
+        if not self._has_warned and os.path.exists(path) and _read_state(checkpoint_dir) is None:
+            self._has_warned = True
+            _logger.warning(
+                "%s is damaged: waiting until it is written anew, as a training does", path
+            )
+
+
+def _fingerprint(prefix):
+    """Tell one writing of a checkpoint from the next."""
+    stats = []
+    for path in sorted(list_files(prefix)):
+        with contextlib.suppress(FileNotFoundError):
+            stat = os.stat(path)
+            stats.append((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return stats
+
+
 def _open(prefix):
     with _naming_damaged(prefix):
         return tf.train.load_checkpoint(prefix)
@@ -366,7 +775,7 @@ def _open(prefix):
 def _naming_damaged(prefix):
     try:
         yield
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file cut short
         raise DataError(
             f"checkpoint {prefix} cannot be restored ({first_line(error)}): it is damaged or of "
             "another network; name another one"
@@ -383,6 +792,8 @@ def _latest_in_directory(directory):
 
 
 def _list_unrecorded(directory):
+    if not os.path.isdir(directory):
+        return []
     prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
     return sorted(prefixes, key=lambda prefix: (_step_in_name(prefix), prefix))
 

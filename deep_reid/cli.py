@@ -8,8 +8,14 @@ import logging
 import math
 import sys
 
-from deep_reid import modes
-from deep_reid.config import LOSS_MODES, NETWORKS, NUM_VALIDATION, SPLIT_SEED
+from deep_reid import modes, stops
+from deep_reid.config import (
+    BAD_IMAGE_POLICIES,
+    LOSS_MODES,
+    NETWORKS,
+    NUM_VALIDATION,
+    SPLIT_SEED,
+)
 from deep_reid.errors import ReidError, first_line
 
 _logger = logging.getLogger(__name__)
@@ -29,15 +35,16 @@ def main(dataset_class, argv=None):
     Returns
     -------
     int
-        Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C).
+        Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM).
     """
     args = create_argument_parser(dataset_class).parse_args(argv)
     _set_up_logging(args.debug)
     try:
-        MODES[args.mode](args, dataset_class)
-    except KeyboardInterrupt:
-        _logger.warning("Interrupted")
-        return _EXIT_CODE_INTERRUPTED
+        with stops.handled():
+            MODES[args.mode](args, dataset_class)
+    except KeyboardInterrupt as error:
+        _logger.warning("%s", error if isinstance(error, stops.Stopped) else "Interrupted")
+        return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
     except _expected_errors() as error:
         _logger.error("%s", first_line(error), exc_info=args.debug)
         return getattr(error, "exit_code", 1)
@@ -57,7 +64,7 @@ def create_argument_parser(dataset_class):
     argparse.ArgumentParser
     """
     parser = _create_parser(dataset_class.NAME, dataset_class.TITLE)
-    _add_run_arguments(parser.add_argument_group("network and data"), dataset_class)
+    _add_run_arguments(parser.add_argument_group("run"), dataset_class)
     return parser
 
 
@@ -159,6 +166,23 @@ def _add_run_arguments(group, dataset_class):
             f"{dataset_class.MAX_LABEL}, as the original; or as the run has it)",
         )
     group.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        help="the same --seed gives the same losses, step by step: slower (default: no, or as the "
+        "run has it)",
+    )
+    group.add_argument(
+        "--on_bad_image",
+        choices=BAD_IMAGE_POLICIES,
+        help="what to do when an image cannot be read in training: skip puts another one of its "
+        "identity in its place, up to 1 %% of the images (default: stop, or as the run has it)",
+    )
+    group.add_argument(
+        "--feed_timeout_secs",
+        type=_positive_float,
+        help="training ends with an error after so long without data (default: 600, or the run's)",
+    )
+    group.add_argument(
         "--check_data",
         action="store_true",
         help="read all images before training, and list those that cannot be used",
@@ -215,6 +239,11 @@ def _add_evaluation_arguments(group, name):
         help="ends after so long without a new checkpoint (default: never)",
     )
 
+    group.add_argument(
+        "--keep_best",
+        action="store_true",
+        help="keep a copy of the checkpoint with the best rank-1, under best/ in the run's folder",
+    )
     group.add_argument(
         "--projector",
         action="store_true",

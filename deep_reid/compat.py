@@ -98,5 +98,9 @@ _alias_legacy_layers()
 _restore_tensor_name()
 slim = importlib.import_module("tf_slim")
 tf.disable_v2_behavior()
+# TensorFlow 1's interface has no such switch; its graphs obey it all the same.
+enable_op_determinism = importlib.import_module(
+    "tensorflow.config.experimental"
+).enable_op_determinism
 
-__all__ = ["slim", "tf"]
+__all__ = ["enable_op_determinism", "slim", "tf"]

@@ -9,6 +9,7 @@ from deep_reid import files
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
 LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
+BAD_IMAGE_POLICIES = ("stop", "skip")
 NETWORKS = ("deep_sort", "mars_small128")
 """The package's networks: modules of `deep_reid.nets`."""
 
@@ -18,6 +19,12 @@ CONFIG_FILENAME = "config.json"
 
 _COUNTS = ("num_images_per_id", "batch_size", "max_checkpoints_to_keep", "log_every_n_steps")
 _OPTIONAL_COUNTS = ("number_of_steps", "num_classes")
+_POSITIVE_NUMBERS = (
+    "learning_rate",
+    "save_summaries_secs",
+    "save_interval_secs",
+    "feed_timeout_secs",
+)
 
 
 def measure_of_loss_mode(loss_mode):
@@ -76,9 +83,18 @@ class RunConfig:
         Number (int) or share (float) of the identities that are kept for validation.
     split_seed : int
         Seed of the choice of these identities.
+    deterministic : bool
+        Whether the same seed gives the same losses, step by step: TensorFlow computes with ops that
+        repeat exactly, and one thread feeds images.
     compact_labels : bool
         Whether the classifier has one class for each identity to train on, instead of one for each
         number up to the data set's largest.
+    on_bad_image : {"stop", "skip"}
+        What is done when an image cannot be read: training stops with the file's name, or the file
+        is replaced by another image of its batch, as long as not more than 1 % of all are bad.
+    feed_timeout_secs : float
+        Training ends with an error when its data give no batch for so many seconds, although there
+        is room for one.
 
     Raises
     ------
@@ -106,6 +122,9 @@ class RunConfig:
     num_validation: int | float = NUM_VALIDATION
     split_seed: int = SPLIT_SEED
     compact_labels: bool = False
+    deterministic: bool = False
+    on_bad_image: str = "stop"
+    feed_timeout_secs: float = 600
 
     def __post_init__(self):
         """Bring the settings into their types and check them."""
@@ -116,7 +135,7 @@ class RunConfig:
                 object.__setattr__(self, name, str(getattr(self, name)))
         for name in (*_COUNTS, *_OPTIONAL_COUNTS, "seed", "split_seed"):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
-        for name in ("learning_rate", "num_validation"):
+        for name in ("learning_rate", "num_validation", "feed_timeout_secs"):
             object.__setattr__(self, name, _as_plain_number(getattr(self, name)))
         self._check_image_shape()
         self._check_scopes()
@@ -125,7 +144,7 @@ class RunConfig:
         for name in _OPTIONAL_COUNTS:
             if getattr(self, name) is not None:
                 _check_positive_integer(name, getattr(self, name))
-        for name in ("learning_rate", "save_summaries_secs", "save_interval_secs"):
+        for name in _POSITIVE_NUMBERS:
             _check_positive(name, getattr(self, name))
         if self.seed is not None:
             _check_seed("seed", self.seed)
@@ -133,6 +152,7 @@ class RunConfig:
         self._check_batch_size()
         self._check_num_validation()
         _check_choice("loss_mode", self.loss_mode, LOSS_MODES)
+        _check_choice("on_bad_image", self.on_bad_image, BAD_IMAGE_POLICIES)
         if self.network is not None:
             _check_choice("network", self.network, NETWORKS)
 

@@ -2,14 +2,14 @@
 
 import datetime
 import functools
-import json
 import logging
 import os
 
 import numpy as np
 
-from deep_reid import export, input_pipeline, metrics, pictures
+from deep_reid import export, input_pipeline, metrics, pictures, score_log
 from deep_reid import projector as projector_files
+from deep_reid.best import BestCheckpoint
 from deep_reid.compat import tf
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
@@ -17,7 +17,7 @@ from deep_reid.galleries import create_cmc_probe_and_gallery
 from deep_reid.queued_trainer import create_image_trainer
 from deep_reid.scoring import RANKS
 
-METRICS_FILENAME = "metrics.jsonl"
+METRICS_FILENAME = score_log.FILENAME
 NUM_STRIPS = 4
 NUM_RANKED = 10
 PICTURE_SIZE = (96, 48)
@@ -44,6 +44,7 @@ def eval_loop(
     max_num_evaluations=None,
     timeout_secs=None,
     projector=False,
+    keep_best=False,
 ):
     """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
 
@@ -52,6 +53,9 @@ def eval_loop(
     all galleries, called ``Precision@k`` as in the original. They are logged, written as events
     at the checkpoint's step, and appended to ``metrics.jsonl`` in the evaluation directory. The
     events also show the rankings of a few probes, the same at each step, as pictures.
+
+    Checkpoints that have their line in ``metrics.jsonl`` are not evaluated again: an evaluation may
+    be stopped and started at any time. To have them evaluated anew, delete the file.
 
     Parameters
     ----------
@@ -85,11 +89,15 @@ def eval_loop(
     projector : bool
         Whether to write the validation features of the latest step for TensorBoard's embedding
         projector, with thumbnails, identities and cameras.
+    keep_best : bool
+        Whether to keep a copy of the checkpoint with the best Precision@1 so far, in the folder
+        ``best`` of the run's directory; of equal ones the first.
 
     Returns
     -------
     dict of str to float, or None
-        The last scores, ``"Precision@1"`` and so on; None if nothing was evaluated.
+        The last scores, ``"Precision@1"`` and so on; where nothing new was evaluated, those that
+        were recorded last. None if nothing was ever evaluated.
 
     Raises
     ------
@@ -97,6 +105,8 @@ def eval_loop(
         If `data_x` is neither file names nor uint8 images.
     DataError
         If no identity has two images, or an image cannot be read.
+    RunError
+        If the scores cannot be written, say for want of space.
     """
     images, read_from_file = input_pipeline.as_image_source(data_x)
     image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
@@ -107,6 +117,9 @@ def eval_loop(
     eval_dir = os.path.join(eval_log_dir, run_id or "")
     shown_images = images[..., ::-1] if input_pipeline.expects_bgr(preprocess_fn) else images
     report = _Report(eval_dir, shown_images, labels, galleries[-1])
+    if keep_best:
+        report.best = BestCheckpoint(os.path.join(log_dir, run_id or ""), "Precision@1")
+        report.best.catch_up(report.log)
     if projector:
         encode_images = functools.partial(
             export.encode, preprocess_fn, network_factory, image_shape=image_shape
@@ -131,8 +144,11 @@ def eval_loop(
             max_num_evaluations=max_num_evaluations,
             timeout_secs=timeout_secs,
             on_evaluation=report,
+            is_evaluated=report.log.has,
         )
-    return None if value is None else _as_floats(value["scores"])
+    if value is None:
+        return report.log.last_scores([f"Precision@{k}" for k in RANKS])
+    return _as_floats(value["scores"])
 
 
 class _GalleryBatches:
@@ -205,7 +221,8 @@ class _Report:
     """What is written of each evaluation: a line in the log and in a file, and pictures."""
 
     def __init__(self, eval_dir, images, labels, gallery):
-        self.eval_dir = eval_dir
+        self.log = score_log.ScoreLog(eval_dir)
+        self.best = None
         self.projector = None
         self._images = images
         self._labels = labels
@@ -218,8 +235,9 @@ class _Report:
         )
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
-        with open(os.path.join(self.eval_dir, METRICS_FILENAME), "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.best is not None:
+            self.best.offer(line)
+        self.log.append(line)
         if self.projector is not None:
             self.projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])

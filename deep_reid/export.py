@@ -132,7 +132,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
     image_shape : tuple of int
         (height, width, channels).
     output_filename : str or Path
-        Prefix of the new checkpoint.
+        Prefix of the new checkpoint; written whole or not at all.
 
     Raises
     ------
@@ -140,6 +140,8 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
         If the checkpoint is missing or does not fit the network.
     UsageError
         If the output would overwrite the checkpoint.
+    RunError
+        If the output cannot be written, say for want of space.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
     if os.path.abspath(output_filename) == os.path.abspath(checkpoint_path):
@@ -148,7 +150,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
         with session.graph.as_default():
             _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, False)
             network_factory(input_var)
-            saver = tf.train.Saver(slim.get_model_variables())
+            saver = checkpoints.Saver(slim.get_model_variables())
         checkpoints.restore_model(session, checkpoint_path)
         pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
         saver.save(session, os.fspath(output_filename), write_meta_graph=False, write_state=False)

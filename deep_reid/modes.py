@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 
-from deep_reid import __version__, labels, matlab, ranking, report, runs, scoring
+from deep_reid import __version__, labels, matlab, ranking, report, runs, scoring, stops
 from deep_reid.config import NETWORKS, measure_of_loss_mode
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.settings import (
@@ -51,16 +51,22 @@ def train(args, dataset_class):
         num_classes=dataset.num_classes if class_names is None else len(class_names),
         add_logits=config.loss_mode == "cosine-softmax",
     )
-    training.train(
-        network.preprocess,
-        network_factory,
-        dataset.train.filenames,
-        classes,
-        dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
-        args.log_dir,
-        args.run_id,
-        class_names,
-    )
+    with stops.deferred() as should_stop:
+        training.train(
+            network.preprocess,
+            network_factory,
+            dataset.train.filenames,
+            classes,
+            dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
+            args.log_dir,
+            args.run_id,
+            class_names,
+            should_stop=should_stop,
+        )
+    if should_stop() is not None:
+        run_id = args.run_id or runs.find_latest_run(args.log_dir)
+        _logger.info("Saved; --run_id=%s with the same settings goes on from there", run_id)
+        raise stops.Stopped(should_stop())
 
 
 def _fit_batches(config, num_identities):
@@ -131,6 +137,7 @@ def evaluate(args, dataset_class):
         max_num_evaluations=args.max_num_evaluations,
         timeout_secs=args.timeout_secs,
         projector=args.projector,
+        keep_best=args.keep_best,
     )
     if scores is None:
         raise RunError(

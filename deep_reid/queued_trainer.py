@@ -11,7 +11,10 @@ import itertools
 import logging
 import os
 
+import numpy as np
+
 from deep_reid import checkpoints, input_pipeline, runs
+from deep_reid.bad_images import StopAtBadImages, create_policy
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.feeding import QueueFeed
@@ -52,11 +55,16 @@ class QueuedTrainer:
     explain_error : callable, optional
         ``explain_error(batch)`` returns a better error, or None, when a ``tf.errors.OpError`` was
         raised over a batch.
+    bad_images : object, optional
+        A policy of `deep_reid.bad_images`, in the place of `explain_error`.
+    feed_timeout_secs : float, optional
+        When a batch takes longer to be drawn from the generator, or to be prepared, although the
+        queue has room for it, that is a RunError. None: it may take for ever.
 
     Raises
     ------
     UsageError
-        If a count is less than 1.
+        If a count is less than 1, or a time not more than 0.
     ValueError
         If a dimension of `input_vars` is not known.
     """
@@ -69,6 +77,8 @@ class QueuedTrainer:
         queue_capacity=512,
         *,
         explain_error=lambda batch: None,
+        bad_images=None,
+        feed_timeout_secs=600,
     ):
         for name, value in (
             ("num_enqueue_threads", num_enqueue_threads),
@@ -76,9 +86,14 @@ class QueuedTrainer:
         ):
             if value < 1:
                 raise UsageError(f"{name} ({value}) must be at least 1")
+        if feed_timeout_secs is not None and not feed_timeout_secs > 0:
+            raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
         input_vars = enqueue_vars if input_vars is None else input_vars
         self._num_enqueue_threads = num_enqueue_threads
-        self._feed = QueueFeed(enqueue_vars, input_vars, queue_capacity, explain_error)
+        self._feed_timeout_secs = feed_timeout_secs
+        if bad_images is None:
+            bad_images = StopAtBadImages(explain_error)
+        self._feed = QueueFeed(enqueue_vars, input_vars, queue_capacity, bad_images)
         self._batch_size = None
         # A queue near empty means that the data is the bottleneck, one near full that the step is.
         fill = tf.cast(self._feed.queue.size(), tf.float32) / queue_capacity
@@ -115,7 +130,9 @@ class QueuedTrainer:
         deep_reid.feeding.FeedThreads
             To be stopped before the session is closed.
         """
-        return self._feed.start(session, batches, self._num_enqueue_threads)
+        return self._feed.start(
+            session, batches, self._num_enqueue_threads, self._feed_timeout_secs
+        )
 
     def run(
         self,
@@ -126,6 +143,8 @@ class QueuedTrainer:
         variables_to_restore=None,
         run_id=None,
         max_checkpoints_to_keep=5,
+        *,
+        should_stop=None,
         **slim_train_kwargs,
     ):
         """Train until a number of steps is reached or the feed ends.
@@ -150,6 +169,9 @@ class QueuedTrainer:
         run_id : str, optional
             Default: a new one.
         max_checkpoints_to_keep : int
+        should_stop : callable, optional
+            Asked after each step; training saves and ends, well, where it returns something other
+            than None.
         **slim_train_kwargs
             Handed to ``slim.learning.train``. These are understood here: ``number_of_steps``,
             ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs`` (300)
@@ -168,17 +190,25 @@ class QueuedTrainer:
             Whatever the generator or a feed thread raised, with its trace.
         DataError
             If the checkpoint to start from is damaged or of another network.
+        RunError
+            If the run is being trained by another process, or a checkpoint cannot be written.
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
         _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
-        own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
-        if restore_path is not None and own_checkpoint is None:
-            restore_path = checkpoints.resolve_checkpoint(restore_path)
-        if is_chief:
-            run_id = runs.start_run(log_dir, run_id)
-        run_dir = os.path.join(log_dir, run_id)
-        _logger.info("Run directory: %s", run_dir)
-        with train_op.graph.as_default():
+        with contextlib.ExitStack() as stack:
+            if is_chief:
+                run_id = stack.enter_context(runs.lock_run(log_dir, run_id))
+                checkpoints.remove_partial_checkpoints(os.path.join(log_dir, run_id))
+                own_checkpoint = checkpoints.recover_own_checkpoint(log_dir, run_id)
+            else:
+                own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
+            if restore_path is not None and own_checkpoint is None:
+                restore_path = checkpoints.resolve_checkpoint(restore_path)
+            if is_chief:
+                runs.start_run(log_dir, run_id)
+            run_dir = os.path.join(log_dir, run_id)
+            _logger.info("Run directory: %s", run_dir)
+            stack.enter_context(train_op.graph.as_default())
             saver = checkpoints.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
             step = TrainStep(
@@ -192,6 +222,7 @@ class QueuedTrainer:
                 save=save if is_chief else None,
                 save_interval_secs=slim_train_kwargs.pop("save_interval_secs", 300),
                 save_at_start=own_checkpoint is None,
+                should_stop=should_stop,
             )
             settings = {
                 "init_fn": _plan_start(own_checkpoint, restore_path, variables_to_restore),
@@ -227,6 +258,7 @@ class QueuedTrainer:
         *,
         timeout_secs=None,
         on_evaluation=None,
+        is_evaluated=None,
     ):
         """Evaluate each checkpoint of a directory, waiting for new ones.
 
@@ -258,6 +290,9 @@ class QueuedTrainer:
         on_evaluation : callable, optional
             ``on_evaluation(checkpoint_path, step, value)`` with the value of `final_op`. May return
             a ``tf.Summary``, to be written at the checkpoint's step.
+        is_evaluated : callable, optional
+            ``is_evaluated(checkpoint_path, step)`` tells which checkpoints to leave out, because
+            an earlier process evaluated them.
 
         Returns
         -------
@@ -268,6 +303,9 @@ class QueuedTrainer:
         Exception
             Whatever the data set or a feed thread raised, with its trace. That checkpoint then does
             not count as evaluated.
+        DataError
+            If a checkpoint is of another network. One that is damaged or deleted is passed over,
+            with a warning.
         """
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
@@ -280,6 +318,7 @@ class QueuedTrainer:
             saver,
             dataset,
             ops,
+            is_evaluated or (lambda path, step: False),
         )
         value = None
         with contextlib.ExitStack() as stack:
@@ -295,17 +334,21 @@ class QueuedTrainer:
                 writer.flush()
         return value
 
-    def _evaluate_each(self, paths, saver, dataset, ops):
+    def _evaluate_each(self, paths, saver, dataset, ops, is_evaluated):
         """Yield path, step, value of the final op and summary of each checkpoint."""
         for path in paths:
             with tf.Session(config=create_session_config()) as session:
                 try:
-                    saver.restore(session, path)
                     step = checkpoints.step_of(path)
+                    if is_evaluated(path, step):
+                        continue
+                    saver.restore(session, path)
                 except DataError:
-                    if checkpoints.exists(path):
+                    # Readable, and yet not restored: it is of another network.
+                    if checkpoints.is_readable(path):
                         raise
-                    _logger.warning("Checkpoint %s was deleted before it was evaluated", path)
+                    happened = "damaged" if checkpoints.exists(path) else "deleted"
+                    _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
                     continue
                 session.run(ops.init_local)
                 session.run(ops.init)
@@ -335,30 +378,58 @@ class QueuedTrainer:
             )
 
 
-def create_image_trainer(preprocess_fn, image_shape, read_from_file, is_training=False):
+def create_image_trainer(
+    preprocess_fn,
+    image_shape,
+    read_from_file,
+    is_training=False,
+    *,
+    num_enqueue_threads=4,
+    feed_timeout_secs=600,
+    on_bad_image="stop",
+    num_files=None,
+):
     """Create a trainer that is fed with (images or file names, labels).
 
     Parameters
     ----------
     preprocess_fn, image_shape, read_from_file, is_training
         As in `deep_reid.input_pipeline.create_image_input`.
+    num_enqueue_threads, feed_timeout_secs
+        As in `QueuedTrainer`.
+    on_bad_image : {"stop", "skip"}
+        An image that cannot be read is an error with its name, or is replaced by another image of
+        its batch, as `deep_reid.bad_images` says. In training, their number is a summary.
+    num_files : int, optional
+        Number of distinct files; "skip" needs it.
 
     Returns
     -------
     QueuedTrainer
         What goes through its queue are the network's input, float32 of shape (N,) + image_shape,
-        and labels, int64 of shape (N,). An image that cannot be read is an error with its name.
+        and labels, int64 of shape (N,).
+
+    Raises
+    ------
+    UsageError
+        If a setting breaks its rule.
     """
+    policy = create_policy(on_bad_image, read_from_file, image_shape, num_files)
     # Decoding and the queue stay on the CPU, so that a GPU has nothing to do but the network.
     with tf.device("/cpu:0"):
         image_var, images = input_pipeline.create_image_input(
             preprocess_fn, image_shape, read_from_file, is_training
         )
         label_var = tf.placeholder(tf.int64, (None,), name="labels")
+        if is_training:  # with either policy, as each op changes what a seed draws
+            num_bad = tf.numpy_function(lambda: np.int64(policy.num_bad), [], tf.int64)
+            tf.summary.scalar("feed/num_bad_images", tf.reshape(num_bad, ()))
         return QueuedTrainer(
             [image_var, label_var],
             [images, label_var],
-            explain_error=input_pipeline.create_error_explainer(read_from_file, image_shape),
+            num_enqueue_threads,
+            bad_images=policy,
+            feed_timeout_secs=feed_timeout_secs,
         )
 
 

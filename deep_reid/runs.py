@@ -10,11 +10,14 @@ import pathlib
 import shutil
 import time
 
-from deep_reid import files, labels
+from deep_reid import files, labels, locks
 from deep_reid.config import CONFIG_FILENAME, RunConfig
 from deep_reid.errors import MissingPathError, ReidError, UsageError
 
 LATEST_RUN_FILENAME = "latest_run"
+# The copy of a run's best checkpoint: a folder in the run's directory, with its scores.
+BEST_DIRNAME = "best"
+SCORE_FILENAME = "score.json"
 
 # What decides on the variables of a checkpoint and on what they mean.
 _FIXED_SETTINGS = ("network", "image_shape", "loss_mode", "num_classes", "trainable_scopes")
@@ -41,10 +44,48 @@ def start_run(log_dir, run_id=None):
     UsageError
         If `run_id` is no plain folder name.
     """
-    run_id = _checked_run_id(log_dir, run_id)
-    os.makedirs(os.path.join(log_dir, run_id), exist_ok=True)
+    run_id = _make_run_dir(log_dir, run_id)
     files.write_text(os.path.join(log_dir, LATEST_RUN_FILENAME), run_id + "\n")
     return run_id
+
+
+@contextlib.contextmanager
+def lock_run(log_dir, run_id=None):
+    """Keep other trainings out of a run, and its directory, until the block ends.
+
+    The directory is made, and removed again if nothing is in it at the end. What holds the lock
+    may lock the run once more, from the same thread. The system releases the lock when the process
+    ends, however it does.
+
+    Parameters
+    ----------
+    log_dir, run_id
+        As in `start_run`.
+
+    Yields
+    ------
+    str
+        The run's name.
+
+    Raises
+    ------
+    UsageError
+        If `run_id` is no plain folder name.
+    RunError
+        If the run is being trained by another process; the message names it.
+    """
+    is_first = not os.path.exists(log_dir)
+    run_id = _make_run_dir(log_dir, run_id)
+    run_dir = os.path.join(log_dir, run_id)
+    with locks.holding(run_dir, f"run {run_id}"):
+        try:
+            yield run_id
+        finally:
+            if _is_unused(run_dir):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            if is_first:
+                with contextlib.suppress(OSError):  # it holds a run
+                    os.rmdir(log_dir)
 
 
 @contextlib.contextmanager
@@ -74,32 +115,29 @@ def open_run(log_dir, config, run_id=None, class_names=None):
         If an earlier part of the run had another network, class count, image shape or loss.
     DataError
         If it had other identities.
+    RunError
+        If the run is being trained by another process.
     """
     latest_run = find_latest_run(log_dir)
-    run_id = _checked_run_id(log_dir, run_id)
-    run_dir = os.path.join(log_dir, run_id)
-    is_new, is_first = not os.path.exists(run_dir), not os.path.exists(log_dir)
-    if not is_new:
+    with contextlib.ExitStack() as stack:
+        run_id = stack.enter_context(lock_run(log_dir, run_id))
+        run_dir = os.path.join(log_dir, run_id)
+        is_new = _is_unused(run_dir)
+        if not is_new:
+            if class_names is not None:
+                labels.check_same(run_dir, class_names)
+            _compare_settings(run_dir, config)
+        # Whoever waits for a run finds its settings: they come before its name is recorded.
         if class_names is not None:
-            labels.check_same(run_dir, class_names)
-        _compare_settings(run_dir, config)
-    # Whoever waits for a run finds its settings: they come before its name is recorded.
-    if class_names is not None:
-        labels.save(run_dir, class_names)
-    config.save(run_dir)
-    start_run(log_dir, run_id)
-    try:
-        yield run_id
-    except ReidError:
-        if is_new and not _has_learned(run_dir):
-            is_latest = find_recorded_run(log_dir) == run_id
-            shutil.rmtree(run_dir)
-            if is_latest:
-                _forget_latest_run(log_dir, latest_run)
-            if is_first:
-                with contextlib.suppress(OSError):  # another run has begun here
-                    os.rmdir(log_dir)
-        raise
+            labels.save(run_dir, class_names)
+        config.save(run_dir)
+        start_run(log_dir, run_id)
+        try:
+            yield run_id
+        except ReidError:
+            if is_new and not _has_learned(run_dir):
+                _remove_run(log_dir, run_id, latest_run)
+            raise
 
 
 def find_recorded_run(log_dir):
@@ -117,9 +155,9 @@ def find_recorded_run(log_dir):
     log_dir = pathlib.Path(log_dir)
     try:
         run_id = (log_dir / LATEST_RUN_FILENAME).read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
-    return run_id if run_id and (log_dir / run_id).is_dir() else None
+    return run_id if _is_plain_name(run_id) and (log_dir / run_id).is_dir() else None
 
 
 def find_latest_run(log_dir):
@@ -139,7 +177,13 @@ def find_latest_run(log_dir):
     if recorded_run is not None:
         return recorded_run
     log_dir = pathlib.Path(log_dir)
-    runs = {path.parent.name: path.stat().st_mtime for path in log_dir.glob("*/checkpoint")}
+    runs = {}
+    for path in log_dir.glob("*/checkpoint"):
+        # Within a run, the copy of its best checkpoint is no run.
+        is_copy = path.parent.name.startswith(".") or path.with_name(SCORE_FILENAME).exists()
+        if not is_copy:
+            with contextlib.suppress(FileNotFoundError):  # it was removed just now
+                runs[path.parent.name] = path.stat().st_mtime
     return max(runs, key=runs.get) if runs else None
 
 
@@ -209,18 +253,43 @@ def _compare_settings(run_dir, config):
             _logger.info("%s is %s now; it was %s", field.name, now, before)
 
 
-def _checked_run_id(log_dir, run_id):
+def _make_run_dir(log_dir, run_id):
     if run_id is None:
-        return _create_run_id(log_dir)
-    if run_id in ("", "..") or pathlib.PurePath(run_id).name != run_id:
+        return _make_new_run_dir(log_dir)
+    if not _is_plain_name(run_id):
         raise UsageError(f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline'")
+    os.makedirs(os.path.join(log_dir, run_id), exist_ok=True)
     return run_id
 
 
-def _create_run_id(log_dir):
+def _is_plain_name(run_id):
+    return run_id not in ("", "..") and pathlib.PurePath(run_id).name == run_id
+
+
+def _make_new_run_dir(log_dir):
+    os.makedirs(log_dir, exist_ok=True)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     candidates = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
-    return next(name for name in candidates if not os.path.exists(os.path.join(log_dir, name)))
+    return next(name for name in candidates if _make_dir(os.path.join(log_dir, name)))
+
+
+def _make_dir(path):
+    # Two processes that begin in the same second get two runs.
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+        return True
+    return False
+
+
+def _is_unused(run_dir):
+    return os.path.isdir(run_dir) and set(os.listdir(run_dir)) <= {locks.LOCK_FILENAME}
+
+
+def _remove_run(log_dir, run_id, previous_run):
+    is_latest = find_recorded_run(log_dir) == run_id
+    shutil.rmtree(os.path.join(log_dir, run_id))
+    if is_latest:
+        _forget_latest_run(log_dir, previous_run)
 
 
 def _forget_latest_run(log_dir, previous_run):

@@ -18,6 +18,9 @@ _KEPT = (
     "compact_labels",
     "exclude_from_restore",
     "trainable_scopes",
+    "deterministic",
+    "on_bad_image",
+    "feed_timeout_secs",
 )
 # How it goes on; told each time.
 _TOLD = (

@@ -6,6 +6,7 @@ import math
 import time
 
 from deep_reid.compat import tf
+from deep_reid.health import Health
 
 _logger = logging.getLogger(__name__)
 
@@ -16,7 +17,8 @@ class TrainStep:
     A step is one ``session.run``: summaries are fetched together with the training op, of the very
     batch that is trained on. Checkpoints are saved between two steps: TF-Slim's own thread would
     save while variables change, some from before and some from after an update. The feed is started
-    with the first step and ended with the last, or with an error. Ctrl-C saves what was learned.
+    with the first step and ended with the last, or with an error. Ctrl-C saves what was learned. A
+    step with numbers that are not finite ends the training, and is not saved.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ class TrainStep:
         Seconds between two checkpoints. 0: none in between.
     save_at_start : bool
         Whether the first is saved before the first step; a run that goes on has one of that step.
+    should_stop : callable, optional
+        Asked after each step; training ends, well, where it returns something other than None.
     """
 
     def __init__(
@@ -53,7 +57,10 @@ class TrainStep:
         save,
         save_interval_secs,
         save_at_start,
+        should_stop=None,
     ):
+        self._should_stop = should_stop or (lambda: None)
+        self._health = Health(train_op.graph)
         self._batch_size = batch_size
         self._start_feed = start_feed
         self._number_of_steps = number_of_steps
@@ -95,7 +102,8 @@ class TrainStep:
         should_stop = True
         try:
             loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
-            should_stop = self._number_of_steps is not None and step >= self._number_of_steps
+            is_last = self._number_of_steps is not None and step >= self._number_of_steps
+            should_stop = is_last or self._should_stop() is not None
         except KeyboardInterrupt:
             self._save_now(session, int(session.run(global_step)))
             raise
@@ -103,7 +111,7 @@ class TrainStep:
             # Also on an error or Ctrl-C: the threads must end before their session is closed.
             if should_stop:
                 self.stop_feed()
-        if self._save is not None and self._save_timer.is_due():
+        if self._save_timer.is_due() and not should_stop:  # TF-Slim saves the last one
             self._save_now(session, step)
         self._log_progress(loss, step, should_stop)
         return loss, should_stop
@@ -127,6 +135,8 @@ class TrainStep:
                 self._number_of_steps,
             )
             return False
+        if self._should_stop() is not None:
+            return False
         _logger.info("Training from step %d", step)
         if self._save_at_start:
             self._save_now(session, step)
@@ -140,12 +150,15 @@ class TrainStep:
         is_due = summary_writer is not None and self._summary_timer.is_due()
         summary_op = self._summary_op if is_due else self._no_summary
         try:
-            loss, step, summary = session.run([train_op, self._step_after, summary_op])
+            loss, step, summary, health = session.run(
+                [train_op, self._step_after, summary_op, self._health.tensors]
+            )
         except tf.errors.OutOfRangeError:
             # A feed that failed closes its queue, too. That must not pass for the end of the data.
             self._feed.raise_error()
             _logger.info("The feed has ended")
             raise
+        self._health.check(int(step), health)
         if summary is not None:
             summary_writer.add_summary(summary, step)
         return float(loss), int(step)

@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from deep_reid import checkpoints, input_pipeline, losses, runs, samplers
-from deep_reid.compat import slim, tf
+from deep_reid import checkpoints, health, input_pipeline, losses, runs, samplers
+from deep_reid.compat import enable_op_determinism, slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, UsageError
 from deep_reid.queued_trainer import create_image_trainer
@@ -168,6 +168,8 @@ def train(
     log_dir,
     run_id=None,
     class_names=None,
+    *,
+    should_stop=None,
 ):
     """Train a network with the settings of a run; `train_loop` with one object for them.
 
@@ -178,6 +180,8 @@ def train(
     config : RunConfig
     class_names : sequence of str, optional
         The identity of each label; kept with the run.
+    should_stop : callable, optional
+        As in `deep_reid.queued_trainer.QueuedTrainer.run`.
 
     Returns
     -------
@@ -186,21 +190,24 @@ def train(
     """
     images, read_from_file = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
-    own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
-    if config.restore_path is not None and own_checkpoint is None:
-        restore_path = checkpoints.resolve_checkpoint(config.restore_path)
-        config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
-    batches = samplers.random_sample_identities_forever(
-        config.batch_size,
-        config.num_images_per_id,
-        images,
-        labels,
-        seed=config.seed,
-        first_batch=0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint),
-    )
-    with tf.Graph().as_default():
+    # Before anything is looked at: another training could change it.
+    with runs.lock_run(log_dir, run_id) as locked_run_id, tf.Graph().as_default():
+        own_checkpoint = checkpoints.recover_own_checkpoint(log_dir, locked_run_id)
+        if config.restore_path is not None and own_checkpoint is None:
+            restore_path = checkpoints.resolve_checkpoint(config.restore_path)
+            config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
+        batches = samplers.random_sample_identities_forever(
+            config.batch_size,
+            config.num_images_per_id,
+            images,
+            labels,
+            seed=config.seed,
+            first_batch=0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint),
+        )
         if config.seed is not None:
             tf.set_random_seed(config.seed)
+        if config.deterministic:
+            enable_op_determinism()
         graph = _create_training_graph(
             preprocess_fn,
             network_factory,
@@ -210,6 +217,10 @@ def train(
             config.loss_mode,
             config.learning_rate,
             config.trainable_scopes,
+            num_enqueue_threads=1 if config.deterministic else 4,
+            feed_timeout_secs=config.feed_timeout_secs,
+            on_bad_image=config.on_bad_image,
+            num_files=len(set(images)) if read_from_file else None,
         )
         _check_labels(labels, graph.num_classes)
         to_restore = slim.filter_variables(
@@ -217,7 +228,7 @@ def train(
             exclude_patterns=[_scope_pattern(scope) for scope in config.exclude_from_restore],
         )
         config = dataclasses.replace(config, num_classes=graph.num_classes)
-        with runs.open_run(log_dir, config, run_id, class_names) as started_run_id:
+        with runs.open_run(log_dir, config, locked_run_id, class_names) as started_run_id:
             return graph.trainer.run(
                 batches,
                 graph.train_op,
@@ -230,6 +241,7 @@ def train(
                 log_every_n_steps=config.log_every_n_steps,
                 save_summaries_secs=config.save_summaries_secs,
                 save_interval_secs=config.save_interval_secs,
+                should_stop=should_stop,
             )
 
 
@@ -242,21 +254,31 @@ def _create_training_graph(
     loss_mode,
     learning_rate,
     trainable_scopes,
+    **feed_settings,
 ):
-    trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file, is_training=True)
+    trainer = create_image_trainer(
+        preprocess_fn, image_shape, read_from_file, is_training=True, **feed_settings
+    )
     images, labels = trainer.get_input_vars(batch_size)
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
     features, logits = network_factory(images)
     num_classes = None if logits is None else logits.get_shape().as_list()[1]
     if num_classes is not None:
         labels = _assert_labels(labels, num_classes)
-    losses.add_training_loss(loss_mode, features, logits, labels)
+    loss = losses.add_training_loss(loss_mode, features, logits, labels)
     total_loss = _create_total_loss()
+    watched = {"images": images, "features": features, "logits": logits, f"loss {loss_mode}": loss}
+    for name, tensor in {**watched, "total loss": total_loss}.items():
+        if tensor is not None:
+            health.watch_numbers(name, tensor)
+    health.watch_spread(features)
     tf.summary.scalar("learning_rate", learning_rate)
-    train_op = slim.learning.create_train_op(
+    train_op = slim.training.create_train_op(
         total_loss,
         tf.train.AdamOptimizer(learning_rate),
         variables_to_train=_select_trainable(trainable_scopes),
+        transform_grads_fn=health.watch_gradients,
+        check_numerics=False,  # these checks say more
     )
     return _TrainingGraph(trainer, train_op, num_classes)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deep_reid.config import CONFIG_FILENAME, LOSS_MODES, RunConfig
+from deep_reid.config import BAD_IMAGE_POLICIES, CONFIG_FILENAME, LOSS_MODES, RunConfig
 from deep_reid.errors import DataError, MissingPathError, ReidError, UsageError
 
 SHAPE = (128, 64, 3)
@@ -98,7 +98,23 @@ class TestRules:
         with pytest.raises(UsageError, match=name):
             RunConfig(SHAPE, **{name: None})
 
-    @pytest.mark.parametrize("name", ["learning_rate", "save_summaries_secs", "save_interval_secs"])
+    @pytest.mark.parametrize("policy", BAD_IMAGE_POLICIES)
+    def test_policies_for_bad_images(self, policy):
+        assert RunConfig(SHAPE, on_bad_image=policy).on_bad_image == policy
+
+    @pytest.mark.parametrize("policy", ["ignore", "Skip", "", None, True])
+    def test_an_unknown_policy_for_bad_images_is_refused_with_the_right_ones(self, policy):
+        with pytest.raises(UsageError, match=r"^on_bad_image .* use one of stop, skip$"):
+            RunConfig(SHAPE, on_bad_image=policy)
+
+    def test_without_a_word_a_bad_image_stops_and_a_feed_has_ten_minutes(self):
+        assert RunConfig(SHAPE).on_bad_image == "stop"
+        assert RunConfig(SHAPE).feed_timeout_secs == 600
+
+    @pytest.mark.parametrize(
+        "name",
+        ["learning_rate", "save_summaries_secs", "save_interval_secs", "feed_timeout_secs"],
+    )
     @pytest.mark.parametrize("value", [0, -1e-3, math.nan, math.inf, HUGE, "1e-3", None, True])
     def test_rates_and_intervals_are_finite_numbers_above_zero(self, name, value):
         with pytest.raises(UsageError, match=rf"^{name} .* greater than 0"):
@@ -157,6 +173,8 @@ class TestFile:
                 save_interval_secs=2.5,
                 max_checkpoints_to_keep=9,
                 log_every_n_steps=1,
+                on_bad_image="skip",
+                feed_timeout_secs=np.float32(2.5),
             ),
         ],
         ids=["defaults", "all set"],

@@ -4,13 +4,14 @@ import functools
 import glob
 import json
 import logging
+import os
 
 import cv2
 import numpy as np
 import pytest
 import tiny
 
-from deep_reid import evaluation, galleries, pictures
+from deep_reid import checkpoints, evaluation, galleries, pictures
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError
 
@@ -209,6 +210,7 @@ def test_files_are_evaluated_like_arrays(trained, tmp_path):
         filenames.append(tmp_path / f"{index}.png")
         cv2.imwrite(str(filenames[-1]), image[..., ::-1])
     from_files = evaluate(trained, (filenames, labels, cameras), image_shape=(2, 2, 3))
+    (trained / "eval" / "run" / "metrics.jsonl").unlink()
     assert from_files == pytest.approx(evaluate(trained, (images, labels, cameras)))
 
 
@@ -292,3 +294,57 @@ def test_the_projector_gets_the_features_of_the_latest_step(trained):
     metadata = (directory / "projector" / "metadata.tsv").read_text().splitlines()[1:]
     assert metadata == [f"{y}\t{c}" for y, c in zip(labels, cameras, strict=True)]
     assert "features of step 8" in (directory / "projector_config.pbtxt").read_text()
+
+
+def read_steps(directory):
+    lines = (directory / "eval" / "run" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+class TestRestart:
+    def test_what_is_recorded_is_not_evaluated_again_and_its_scores_are_returned(
+        self, trained, caplog
+    ):
+        caplog.set_level(logging.INFO)
+        scores = evaluate(trained)
+        assert evaluate(trained) == scores
+        assert read_steps(trained) == [3, 8]
+        assert "has the scores of 2 steps; to have them evaluated anew, delete it" in caplog.text
+
+    def test_what_is_new_is_evaluated(self, trained):
+        evaluate(trained, max_num_evaluations=1)
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8]
+
+    def test_without_the_file_all_is_evaluated_anew(self, trained):
+        evaluate(trained)
+        (trained / "eval" / "run" / "metrics.jsonl").unlink()
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8]
+
+    def test_a_line_that_was_not_written_whole_is_evaluated_again(self, trained):
+        evaluate(trained)
+        path = trained / "eval" / "run" / "metrics.jsonl"
+        path.write_bytes(path.read_bytes()[:-30])
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8]
+
+    def test_a_run_that_was_begun_anew_under_its_name_is_evaluated_anew(self, trained):
+        evaluate(trained)
+        for path in (trained / "train" / "run").glob("model.ckpt-8.*"):
+            later = path.stat().st_mtime + 10
+            os.utime(path, (later, later))
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8, 8]
+
+
+def test_the_best_checkpoint_is_kept_if_that_is_asked_for(trained):
+    evaluate(trained)
+    assert not (trained / "train" / "run" / "best").exists()
+    scores = evaluate(trained, keep_best=True)  # evaluated before, and still there
+    best = trained / "train" / "run" / "best"
+    record = json.loads((best / "score.json").read_text())
+    assert record["step"] == 3  # equal scores keep the earlier one
+    assert {name: record[name] for name in scores} == scores
+    assert checkpoints.resolve_checkpoint(best) == str(best / "model.ckpt-3")
+    assert checkpoints.resolve_checkpoint(trained / "train" / "run").endswith("run/model.ckpt-8")

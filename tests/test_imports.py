@@ -16,6 +16,7 @@ FREE_OF_TENSORFLOW = [
     "deep_reid.errors",
     "deep_reid.files",
     "deep_reid.galleries",
+    "deep_reid.image_files",
     "deep_reid.matlab",
     "deep_reid.modes",
     "deep_reid.pairs",
@@ -28,6 +29,7 @@ FREE_OF_TENSORFLOW = [
     "deep_reid.labels",
     "deep_reid.samplers",
     "deep_reid.settings",
+    "deep_reid.stops",
     "deep_reid.tables",
     *(f"datasets.{path.stem}" for path in sorted((ROOT / "datasets").glob("[!_]*.py"))),
 ]

@@ -1,19 +1,23 @@
 """QueuedTrainer: training steps and evaluations on data from a queue, with real sessions."""
 
+import contextlib
 import glob
 import itertools
 import logging
 import os
+import pathlib
 import signal
 import threading
 
+import cv2
 import numpy as np
 import pytest
+import tiny
 
-from deep_reid import checkpoints, queued_trainer, samplers, train_step
+from deep_reid import bad_images, checkpoints, feeding, queued_trainer, samplers, train_step
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
-from deep_reid.queued_trainer import QueuedTrainer
+from deep_reid.queued_trainer import QueuedTrainer, create_image_trainer
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -222,17 +226,87 @@ class TestRun:
             LinearModel().run(ones(1), tmp_path, **kwargs)
         assert not list(tmp_path.iterdir())
 
-    @pytest.mark.parametrize("is_resumed", [False, True])
-    def test_a_damaged_checkpoint_to_start_from_is_named(self, tmp_path, is_resumed):
+    def test_a_damaged_checkpoint_to_start_from_is_named(self, tmp_path):
         LinearModel().run(ones(9), tmp_path, number_of_steps=3, run_id="old")
         data_file = tmp_path / "old" / "model.ckpt-3.data-00000-of-00001"
         data_file.write_bytes(data_file.read_bytes()[:5])
-        kwargs = {"run_id": "old"} if is_resumed else {"restore_path": tmp_path / "old"}
         with (
             tf.Graph().as_default(),
             pytest.raises(DataError, match="model.ckpt-3 cannot be restored"),
         ):
-            LinearModel().run(ones(9), tmp_path, **kwargs)
+            LinearModel().run(ones(9), tmp_path, restore_path=tmp_path / "old")
+
+    @pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+    def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+        self, tmp_path, ending, caplog
+    ):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        with tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=5)
+        path = tmp_path / "run" / f"model.ckpt-5.{ending}"
+        path.write_bytes(path.read_bytes()[:5])
+        with tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=7)
+        assert [line for line in caplog.messages if "passed over" in line] == [
+            line for line in caplog.messages if "model.ckpt-5 is passed over" in line
+        ]
+        assert caplog.text.count("model.ckpt-5 is passed over") == 1
+        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        assert [weight_in(path) for path in saved] == [0.0, 3.0, 7.0]
+
+    def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_scratch(self, tmp_path):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        for path in (tmp_path / "run").glob("*.index"):
+            path.write_bytes(b"")
+        before = sorted(os.listdir(tmp_path / "run"))
+        message = r"all checkpoints in .*run are damaged or gone \(model.ckpt-3, model.ckpt-0\)"
+        with tf.Graph().as_default(), pytest.raises(DataError, match=message):
+            LinearModel().run(ones(9), tmp_path)
+        assert sorted(os.listdir(tmp_path / "run")) == before
+
+    def test_a_run_that_was_cut_off_before_it_learned_anything_begins_anew(self, tmp_path):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        for path in (tmp_path / "run").glob("model.ckpt-3.*"):
+            path.unlink()
+        (tmp_path / "run" / "model.ckpt-0.index").write_bytes(b"")
+        (tmp_path / "run" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-0"')
+        with tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=2)
+        assert weight_in(tf.train.latest_checkpoint(tmp_path / "run")) == 2.0
+
+    @pytest.mark.parametrize("content", [None, b"", b"\x00\xff garbage {"])
+    def test_a_run_without_its_record_of_checkpoints_goes_on_from_the_newest(
+        self, tmp_path, content
+    ):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        (tmp_path / "run" / "checkpoint").unlink()
+        if content is not None:
+            (tmp_path / "run" / "checkpoint").write_bytes(content)
+        with tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=4)
+        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        assert [weight_in(path) for path in saved] == [0.0, 3.0, 4.0]
+
+    def test_what_a_killed_training_left_of_a_checkpoint_is_removed(self, tmp_path):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        before = set(os.listdir(tmp_path / "run"))
+        (tmp_path / "run" / ".saving-x").mkdir()
+        (tmp_path / "run" / ".saving-x" / "model.ckpt-9.index").write_bytes(b"half")
+        for name in ("model.ckpt-9.data-00000-of-00001", "model.ckpt-9.meta"):
+            (tmp_path / "run" / name).write_bytes(b"half")
+        (tmp_path / "run" / "model.ckpt-9.data-00000-of-00001.tempstate123").write_bytes(b"half")
+        (tmp_path / "run" / "checkpoint.tmp0123").write_bytes(b"half")
+        (tmp_path / "run" / "notes.meta").write_bytes(b"not ours")
+        checkpoints.remove_partial_checkpoints(tmp_path / "run")
+        assert set(os.listdir(tmp_path / "run")) == {*before, "notes.meta"}
+
+    def test_a_run_that_is_through_leaves_its_last_checkpoint_alone(self, tmp_path):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        path = tmp_path / "run" / "model.ckpt-3.index"
+        inode = path.stat().st_ino
+        with tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        assert path.stat().st_ino == inode
 
     def test_the_same_run_goes_on_where_it_stopped(self, tmp_path):
         LinearModel().run(ones(100), tmp_path, number_of_steps=3)
@@ -473,11 +547,49 @@ class TestEvaluate:
         with pytest.raises(DataError, match=r"model.ckpt-2 cannot be restored .*another"):
             evaluation.evaluate(DATASET, trained)
 
-    def test_a_damaged_checkpoint_is_an_error_that_names_it(self, trained):
-        data_file = trained / "train" / "run" / "model.ckpt-2.data-00000-of-00001"
-        data_file.write_bytes(data_file.read_bytes()[:3])
-        with pytest.raises(DataError, match="model.ckpt-2 cannot be restored"):
-            Evaluation().evaluate(DATASET, trained)
+    @pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+    def test_a_damaged_checkpoint_is_passed_over_and_named_once(self, trained, ending, caplog):
+        path = trained / "train" / "run" / f"model.ckpt-5.{ending}"
+        path.write_bytes(path.read_bytes()[:3])
+        evaluation = Evaluation()
+        evaluation.evaluate(DATASET, trained)
+        assert [step for step, _ in evaluation.calls] == [2, 9]
+        assert caplog.text.count("model.ckpt-5 is passed over") == 1
+
+    def test_one_that_is_damaged_after_it_was_found_is_passed_over(
+        self, trained, monkeypatch, caplog
+    ):
+        restore = checkpoints.Saver.restore
+
+        def damage_then_restore(saver, session, path):
+            if path.endswith("-5"):
+                with open(f"{path}.data-00000-of-00001", "wb") as file:
+                    file.write(b"cut")
+            return restore(saver, session, path)
+
+        monkeypatch.setattr(checkpoints.Saver, "restore", damage_then_restore)
+        evaluation = Evaluation()
+        evaluation.evaluate(DATASET, trained)
+        assert [step for step, _ in evaluation.calls] == [2, 9]
+        assert "model.ckpt-5 was damaged before it was evaluated" in caplog.text
+
+    @pytest.mark.parametrize("content", [b"", b"\x00\xff garbage {", b'model_checkpoint_path: ""'])
+    def test_a_damaged_record_is_waited_out(self, trained, content, caplog):
+        path = trained / "train" / "run" / "checkpoint"
+        good = path.read_bytes()
+        path.write_bytes(content)
+        writer = threading.Timer(0.3, path.write_bytes, (good,))
+        writer.start()
+        evaluation = Evaluation()
+        evaluation.evaluate(DATASET, trained, timeout_secs=20, max_num_evaluations=3)
+        writer.join()
+        assert [step for step, _ in evaluation.calls] == [2, 5, 9]
+        assert caplog.text.count("is damaged: waiting until it is written anew") == 1
+
+    def test_checkpoints_that_are_known_are_left_out(self, trained):
+        evaluation = Evaluation()
+        evaluation.evaluate(DATASET, trained, is_evaluated=lambda path, step: step != 5)
+        assert [step for step, _ in evaluation.calls] == [5]
 
     def test_a_data_set_that_gives_no_batch_is_no_score(self, trained):
         once = iter(DATASET)
@@ -513,3 +625,144 @@ def test_a_checkpoint_to_restore_that_is_not_there_leaves_nothing_behind(tmp_pat
     with pytest.raises(MissingPathError):
         LinearModel().run(ones(1), tmp_path / "log", restore_path=tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def image_files(tmp_path):
+    """Draw images of a flat color, which is ten times their label: 4 of each of 4 labels."""
+    names, labels = [], np.repeat(np.arange(4), 4)
+    for row, label in enumerate(labels):
+        names.append(str(tmp_path / f"{row:02d}.png"))
+        cv2.imwrite(names[-1], np.full(tiny.IMAGE_SHAPE, 10 * label, np.uint8))
+    return np.array(names, object), labels
+
+
+class ImageFeed:
+    """Counts what comes out of a queue of images, and checks that it fits together."""
+
+    def __init__(self, names, labels, **kwargs):
+        self.names, self.labels = names, labels
+        self.trainer = create_image_trainer(
+            tiny.preprocess, tiny.IMAGE_SHAPE, True, is_training=True, **kwargs
+        )
+        self.inputs = self.trainer.get_input_vars(8)
+        self.threads = None
+
+    def run(self, num_batches):
+        """Return the labels of some batches; raise what ended the feed before."""
+        batches = samplers.random_sample_identities_forever(8, 2, self.names, self.labels, seed=1)
+        taken = []
+        with tf.Session() as session:
+            self.threads = self.trainer.start_feed(session, itertools.islice(batches, num_batches))
+            try:
+                while True:
+                    images, labels = session.run(self.inputs)
+                    colors = np.round(images.reshape(8, -1).mean(axis=1) * 255.0)
+                    np.testing.assert_array_equal(colors, 10.0 * labels)
+                    taken.append(labels)
+            except tf.errors.OutOfRangeError:
+                self.threads.raise_error()
+            finally:
+                self.threads.stop()
+        return np.array(taken)
+
+
+class TestCreateImageTrainer:
+    def test_bad_images_are_skipped_and_each_batch_keeps_its_identities(self, image_files, caplog):
+        names, labels = image_files
+        expected = ImageFeed(names, labels).run(40)
+        paths = [pathlib.Path(name) for name in names]
+        paths[1].write_bytes(b"no image")
+        paths[5].write_bytes(b"")
+        paths[9].write_bytes(paths[9].read_bytes()[:60])
+        paths[14].unlink()
+        feed = ImageFeed(names, labels, on_bad_image="skip", num_files=400)
+        np.testing.assert_array_equal(feed.run(40), expected)
+        assert len([line for line in caplog.messages if "cannot be read" in line]) == 4
+        assert not feed_threads()
+
+    def test_an_identity_of_bad_images_is_replaced_with_its_label(self, image_files):
+        names, labels = image_files
+        for name in names[labels == 2]:
+            os.unlink(name)
+        taken = ImageFeed(names, labels, on_bad_image="skip", num_files=400).run(20)
+        assert len(taken) == 20
+        assert 2 not in taken
+
+    def test_a_known_bad_file_is_not_decoded_again(self, image_files, monkeypatch):
+        names, labels = image_files
+        os.unlink(names[3])
+        searches = []
+        find = bad_images.find_unreadable_images
+        monkeypatch.setattr(
+            bad_images,
+            "find_unreadable_images",
+            lambda *args: searches.append(1) or find(*args),
+        )
+        ImageFeed(names, labels, on_bad_image="skip", num_files=400, num_enqueue_threads=1).run(50)
+        assert len(searches) == 1
+
+    def test_more_than_one_percent_of_bad_images_ends_the_feed(self, image_files):
+        names, labels = image_files
+        os.unlink(names[3])
+        feed = ImageFeed(names, labels, on_bad_image="skip", num_files=16)
+        with pytest.raises(DataError, match=r"1 of 16 images .* 1 %; the last is .*03.png"):
+            feed.run(50)
+        assert not feed_threads()
+
+    def test_the_default_stops_at_the_first(self, image_files):
+        names, labels = image_files
+        os.unlink(names[3])
+        with pytest.raises(MissingPathError, match="03.png does not exist"):
+            ImageFeed(names, labels).run(50)
+        assert not feed_threads()
+
+    def test_the_number_of_bad_images_is_among_the_summaries(self, image_files):
+        names, labels = image_files
+        os.unlink(names[3])
+        os.unlink(names[8])
+        feed = ImageFeed(names, labels, on_bad_image="skip", num_files=400)
+        summary = tf.summary.merge_all()
+        for run, num_bad in ((lambda: None, 0.0), (lambda: feed.run(50), 2.0)):
+            run()
+            with tf.Session() as session:
+                parsed = tf.Summary.FromString(session.run(summary))
+            values = {value.tag: value.simple_value for value in parsed.value}
+            assert values["feed/num_bad_images"] == num_bad
+
+    def test_a_file_that_hangs_ends_the_run_with_its_batch(self, image_files, monkeypatch):
+        monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+        names, labels = image_files
+        # More of them than threads that TensorFlow has for all sessions together.
+        hanging = names[labels > 0]
+        for name in hanging:
+            os.unlink(name)
+            os.mkfifo(name)
+        try:
+            feed = ImageFeed(names, labels, feed_timeout_secs=0.5, num_enqueue_threads=3)
+            with pytest.raises(
+                RunError, match=r"preparing a batch took more than 0.5 s \(.*png and 7 more files\)"
+            ):
+                feed.run(50)
+            assert 0 < len(feed_threads()) <= 3  # truly stuck, and no watchdog among them
+            assert "feed-watchdog" not in feed_threads()
+        finally:
+            while feed_threads():
+                for name in hanging:
+                    # A reader that waits gets the end of the file.
+                    with contextlib.suppress(OSError):
+                        os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK))
+        assert not feed_threads()
+
+    @pytest.mark.parametrize(
+        "kwargs, match",
+        [
+            ({"on_bad_image": "ignore"}, "use one of stop, skip"),
+            ({"on_bad_image": "skip"}, "needs num_files"),
+            ({"feed_timeout_secs": 0}, r"feed_timeout_secs \(0\) must be greater than 0"),
+            ({"num_enqueue_threads": 0}, "must be at least 1"),
+        ],
+    )
+    def test_settings_are_checked(self, kwargs, match):
+        with pytest.raises(UsageError, match=match):
+            create_image_trainer(tiny.preprocess, tiny.IMAGE_SHAPE, True, **kwargs)

@@ -1,0 +1,143 @@
+"""The scores of a run's evaluations: a line of JSON for each, in ``metrics.jsonl``."""
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import pathlib
+
+from deep_reid.errors import RunError
+
+FILENAME = "metrics.jsonl"
+
+_logger = logging.getLogger(__name__)
+
+
+class ScoreLog:
+    """The scores that are recorded in an evaluation directory, by this process and earlier ones.
+
+    A last line that a killed process left half written is passed over, and cut off before the next
+    line is written.
+
+    Parameters
+    ----------
+    eval_dir : str or Path
+        Need not exist yet.
+    """
+
+    def __init__(self, eval_dir):
+        self._path = pathlib.Path(eval_dir) / FILENAME
+        self.lines = self._read()
+        self._by_step = {line["step"]: line for line in self.lines}
+        if self._by_step:
+            _logger.info(
+                "%s has the scores of %d steps; to have them evaluated anew, delete it",
+                self._path,
+                len(self._by_step),
+            )
+
+    def has(self, checkpoint_path, step):
+        """Tell whether the scores of a checkpoint were recorded by an earlier process.
+
+        Parameters
+        ----------
+        checkpoint_path : str
+            The checkpoint's prefix. One that was written after it was evaluated is another one, of
+            a run that was begun anew under the same name.
+        step : int
+
+        Returns
+        -------
+        bool
+        """
+        line = self._by_step.get(step)
+        return line is not None and not _is_younger(checkpoint_path, line.get("time"))
+
+    def last_scores(self, names):
+        """Return the scores of the last line that an earlier process wrote.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        dict of str to float, or None
+            None without a line that has them all.
+        """
+        lines = [line for line in self.lines if all(name in line for name in names)]
+        return {name: lines[-1][name] for name in names} if lines else None
+
+    def append(self, line):
+        """Write a line, so that it outlives a power cut.
+
+        Parameters
+        ----------
+        line : dict
+
+        Raises
+        ------
+        RunError
+            If it cannot be written; the file then is as it was.
+        """
+        text = (json.dumps(line) + "\n").encode()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "ab+", buffering=0) as file:
+                size = _cut_torn_line(file)
+                try:
+                    num_written = file.write(text)
+                    if num_written < len(text):
+                        file.write(text[num_written:])  # says why
+                    os.fsync(file.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        file.truncate(size)
+                    raise
+        except OSError as error:
+            raise RunError(
+                f"the scores of step {line['step']} could not be written to {self._path} "
+                f"({error.strerror}): free some space, and evaluate again"
+            ) from error
+
+    def _read(self):
+        try:
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        lines = [_parse(line) for line in text.splitlines()]
+        return [line for line in lines if line is not None]
+
+
+def _parse(text):
+    """Return what a line says; None for one that was not written whole."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+def _cut_torn_line(file):
+    """Make a file end with a whole line, and return its size."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    content = file.read(size)
+    end = content.rfind(b"\n") + 1
+    if end == size:
+        return size
+    if _parse(content[end:].decode(errors="replace")) is None:
+        file.truncate(end)
+        return end
+    file.write(b"\n")  # all that was missing
+    return size + 1
+
+
+def _is_younger(checkpoint_path, time):
+    try:
+        written_at = os.path.getmtime(f"{checkpoint_path}.index")
+        # Times are recorded in whole seconds, rounded down.
+        return written_at >= datetime.datetime.fromisoformat(time).timestamp() + 1
+    except (OSError, TypeError, ValueError):
+        return False

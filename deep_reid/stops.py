@@ -1,0 +1,129 @@
+"""Stopping by signals: an interrupt or a request to end leaves nothing half done.
+
+Within `handled`, the first SIGINT (Ctrl-C), SIGTERM or SIGHUP raises `Stopped` in the main thread.
+Within `deferred`, it only leaves a note: a training finishes its step and saves. A second SIGINT or
+SIGTERM ends the process at once.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+
+_logger = logging.getLogger(__name__)
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end by a signal.
+
+    Parameters
+    ----------
+    number : int
+        The signal's number.
+    """
+
+    def __init__(self, number):
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def handled():
+    """Take in signals, as this module says.
+
+    Signals that were ignored before (``nohup``) stay ignored. Outside the main thread, where
+    Python allows no handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: old for number, old in handlers.items() if old != signal.SIG_IGN}
+    with _Watcher(handlers) as watcher:
+        for number in handlers:
+            signal.signal(number, watcher.handle)
+        try:
+            _installed.append(watcher)
+            yield
+        finally:
+            _installed.remove(watcher)
+            for number, old in handlers.items():
+                signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def deferred():
+    """Let the work in the block come to a good end by itself when a signal comes.
+
+    Yields
+    ------
+    callable
+        Returns the number of the first signal, or None. Always None outside `handled`.
+    """
+    if not _installed:
+        yield lambda: None
+        return
+    watcher = _installed[-1]
+    watcher.is_deferred = True
+    try:
+        yield lambda: watcher.first
+    finally:
+        watcher.is_deferred = False
+
+
+class _Watcher:
+    """Is told of each signal, in a thread of its own.
+
+    Python runs a signal's handler in the main thread only, and not while that waits in TensorFlow.
+    A second signal has to work at any time.
+    """
+
+    def __init__(self, numbers):
+        self.first = None
+        self.is_deferred = False
+        self._numbers = frozenset(numbers)
+
+    def __enter__(self):
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self._old_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        signal.set_wakeup_fd(self._old_fd)
+        self._sender.close()
+        self._thread.join()
+        self._receiver.close()
+
+    def handle(self, number, frame):
+        """Handle a signal in the main thread."""
+        del frame
+        if not self.is_deferred:
+            raise Stopped(number)
+
+    def _watch(self):
+        while byte := self._receiver.recv(1):
+            number = byte[0]
+            if number not in self._numbers:
+                continue
+            name = signal.Signals(number).name
+            if self.first is None:
+                self.first = number
+                if self.is_deferred:
+                    _logger.warning(
+                        "%s: finishing the step and saving; once more ends at once", name
+                    )
+            # A terminal that is closed may say so twice.
+            elif name != "SIGHUP":
+                _logger.warning("%s: ending at once", name)
+                os._exit(128 + number)
+
+
+_installed = []

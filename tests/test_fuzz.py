@@ -1,0 +1,174 @@
+"""Whatever a file or a name holds: what it says, or one of the documented errors."""
+
+import json
+import os
+import string
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasets import csv_listing, market1501, mars
+from deep_reid import checkpoints, labels, runs
+from deep_reid.config import RunConfig
+from deep_reid.errors import DataError, MissingPathError
+
+NUM_EXAMPLES = 10_000
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+fuzz = settings(
+    max_examples=NUM_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def nearly(alphabet, example):
+    """Text that is random, or an example with some characters changed."""
+    positions = st.lists(
+        st.tuples(st.integers(0, len(example)), st.sampled_from(alphabet + "é\0 ")), max_size=4
+    )
+
+    def change(changes):
+        characters = list(example)
+        for position, character in changes:
+            characters[position : position + 1] = character
+        return "".join(characters)
+
+    return st.one_of(st.text(max_size=40), positions.map(change))
+
+
+@fuzz
+@given(nearly(string.digits + "-cs_.jpgJPG", "0002_c1s1_000451_03.jpg"))
+def test_names_of_market1501(name):
+    try:
+        person, camera, sequence, frame, detection = market1501.parse_filename(name)
+    except DataError:
+        return
+    assert person >= -1
+    assert min(camera, sequence, frame, detection) >= 0
+
+
+@fuzz
+@given(nearly(string.digits + "-CTF.jpg", "0001C1T0001F001.jpg"))
+def test_names_of_mars(name):
+    try:
+        person, camera, tracklet, frame = mars.parse_filename(name)
+    except DataError:
+        return
+    assert -1 <= person <= 9999
+    assert min(camera, tracklet, frame) >= 0
+
+
+CELLS = st.one_of(
+    st.sampled_from(["a.png", "b.png", "anna", "bob", "c1", "train", "query", "gallery", "path",
+                     "identity", "camera", "split", "-1", "", " ", '"', "a\nb", "ü"]),
+    st.text(max_size=8),
+)  # fmt: skip
+ROWS = st.lists(st.lists(CELLS, max_size=6).map(",".join), max_size=6).map("\n".join)
+
+
+@fuzz
+@given(st.one_of(ROWS.map(lambda text: text.encode("utf-8", "ignore")), st.binary(max_size=60)))
+def test_csv_files(tmp_path, content):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    path = tmp_path / "people.csv"
+    path.write_bytes(content)
+    try:
+        listing = csv_listing.read_csv(path)
+    except (DataError, MissingPathError) as error:
+        assert "people.csv" in str(error)
+        assert "\n" not in str(error)
+        return
+    assert len(listing) > 0
+    assert all(os.path.exists(filename) for filename in listing.filenames)
+    assert len(listing.identities) == len(listing.splits) == len(listing.filenames)
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+RIGHT = json.loads(json.dumps({**RunConfig((32, 16, 3)).__dict__}))
+
+
+@st.composite
+def configs(draw):
+    """A right file with some settings changed, left out or added."""
+    config = dict(RIGHT)
+    for name in draw(st.lists(st.sampled_from([*RIGHT, "unknown"]), max_size=3)):
+        config[name] = draw(VALUES)
+    for name in draw(st.lists(st.sampled_from(list(RIGHT)), max_size=2)):
+        config.pop(name, None)
+    return json.dumps(config).encode("utf-8", "surrogatepass")
+
+
+@fuzz
+@given(st.one_of(configs(), VALUES.map(json.dumps).map(str.encode), st.binary(max_size=60)))
+def test_config_files(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    try:
+        config = RunConfig.load(tmp_path)
+    except DataError as error:
+        assert "config.json" in str(error)
+        assert "\n" not in str(error)
+        return
+    config.save(tmp_path)
+    assert RunConfig.load(tmp_path) == config
+
+
+@fuzz
+@given(st.one_of(VALUES.map(json.dumps).map(str.encode), st.binary(max_size=60)))
+def test_label_files(tmp_path, content):
+    (tmp_path / "labels.json").write_bytes(content)
+    try:
+        names = labels.load(tmp_path)
+    except DataError as error:
+        assert "labels.json" in str(error)
+        return
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory):
+    """A log directory with whole, partial and nameless files."""
+    directory = tmp_path_factory.mktemp("log")
+    (directory / "run").mkdir()
+    for name in ("model.ckpt-3.index", "model.ckpt-3.data-00000-of-00001", "model.ckpt-9.meta",
+                 "old.ckpt", "config.json"):  # fmt: skip
+        (directory / "run" / name).write_bytes(b"content")
+    (directory / "latest_run").write_text("run\n")
+    return directory
+
+
+PARTS = st.one_of(
+    st.sampled_from(["run", "model.ckpt-3", "model.ckpt-3.index", "model.ckpt-9", "checkpoint",
+                     "old.ckpt", "latest_run", "..", ".", "", "x.pb", "a" * 300]),
+    st.text(max_size=12),
+)  # fmt: skip
+
+
+@fuzz
+@given(st.lists(PARTS, max_size=4).map("/".join))
+def test_paths_of_checkpoints(log_dir, path):
+    path = str(log_dir / path) if not path.startswith("/") else f"{log_dir}{path}"
+    try:
+        prefix = checkpoints.resolve_checkpoint(path)
+    except MissingPathError as error:
+        assert "\n" not in str(error) or "\n" in path
+        return
+    assert checkpoints.exists(prefix)
+
+
+@fuzz
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_records_of_runs(tmp_path, latest_run, state):
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "latest_run").write_bytes(latest_run)
+    (tmp_path / "run" / "checkpoint").write_bytes(state)
+    assert runs.find_latest_run(tmp_path) is None or (tmp_path / "run").is_dir()
+    assert checkpoints.list_checkpoints(tmp_path / "run") == []
