@@ -1,18 +1,22 @@
 # make demo    draws a data set, trains, evaluates and freezes: a tour in some minutes
-# make test    runs all tests
+# make test    runs all tests but the longest
+# make test-long  runs those that take minutes: faults, random inputs, a soak
 # make lint    checks style and format
 # make bench   measures the training loop against the bare training step, and the ranking
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-long lint format bench clean
 
 demo: .venv/demo-installed
 	$(BIN)/python tools/demo.py
 
 test: .venv/dev-installed
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: .venv/dev-installed
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: .venv/dev-installed
 	$(BIN)/ruff check .

@@ -88,6 +88,8 @@ def _line_of(text, position):
 
 def _split_rows(path, text):
     """Return the number of the line where each row starts, and the row's cells."""
+    # Looked at before quotes, which mean nothing where cells are separated by something else.
+    _check_separator(path, text)
     # Without strict, a quote that is never closed would swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows, line = [], 1
@@ -104,6 +106,16 @@ def _split_rows(path, text):
     if not rows:
         raise DataError(f"{path} is empty: write one row {_FORM} for each image")
     return rows
+
+
+def _check_separator(path, text):
+    first = text.lstrip().partition("\n")[0]
+    separator = next((s for s in (";", "\t") if s in first), None)
+    if separator and "," not in first:
+        raise DataError(
+            f"{path}, line 1: cells must be separated by commas, not by {separator!r}: save the "
+            "table with commas"
+        )
 
 
 def _name_columns(path, rows):

@@ -149,12 +149,21 @@ class Listing:
         seen = {}
         for row, filename in enumerate(self.filenames):
             # The same file may be written in two ways, such as a.jpg and ./a.jpg.
-            first = seen.setdefault(os.path.normcase(os.path.abspath(filename)), row)
+            path = os.path.normcase(os.path.abspath(filename))
+            first = seen.setdefault(path, row)
             if self.identities[first] != self.identities[row]:
                 raise DataError(
                     f"{quoted(filename)} is listed as {quoted(self.identities[first])} "
                     f"({self.place(first)}) and as {quoted(self.identities[row])} "
                     f"({self.place(row)}): an image is of one person, remove one of the entries"
+                )
+            # A query may be in the gallery, too, but twice in one split it would find itself.
+            first = seen.setdefault((path, self.splits[row]), row)
+            if first != row:
+                raise DataError(
+                    f"{quoted(filename)} is listed twice ({self.place(first)} and "
+                    f"{self.place(row)}): it would be found as a match of itself; remove one of "
+                    "the entries"
                 )
 
 

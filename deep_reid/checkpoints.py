@@ -776,6 +776,11 @@ def _naming_damaged(prefix):
     try:
         yield
     except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file cut short
+        if "bad magic number" in str(error):
+            raise DataError(
+                f"{prefix} is no checkpoint: name a checkpoint's prefix, one of its files or its "
+                "directory"
+            ) from error
         raise DataError(
             f"checkpoint {prefix} cannot be restored ({first_line(error)}): it is damaged or of "
             "another network; name another one"

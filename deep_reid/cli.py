@@ -37,7 +37,10 @@ def main(dataset_class, argv=None):
     int
         Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM).
     """
-    args = create_argument_parser(dataset_class).parse_args(argv)
+    parser = create_argument_parser(dataset_class)
+    args = parser.parse_args(argv)
+    if args.check_data and args.mode != "train":
+        parser.error("--check_data goes with --mode=train")
     _set_up_logging(args.debug)
     try:
         with stops.handled():
@@ -103,6 +106,7 @@ def _create_parser(name, title):
     parser.add_argument(
         "--restore_path",
         "--checkpoint",
+        type=_path,
         help="checkpoint: its prefix, any of its files or its directory (default: a new run starts "
         "from scratch, others take the run's latest)",
     )
@@ -128,6 +132,7 @@ def _add_run_arguments(group, dataset_class):
     group.add_argument(
         "--dataset_dir",
         "--dataset",
+        type=_path,
         help=f"where to find {dataset_class.TITLE} (default: "
         f"{dataset_class.DEFAULT_DIR or 'none'}, or the run's)",
     )
@@ -327,6 +332,12 @@ def _create_number_reader(convert, is_valid, rule):
         return value
 
     return read
+
+
+def _path(text):
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return text
 
 
 _positive_int = _create_number_reader(int, lambda x: x >= 1, "a whole number of at least 1")

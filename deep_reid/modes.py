@@ -63,10 +63,11 @@ def train(args, dataset_class):
             class_names,
             should_stop=should_stop,
         )
+    run_id = args.run_id or runs.find_latest_run(args.log_dir)
     if should_stop() is not None:
-        run_id = args.run_id or runs.find_latest_run(args.log_dir)
         _logger.info("Saved; --run_id=%s with the same settings goes on from there", run_id)
         raise stops.Stopped(should_stop())
+    _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run_id)
 
 
 def _fit_batches(config, num_identities):
@@ -151,9 +152,10 @@ def test(args, dataset_class):
     _check_test_arguments(args)
     if args.report_dir is not None:
         report.check_dependencies()
-    has_checkpoint = args.features is None and args.frozen_graph is None
-    run_dir = find_run_dir(args) if has_checkpoint or args.run_id else None
+    run_dir = find_run_dir(args)
     config = settle(args, dataset_class, run_dir)
+    if config.dataset is None and args.features is None and args.frozen_graph is None:
+        _require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     test_set = dataset.test_set()
     if run_dir is not None:
@@ -277,6 +279,8 @@ def _log_unmatched(result):
 def export(args, dataset_class):
     """Write the test images' features for the official MATLAB codes."""
     config = settle(args, dataset_class, find_run_dir(args))
+    if config.dataset is None:
+        _require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     image_files = dataset.export_files()
     encode_images = _create_encoder(_find_checkpoint(args, config), config)
@@ -333,16 +337,21 @@ def _create_inference_network(network):
     return network.create_network_factory(is_training=False, num_classes=None, add_logits=False)
 
 
-def _find_checkpoint(args, config):
-    path = args.restore_path or find_run_dir(args)
-    if path is None:
+def _require_run(args):
+    run_dir = find_run_dir(args)
+    if run_dir is None:
         raise MissingPathError(
             f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
             "(--mode=train), name another run, or name a checkpoint with --restore_path"
         )
+    return run_dir
+
+
+def _find_checkpoint(args, config):
+    run_dir = _require_run(args)
     from deep_reid import checkpoints
 
-    checkpoint_path = checkpoints.resolve_checkpoint(path)
+    checkpoint_path = checkpoints.resolve_checkpoint(args.restore_path or run_dir)
     _logger.info("Using checkpoint %s", checkpoint_path)
     if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")

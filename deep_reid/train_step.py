@@ -76,6 +76,8 @@ class TrainStep:
             self._step_after = tf.train.get_or_create_global_step().read_value()
         self._feed = None
         self._session = None
+        self._step = 0
+        self._has_named_step = False
         self._num_unlogged = 0
         self._logged_at = 0.0
 
@@ -123,8 +125,15 @@ class TrainStep:
 
     def raise_feed_error(self):
         """Raise what ended the feed, if it was an error."""
-        if self._feed is not None:
+        if self._feed is None:
+            return
+        try:
             self._feed.raise_error()
+        except Exception:
+            if not self._has_named_step:
+                self._has_named_step = True
+                _logger.warning("The feed has failed in step %d", self._step + 1)
+            raise
 
     def _begin(self, session, global_step):
         step = int(session.run(global_step))
@@ -138,6 +147,7 @@ class TrainStep:
         if self._should_stop() is not None:
             return False
         _logger.info("Training from step %d", step)
+        self._step = step
         if self._save_at_start:
             self._save_now(session, step)
         self._feed = self._start_feed(session)
@@ -146,7 +156,7 @@ class TrainStep:
         return True
 
     def _run(self, session, train_op, summary_writer):
-        self._feed.raise_error()
+        self.raise_feed_error()
         is_due = summary_writer is not None and self._summary_timer.is_due()
         summary_op = self._summary_op if is_due else self._no_summary
         try:
@@ -155,13 +165,14 @@ class TrainStep:
             )
         except tf.errors.OutOfRangeError:
             # A feed that failed closes its queue, too. That must not pass for the end of the data.
-            self._feed.raise_error()
+            self.raise_feed_error()
             _logger.info("The feed has ended")
             raise
         self._health.check(int(step), health)
         if summary is not None:
             summary_writer.add_summary(summary, step)
-        return float(loss), int(step)
+        self._step = int(step)
+        return float(loss), self._step
 
     def _save_now(self, session, step):
         if self._save is not None:

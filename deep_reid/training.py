@@ -223,6 +223,7 @@ def train(
             num_files=len(set(images)) if read_from_file else None,
         )
         _check_labels(labels, graph.num_classes)
+        _check_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
             slim.get_model_variables(),
             exclude_patterns=[_scope_pattern(scope) for scope in config.exclude_from_restore],
@@ -299,6 +300,17 @@ def _create_total_loss():
     tf.summary.scalar("loss/regularization", regularization_loss)
     tf.summary.scalar("loss/total", total_loss)
     return total_loss
+
+
+def _check_scopes(excluded_scopes):
+    variables = [variable.op.name for variable in slim.get_model_variables()]
+    for scope in excluded_scopes:
+        if not any(re.match(_scope_pattern(scope), name) for name in variables):
+            names = sorted({name.split("/")[0] for name in variables})
+            raise UsageError(
+                f"exclude_from_restore: scope {scope!r} has no variables: use some of "
+                f"{', '.join(names)}"
+            )
 
 
 def _select_trainable(scopes):

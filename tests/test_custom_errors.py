@@ -82,6 +82,16 @@ class TestBadData:
         path = write_csv(workplace / "data", *rows)
         check(caplog, workplace, path, ["people.csv, line 2", "people.csv, line 4"])
 
+    def test_a_file_that_is_listed_twice(self, caplog, workplace):
+        rows = [["a/0.jpg", "a"], ["b/0.jpg", "b"], ["./a/0.jpg", "a"]]
+        path = write_csv(workplace / "data", *rows)
+        check(caplog, workplace, path, ["people.csv, line 1", "people.csv, line 3", "twice"])
+
+    def test_a_csv_file_with_other_separators_and_quotes(self, caplog, workplace):
+        path = write_csv(workplace / "data")
+        path.write_text('"path";"identity"\n"a/0.jpg";"a"\n')
+        check(caplog, workplace, path, ["line 1: cells must be separated by commas, not by ';'"])
+
     def test_one_identity_only(self, caplog, workplace):
         write_folders(workplace / "data", {"anna": 5})
         check(caplog, workplace, "data", ["one identity to train on (anna)"])
@@ -109,6 +119,39 @@ class TestBadData:
         write_folders(workplace / "data", dict.fromkeys("abcd", 4))
         parts = ["num_validation (9) is too large", "use at most 2"]
         check(caplog, workplace, "data", parts, "--num_validation=9", code=2)
+
+
+class TestUsage:
+    def test_no_run_is_said_before_no_data(self, caplog, workplace):
+        for mode in ("test", "export", "freeze"):
+            code, errors = run(caplog, f"--mode={mode}")
+            assert code == 1
+            assert "has no run: train first" in errors[0]
+
+    @pytest.mark.parametrize(
+        ("argv", "part"),
+        [
+            (["--mode=test", "--check_data"], "--check_data goes with --mode=train"),
+            (["--restore_path="], "--restore_path/--checkpoint: a path must not be empty"),
+            (["--dataset="], "a path must not be empty"),
+        ],
+    )
+    def test_flags_that_mean_nothing_are_refused(self, caplog, workplace, capsys, argv, part):
+        with pytest.raises(SystemExit) as caught:
+            run(caplog, *argv)
+        assert caught.value.code == 2
+        assert part in capsys.readouterr().err
+
+    def test_a_scope_to_leave_out_that_is_none(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abc", 4))
+        parts = ["exclude_from_restore: scope 'bal' has no variables", "ball", "fc1"]
+        check(caplog, workplace, "data", parts, "--exclude_from_restore", "bal", code=2)
+
+    def test_a_file_that_is_no_checkpoint(self, caplog, workplace):
+        write_folders(workplace / "data", dict.fromkeys("abc", 4))
+        (workplace / "notes.md").write_text("no checkpoint at all, but a text of some length" * 9)
+        parts = ["notes.md is no checkpoint"]
+        check(caplog, workplace, "data", parts, "--restore_path=notes.md")
 
 
 class TestCheckData:
@@ -166,7 +209,12 @@ class TestResume:
 
     @pytest.mark.parametrize("change", ["new", "gone"])
     def test_other_identities_are_named_and_nothing_is_lost(self, caplog, begun, workplace, change):
-        before = {path.name: path.read_bytes() for path in begun.iterdir()}
+
+        def snapshot():
+            files = [path for path in begun.iterdir() if path.name != "lock"]
+            return {path.name: path.read_bytes() for path in files}
+
+        before = snapshot()
         if change == "new":
             write_folders(workplace / "data", {"zoë": 4})
         else:
@@ -174,7 +222,7 @@ class TestResume:
         code, errors = self.resume(caplog, "--number_of_steps=2")
         assert code == 1
         assert "run run was trained on 4 identities" in errors[0]
-        assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+        assert snapshot() == before
 
     @pytest.mark.parametrize(
         ("argv", "part"),

@@ -18,7 +18,7 @@ from deep_reid.compat import tf
 TRAINING = pathlib.Path(__file__).parent / "training_process.py"
 NUM_KILLS = 30
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 def start(log_dir, *argv):

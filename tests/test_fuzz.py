@@ -15,7 +15,7 @@ from deep_reid.errors import DataError, MissingPathError
 
 NUM_EXAMPLES = 10_000
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 fuzz = settings(
     max_examples=NUM_EXAMPLES,
     deadline=None,

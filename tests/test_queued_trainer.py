@@ -192,7 +192,7 @@ class TestRun:
             return run_step(step, *args)
 
         monkeypatch.setattr(train_step.TrainStep, "_run", run_or_abort)
-        LinearModel().run(ones(20), tmp_path, number_of_steps=3)
+        LinearModel().run(ones(10**6), tmp_path, number_of_steps=3)
         assert weight_in(tf.train.latest_checkpoint(tmp_path / "run")) == 3.0
 
     def test_a_step_that_does_not_count_is_no_division_by_zero(self, tmp_path):

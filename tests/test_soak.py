@@ -13,6 +13,7 @@ NUM_STEPS = 2000
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="needs /proc"),
 ]
