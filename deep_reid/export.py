@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from deep_reid import checkpoints, files, input_pipeline
+from deep_reid import checkpoints, files, input_pipeline, saving
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers import run_in_batches
@@ -150,7 +150,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
         with session.graph.as_default():
             _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, False)
             network_factory(input_var)
-            saver = checkpoints.Saver(slim.get_model_variables())
+            saver = saving.Saver(slim.get_model_variables())
         checkpoints.restore_model(session, checkpoint_path)
         pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
         saver.save(session, os.fspath(output_filename), write_meta_graph=False, write_state=False)

@@ -13,7 +13,7 @@ import os
 
 import numpy as np
 
-from deep_reid import checkpoints, input_pipeline, runs
+from deep_reid import checkpoints, input_pipeline, runs, saving
 from deep_reid.bad_images import StopAtBadImages, create_policy
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, RunError, UsageError
@@ -198,7 +198,7 @@ class QueuedTrainer:
         with contextlib.ExitStack() as stack:
             if is_chief:
                 run_id = stack.enter_context(runs.lock_run(log_dir, run_id))
-                checkpoints.remove_partial_checkpoints(os.path.join(log_dir, run_id))
+                saving.remove_partial_checkpoints(os.path.join(log_dir, run_id))
                 own_checkpoint = checkpoints.recover_own_checkpoint(log_dir, run_id)
             else:
                 own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
@@ -209,7 +209,7 @@ class QueuedTrainer:
             run_dir = os.path.join(log_dir, run_id)
             _logger.info("Run directory: %s", run_dir)
             stack.enter_context(train_op.graph.as_default())
-            saver = checkpoints.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
+            saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
             step = TrainStep(
                 train_op,
@@ -311,7 +311,7 @@ class QueuedTrainer:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
         ops = _EvaluationOps(init_op, eval_op, final_op, summary_op)
-        saver = checkpoints.Saver(variables_to_restore or slim.get_model_variables())
+        saver = saving.Saver(variables_to_restore or slim.get_model_variables())
         _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
         results = self._evaluate_each(
             checkpoints.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),

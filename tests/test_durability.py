@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deep_reid import checkpoints, export, files, runs, score_log
+from deep_reid import checkpoints, export, files, runs, saving, score_log
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import RunError
@@ -29,7 +29,7 @@ class Model:
 
     def __init__(self, **saver_kwargs):
         self.weight = slim.model_variable("weight", (1000,), initializer=tf.zeros_initializer())
-        self.saver = checkpoints.Saver(**saver_kwargs)
+        self.saver = saving.Saver(**saver_kwargs)
         self.session = tf.Session()
 
     def save(self, directory, step):
@@ -152,7 +152,7 @@ class TestSave:
 
     def test_an_error_that_is_none_of_the_disk_stays_what_it_is(self, model, tmp_path):
         slim.model_variable("unset", ())
-        saver = checkpoints.Saver()
+        saver = saving.Saver()
         with pytest.raises(tf.errors.FailedPreconditionError):
             saver.save(model.session, str(tmp_path / "model.ckpt"))
         assert os.listdir(tmp_path) == []
@@ -209,7 +209,7 @@ def run_python(code, *args, prefix=(), **kwargs):
 SAVE_TWICE = """
     import os, signal, sys, resource
     import numpy as np
-    from deep_reid import checkpoints, files, score_log
+    from deep_reid import checkpoints, files, saving, score_log
     from deep_reid.compat import slim, tf
     from deep_reid.errors import RunError
     directory = sys.argv[1]
@@ -217,7 +217,7 @@ SAVE_TWICE = """
     weight = tf.Variable(tf.zeros([4]), validate_shape=False)
     grow = tf.assign(weight, tf.random.uniform([size]), validate_shape=False)
     with tf.Session() as session:
-        saver = checkpoints.Saver()
+        saver = saving.Saver()
         session.run(grow, {size: 4})
         saver.save(session, directory + "/model.ckpt", 1)
         before = sorted(os.listdir(directory))

@@ -1,5 +1,6 @@
 """Faults, with real processes: what was learned is kept, and what went wrong is said."""
 
+import json
 import os
 import pathlib
 import random
@@ -12,10 +13,14 @@ import time
 import numpy as np
 import pytest
 
+from datasets import synthetic
 from deep_reid import checkpoints
 from deep_reid.compat import tf
 
-TRAINING = pathlib.Path(__file__).parent / "training_process.py"
+HERE = pathlib.Path(__file__).parent
+TRAINING = HERE / "training_process.py"
+EVALUATION = HERE / "evaluation_process.py"
+SCRIPT = HERE.parent / "train_custom.py"
 NUM_KILLS = 30
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
@@ -186,3 +191,106 @@ def test_the_checkpoints_of_a_killed_training_are_complete(tmp_path):
     for prefix in prefixes:
         reader = tf.train.load_checkpoint(prefix)
         assert f"-{reader.get_tensor('global_step')}" in os.path.basename(prefix)
+
+
+class TestImages:
+    """The script on own images, some of which go bad."""
+
+    ARGS = ("--mode=train", "--image_shape", "32", "16", "--batch_size=32", "--num_validation=0",
+            "--seed=1", "--run_id=run", "--save_summaries_secs=0.5")  # fmt: skip
+
+    @pytest.fixture
+    def people(self, tmp_path):
+        synthetic.draw_folders(tmp_path / "people", num_identities=20, images_per_identity=10)
+        return sorted((tmp_path / "people").rglob("*.jpg"))
+
+    def start(self, cwd, *argv):
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), *self.ARGS, "--dataset=people", *argv],
+            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda path: path.write_bytes(b""), "it is empty"),
+            (lambda path: path.write_bytes(path.read_bytes()[:500]), "truncated"),
+            (lambda path: path.write_bytes(b"no image"), "no JPEG, PNG or BMP"),
+            (pathlib.Path.unlink, "does not exist"),
+        ],
+        ids=["zero-byte", "truncated", "corrupt", "deleted"],
+    )
+    def test_one_that_goes_bad_in_training_ends_it_with_name_and_step(
+        self, people, tmp_path, damage, reason
+    ):
+        process = self.start(tmp_path, "--number_of_steps=100000", "--save_interval_secs=0.5")
+        follow(process, r"step 20/")
+        damage(people[7])
+        output = finish(process, 1)
+        error = next(line for line in output.splitlines() if " ERROR " in line)
+        assert str(people[7].relative_to(tmp_path)) in error
+        assert reason in error
+        assert re.search(r"The feed has failed in step \d+", output)
+        assert "Traceback" not in output
+        assert newest_step(tmp_path / "output/custom/train/run") > 0
+
+    def test_some_are_skipped_and_too_many_are_not(self, people, tmp_path):
+        people[7].write_bytes(b"")
+        people[99].write_bytes(people[99].read_bytes()[:500])
+        output = finish(self.start(tmp_path, "--number_of_steps=40", "--on_bad_image=skip"))
+        for path in (people[7], people[99]):
+            assert output.count(str(path.relative_to(tmp_path))) == 1
+        (events,) = (tmp_path / "output/custom/train/run").glob("events.*")
+        counts = [
+            tf.make_ndarray(value.tensor).item() if value.HasField("tensor") else value.simple_value
+            for event in tf.train.summary_iterator(str(events))
+            for value in event.summary.value
+            if value.tag.endswith("num_bad_images")
+        ]
+        assert counts[-1] == 2
+        people[42].write_bytes(b"no image")
+        output = finish(self.start(tmp_path, "--number_of_steps=100000"), 1)  # skips as it began
+        assert "3 of 200" in output
+        assert "1 %" in output
+
+    def test_a_file_that_never_ends_is_named(self, people, tmp_path):
+        people[7].unlink()
+        os.mkfifo(people[7])
+        process = self.start(tmp_path, "--number_of_steps=100000", "--feed_timeout_secs=3")
+        output = finish(process, 1)
+        assert re.search(r" ERROR .*more than 3 s", output)
+
+
+class TestEvaluation:
+    """Beside a training that is killed, restarted, and deletes what is being read."""
+
+    def test_evaluation_survives_all_that_and_evaluates_nothing_twice(self, tmp_path):
+        log_dir, eval_dir = tmp_path / "train", tmp_path / "eval"
+        evaluation = self.start(log_dir, eval_dir)
+        for _ in range(4):
+            training = start(log_dir, "--steps=1000000", "--save_interval_secs=0.01")
+            follow(training, r"Training from step")
+            time.sleep(2)
+            training.kill()
+            training.communicate(timeout=30)
+        newest = newest_step(log_dir / "run")
+        (log_dir / "run" / f"model.ckpt-{newest + 1}.index").write_bytes(b"half")
+        time.sleep(2)
+        evaluation.kill()
+        evaluation.communicate(timeout=30)
+        run(log_dir, f"--steps={newest + 5}")
+        finish(self.start(log_dir, eval_dir, "--timeout_secs=5"))
+        lines = (eval_dir / "run" / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in lines]
+        assert len(steps) == len(set(steps))
+        assert steps[-1] == newest + 5
+        best = json.loads((log_dir / "run" / "best" / "score.json").read_text())
+        scores = {json.loads(line)["step"]: json.loads(line)["Precision@1"] for line in lines}
+        assert best["Precision@1"] == max(scores.values()) == scores[best["step"]]
+        assert newest_step(log_dir / "run" / "best") == best["step"]
+
+    def start(self, log_dir, eval_dir, *argv):
+        return subprocess.Popen(
+            [sys.executable, str(EVALUATION), str(log_dir), str(eval_dir), "--keep_best", *argv],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip

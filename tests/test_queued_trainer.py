@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import bad_images, checkpoints, feeding, queued_trainer, samplers, train_step
+from deep_reid import (
+    bad_images,
+    checkpoints,
+    feeding,
+    queued_trainer,
+    samplers,
+    saving,
+    train_step,
+)
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer, create_image_trainer
@@ -297,7 +305,7 @@ class TestRun:
         (tmp_path / "run" / "model.ckpt-9.data-00000-of-00001.tempstate123").write_bytes(b"half")
         (tmp_path / "run" / "checkpoint.tmp0123").write_bytes(b"half")
         (tmp_path / "run" / "notes.meta").write_bytes(b"not ours")
-        checkpoints.remove_partial_checkpoints(tmp_path / "run")
+        saving.remove_partial_checkpoints(tmp_path / "run")
         assert set(os.listdir(tmp_path / "run")) == {*before, "notes.meta"}
 
     def test_a_run_that_is_through_leaves_its_last_checkpoint_alone(self, tmp_path):
@@ -559,7 +567,7 @@ class TestEvaluate:
     def test_one_that_is_damaged_after_it_was_found_is_passed_over(
         self, trained, monkeypatch, caplog
     ):
-        restore = checkpoints.Saver.restore
+        restore = saving.Saver.restore
 
         def damage_then_restore(saver, session, path):
             if path.endswith("-5"):
@@ -567,7 +575,7 @@ class TestEvaluate:
                     file.write(b"cut")
             return restore(saver, session, path)
 
-        monkeypatch.setattr(checkpoints.Saver, "restore", damage_then_restore)
+        monkeypatch.setattr(saving.Saver, "restore", damage_then_restore)
         evaluation = Evaluation()
         evaluation.evaluate(DATASET, trained)
         assert [step for step, _ in evaluation.calls] == [2, 9]
