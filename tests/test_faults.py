@@ -254,9 +254,10 @@ class TestImages:
         assert "1 %" in output
 
     def test_a_file_that_never_ends_is_named(self, people, tmp_path):
-        people[7].unlink()
-        os.mkfifo(people[7])
         process = self.start(tmp_path, "--number_of_steps=100000", "--feed_timeout_secs=3")
+        follow(process, r"step 20/")
+        os.mkfifo(tmp_path / "fifo")
+        os.replace(tmp_path / "fifo", people[7])
         output = finish(process, 1)
         assert re.search(r" ERROR .*more than 3 s", output)
 
