@@ -46,7 +46,7 @@ def main(dataset_class, argv=None):
         with stops.handled():
             MODES[args.mode](args, dataset_class)
     except KeyboardInterrupt as error:
-        _logger.warning("%s", error if isinstance(error, stops.Stopped) else "Interrupted")
+        _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
         return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
     except _expected_errors() as error:
         _logger.error("%s", first_line(error), exc_info=args.debug)
