@@ -20,7 +20,7 @@ from deep_reid.config import RunConfig
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = {"num_identities": 24, "images_per_identity": 6}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def run(*argv, cwd, code=0):
