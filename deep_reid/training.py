@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import logging
 import os
 import re
 
@@ -14,6 +15,7 @@ from deep_reid.errors import DataError, UsageError
 from deep_reid.queued_trainer import create_image_trainer
 
 _MAX_SUMMARY_IMAGES = 8
+_logger = logging.getLogger(__name__)
 
 _TrainingGraph = collections.namedtuple("_TrainingGraph", "trainer train_op num_classes")
 
@@ -223,7 +225,7 @@ def train(
             num_files=len(set(images)) if read_from_file else None,
         )
         _check_labels(labels, graph.num_classes)
-        _check_scopes(config.exclude_from_restore)
+        _warn_of_unknown_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
             slim.get_model_variables(),
             exclude_patterns=[_scope_pattern(scope) for scope in config.exclude_from_restore],
@@ -302,14 +304,16 @@ def _create_total_loss():
     return total_loss
 
 
-def _check_scopes(excluded_scopes):
+def _warn_of_unknown_scopes(excluded_scopes):
+    # No error: the classifier's scope is not there where the loss needs none.
     variables = [variable.op.name for variable in slim.get_model_variables()]
     for scope in excluded_scopes:
         if not any(re.match(_scope_pattern(scope), name) for name in variables):
             names = sorted({name.split("/")[0] for name in variables})
-            raise UsageError(
-                f"exclude_from_restore: scope {scope!r} has no variables: use some of "
-                f"{', '.join(names)}"
+            _logger.warning(
+                "exclude_from_restore: scope %r has no variables here; there are %s",
+                scope,
+                ", ".join(names),
             )
 
 
