@@ -15,8 +15,6 @@ from deep_reid import image_files, input_pipeline
 from deep_reid.compat import tf
 from deep_reid.config import BAD_IMAGE_POLICIES
 from deep_reid.errors import DataError, UsageError
-from deep_reid.feeding import IN_OWN_THREAD
-from deep_reid.sessions import create_session_config
 
 MAX_PERCENT_BAD = 1
 """More bad files than these, of the distinct files of a data set, end a training."""
@@ -69,16 +67,10 @@ def find_unreadable_images(filenames, num_channels):
     list of str
     """
     unreadable = []
-    with (
-        tf.Graph().as_default(),
-        tf.device("/cpu:0"),
-        tf.Session(config=create_session_config()) as session,
-    ):
-        filename_var = tf.placeholder(tf.string, ())
-        image = input_pipeline.decode_image(tf.io.read_file(filename_var), num_channels)
+    with input_pipeline.open_decoder(num_channels) as decode:
         for filename in filenames:
             try:
-                session.run(image.op, {filename_var: filename}, options=IN_OWN_THREAD)
+                decode(filename)
             except tf.errors.OpError:
                 unreadable.append(filename)
     return unreadable

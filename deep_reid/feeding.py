@@ -8,15 +8,12 @@ import time
 
 from deep_reid.compat import tf
 from deep_reid.errors import RunError
+from deep_reid.sessions import IN_OWN_THREAD
 
 _logger = logging.getLogger(__name__)
 _JOIN_TIMEOUT_SECS = 10
 _MIN_CHECKS_PER_TIMEOUT = 20
 _MAX_SECS_BETWEEN_CHECKS = 30.0
-
-IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
-"""How the feed runs its ops. A file on a dead drive then blocks one of its threads, instead of one
-of the few that TensorFlow has for all sessions, and that the training step needs, too."""
 
 
 class FeedThreads:

@@ -5,6 +5,7 @@ network of one channel. Files are decoded as ``cv2.imread`` does it: turned upri
 orientation says, 16 bit reduced to 8, without their alpha channel.
 """
 
+import contextlib
 import functools
 import os
 
@@ -13,6 +14,7 @@ import numpy as np
 from deep_reid import image_files
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.sessions import IN_OWN_THREAD, create_session_config
 
 # How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
 # and evaluated with the first, TensorFlow's default. OpenCV, which the frozen graph is fed from,
@@ -217,12 +219,10 @@ def find_unreadable_image(filenames, num_channels):
     MissingPathError, DataError or None
         An error that names the file. None where each file can be read.
     """
-    with tf.Graph().as_default(), tf.Session() as session:
-        filename_var = tf.placeholder(tf.string, ())
-        image = _decode_file(filename_var, num_channels)
+    with open_decoder(num_channels) as decode:
         for filename in filenames:
             try:
-                session.run(image.op, {filename_var: filename})
+                decode(filename)
             except tf.errors.NotFoundError:
                 return MissingPathError(
                     f"image {filename} does not exist: restore the file, or remove it from the "
@@ -234,6 +234,31 @@ def find_unreadable_image(filenames, num_channels):
                     "replace the file, or remove it from the data set"
                 )
     return None
+
+
+@contextlib.contextmanager
+def open_decoder(num_channels):
+    """Try files one by one, in a graph of their own.
+
+    Parameters
+    ----------
+    num_channels : {1, 3}
+
+    Yields
+    ------
+    callable
+        ``decode(filename)`` raises a ``tf.errors.OpError`` over a file that cannot be read.
+    """
+    with (
+        tf.Graph().as_default(),
+        tf.device("/cpu:0"),
+        tf.Session(config=create_session_config()) as session,
+    ):
+        filename_var = tf.placeholder(tf.string, ())
+        image = _decode_file(filename_var, num_channels)
+        yield lambda filename: session.run(
+            image.op, {filename_var: filename}, options=IN_OWN_THREAD
+        )
 
 
 def decode_image(contents, num_channels, jpeg_dct=ORIGINAL_DCT):

@@ -2,6 +2,10 @@
 
 from deep_reid.compat import tf
 
+IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
+"""How files are read. A file on a dead drive then blocks one of the feed's threads, instead of one
+of the few that TensorFlow has for all sessions, and that the training step needs, too."""
+
 
 def create_session_config():
     """Create the settings of a session.
