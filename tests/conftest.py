@@ -1,6 +1,7 @@
 """What several test modules need: golden values, drawn data, a graph of one's own."""
 
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +9,11 @@ import pytest
 from datasets import synthetic
 
 DATA_DIR = pathlib.Path(__file__).parent / "data"
+
+# Who starts the tests in the background, with "&" or nohup, has them ignore these signals, and
+# the processes that they start inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
