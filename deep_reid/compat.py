@@ -103,4 +103,7 @@ enable_op_determinism = importlib.import_module(
     "tensorflow.config.experimental"
 ).enable_op_determinism
 
-__all__ = ["enable_op_determinism", "slim", "tf"]
+# What TensorFlow's own converters use to optimize graphs before they are written.
+tf_optimizer = importlib.import_module("tensorflow.python.grappler.tf_optimizer")
+
+__all__ = ["enable_op_determinism", "slim", "tf", "tf_optimizer"]

@@ -10,6 +10,7 @@ from deep_reid.errors import DataError, MissingPathError, UsageError
 
 LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
 BAD_IMAGE_POLICIES = ("stop", "skip")
+PRECISIONS = ("float32", "bfloat16", "float16")
 NETWORKS = ("deep_sort", "mars_small128")
 """The package's networks: modules of `deep_reid.nets`."""
 
@@ -17,7 +18,14 @@ NUM_VALIDATION = 0.1
 SPLIT_SEED = 1234
 CONFIG_FILENAME = "config.json"
 
-_COUNTS = ("num_images_per_id", "batch_size", "max_checkpoints_to_keep", "log_every_n_steps")
+_COUNTS = (
+    "num_images_per_id",
+    "batch_size",
+    "max_checkpoints_to_keep",
+    "log_every_n_steps",
+    "num_enqueue_threads",
+    "queue_capacity",
+)
 _OPTIONAL_COUNTS = ("number_of_steps", "num_classes")
 _POSITIVE_NUMBERS = (
     "learning_rate",
@@ -42,9 +50,48 @@ def measure_of_loss_mode(loss_mode):
     return "cosine" if loss_mode == "cosine-softmax" else "euclidean"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComputeSettings:
+    """How TensorFlow computes; nothing here changes what is computed, but its precision.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16", "float16"}
+        Type in which convolutions and the fully connected layer are computed, with what lies
+        between them. Weights, statistics of batch norm, normalization, logits, losses and the
+        optimizer stay float32.
+    intra_op_threads, inter_op_threads : int, optional
+        Threads within an op, and ops side by side. None: one per core.
+    gpu_memory_growth : bool
+        Whether GPU memory is taken as it is needed, so that evaluation finds room beside training,
+        instead of all at once.
+    xla : bool
+        Whether XLA compiles what it can.
+
+    Raises
+    ------
+    UsageError
+        If a setting breaks its rule.
+    """
+
+    precision: str = "float32"
+    intra_op_threads: int | None = None
+    inter_op_threads: int | None = None
+    gpu_memory_growth: bool = True
+    xla: bool = False
+
+    def __post_init__(self):
+        """Check the settings."""
+        _check_choice("precision", self.precision, PRECISIONS)
+        for name in ("intra_op_threads", "inter_op_threads"):
+            object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
+            if getattr(self, name) is not None:
+                _check_positive_integer(name, getattr(self, name))
+
+
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Settings of a training run.
+class RunConfig(ComputeSettings):
+    """Settings of a training run, and of how it is computed.
 
     Parameters
     ----------
@@ -95,6 +142,14 @@ class RunConfig:
     feed_timeout_secs : float
         Training ends with an error when its data give no batch for so many seconds, although there
         is room for one.
+    num_enqueue_threads : int
+        Threads that read and decode images.
+    queue_capacity : int
+        Images that wait for the training step, decoded; in whole batches, at least one.
+    monitor_losses : bool
+        Whether the losses that are not trained on are summarized, too.
+    precision, intra_op_threads, inter_op_threads, gpu_memory_growth, xla
+        As in `ComputeSettings`.
 
     Raises
     ------
@@ -125,9 +180,13 @@ class RunConfig:
     deterministic: bool = False
     on_bad_image: str = "stop"
     feed_timeout_secs: float = 600
+    num_enqueue_threads: int = 4
+    queue_capacity: int = 512
+    monitor_losses: bool = True
 
     def __post_init__(self):
         """Bring the settings into their types and check them."""
+        super().__post_init__()
         for name in ("image_shape", "exclude_from_restore", "trainable_scopes"):
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         for name in ("restore_path", "dataset"):

@@ -6,6 +6,7 @@ from deep_reid.compat import tf
 from deep_reid.config import LOSS_MODES
 from deep_reid.distances import pdist
 from deep_reid.errors import UsageError
+from deep_reid.precision import keep_exact, release
 
 _EPSILON = 1e-4
 _SQUARED_DISTANCE_EPSILON = 1e-5
@@ -157,7 +158,7 @@ _LOSS_FUNCTIONS = dict(
 )
 
 
-def add_training_loss(loss_mode, features, logits, labels):
+def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=True):
     """Add the loss that the network is trained on, and summaries of all others.
 
     The loss joins TensorFlow's collection of losses, from which the total loss is made. The losses
@@ -170,6 +171,9 @@ def add_training_loss(loss_mode, features, logits, labels):
     features : tf.Tensor of float32, shape (N, D)
     logits : tf.Tensor of float32, shape (N, num_classes), or None
     labels : tf.Tensor of int64, shape (N,)
+    monitor_losses : bool
+        Whether the losses that are not trained on are summarized. That takes time only in the steps
+        in which summaries are written.
 
     Returns
     -------
@@ -183,26 +187,28 @@ def add_training_loss(loss_mode, features, logits, labels):
     """
     if loss_mode not in _LOSS_FUNCTIONS:
         raise UsageError(f"loss mode {loss_mode!r} is unknown: use one of {', '.join(LOSS_MODES)}")
-    loss = _LOSS_FUNCTIONS[loss_mode](features, logits, labels)
+    features = keep_exact(features)
+    logits = None if logits is None else keep_exact(logits)
+    loss = release(_LOSS_FUNCTIONS[loss_mode](features, logits, labels))
     tf.losses.add_loss(loss)
     tf.summary.scalar(f"loss/{loss_mode}", loss)
-    _add_diagnostics(loss_mode, features, logits, labels)
+    if loss_mode == "triplet":
+        softmargin_triplet_loss(features, labels)
+    if logits is not None:
+        is_right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
+        tf.summary.scalar("classification_accuracy", tf.reduce_mean(tf.cast(is_right, tf.float32)))
+    if monitor_losses:
+        _add_monitors(loss_mode, features, logits, labels)
     return loss
 
 
-def _add_diagnostics(loss_mode, features, logits, labels):
-    if loss_mode == "triplet":
-        softmargin_triplet_loss(features, labels)
-    else:
+def _add_monitors(loss_mode, features, logits, labels):
+    if loss_mode != "triplet":
         with tf.name_scope("monitor/"):
             softmargin_triplet_loss(tf.stop_gradient(features), labels)
     if loss_mode != "magnet":
         with tf.name_scope("monitor/"):
             tf.summary.scalar("magnet_loss", magnet_loss(features, labels).loss)
-    if logits is None:
-        return
-    is_right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
-    tf.summary.scalar("classification_accuracy", tf.reduce_mean(tf.cast(is_right, tf.float32)))
-    if loss_mode != "cosine-softmax":
+    if loss_mode != "cosine-softmax" and logits is not None:
         with tf.name_scope("monitor/"):
             tf.summary.scalar("cosine_softmax_loss", cosine_softmax_loss(logits, labels))

@@ -1,24 +1,109 @@
 """How sessions are set up, the same for training, evaluation and export."""
 
+import dataclasses
+import os
+
+import numpy as np
+
 from deep_reid.compat import tf
+from deep_reid.config import PRECISIONS, ComputeSettings
+from deep_reid.errors import UsageError
 
 IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
 """How files are read. A file on a dead drive then blocks one of the feed's threads, instead of one
 of the few that TensorFlow has for all sessions, and that the training step needs, too."""
 
 
-def create_session_config():
+# Grappler's rewrites of a graph to a narrower type: on GPUs, and on CPUs that have it in hardware.
+_REWRITES = {
+    "float32": (),
+    "bfloat16": ("auto_mixed_precision_onednn_bfloat16",),
+    "float16": ("auto_mixed_precision", "auto_mixed_precision_cpu"),
+}
+_ON = 1  # of RewriterConfig.Toggle, which has no public name
+_XLA_ON_CPUS = "--tf_xla_cpu_global_jit"
+
+
+def create_session_config(compute=ComputeSettings()):
     """Create the settings of a session.
+
+    TensorFlow makes its threads once in a process: those of the first session count.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
 
     Returns
     -------
     tf.ConfigProto
-        Ops without a GPU kernel run on the CPU, and GPU memory is taken as it is needed, so that
-        evaluation finds room beside training.
+        Ops without a GPU kernel run on the CPU.
     """
-    config = tf.ConfigProto(allow_soft_placement=True)
-    config.gpu_options.allow_growth = True
+    config = tf.ConfigProto(
+        allow_soft_placement=True,
+        intra_op_parallelism_threads=compute.intra_op_threads or 0,
+        inter_op_parallelism_threads=compute.inter_op_threads or 0,
+    )
+    config.gpu_options.allow_growth = compute.gpu_memory_growth
+    for rewrite in _REWRITES[compute.precision]:
+        setattr(config.graph_options.rewrite_options, rewrite, _ON)
+    if compute.xla:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+        _let_xla_compile_for_cpus()
     return config
+
+
+def check_precision(compute):
+    """Check that this machine computes in a precision, by having TensorFlow do it.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+
+    Raises
+    ------
+    UsageError
+        If it does not; the message says what it does.
+    """
+    if _computes_in(compute):
+        return
+    others = [
+        precision
+        for precision in PRECISIONS
+        if _computes_in(dataclasses.replace(compute, precision=precision))
+    ]
+    raise UsageError(
+        f"precision {compute.precision} is not supported by TensorFlow on this machine "
+        f"({describe_devices()}; bfloat16 needs a CPU with AVX-512, float16 a GPU): use "
+        f"{' or '.join(others)}"
+    )
+
+
+def _computes_in(compute):
+    """Tell whether a product of matrices is rewritten to a precision."""
+    if compute.precision == "float32":
+        return True
+    config = create_session_config(compute)
+    config.graph_options.rewrite_options.min_graph_nodes = -1  # small graphs, too
+    metadata = tf.RunMetadata()
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        matrix = tf.placeholder(tf.float32, (8, 8))
+        product = tf.matmul(matrix, matrix)
+        session.run(
+            tf.identity(product),
+            {matrix: np.eye(8)},
+            options=tf.RunOptions(output_partition_graphs=True),
+            run_metadata=metadata,
+        )
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+    wanted = tf.as_dtype(compute.precision).as_datatype_enum
+    return any("MatMul" in node.op and node.attr["T"].type == wanted for node in nodes)
+
+
+def _let_xla_compile_for_cpus():
+    # By its own default, XLA compiles for GPUs alone. Read when the first graph is compiled.
+    flags = os.environ.get("TF_XLA_FLAGS", "").split()
+    if _XLA_ON_CPUS not in flags:
+        os.environ["TF_XLA_FLAGS"] = " ".join([*flags, _XLA_ON_CPUS])
 
 
 def describe_devices():

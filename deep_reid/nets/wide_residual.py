@@ -12,6 +12,7 @@ from collections.abc import Callable
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
 from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
+from deep_reid.precision import keep_exact, release
 
 FEATURE_SIZE = 128
 INITIAL_STDDEV = 1e-3
@@ -105,7 +106,7 @@ class WideResidualNetwork:
             if add_logits:
                 _summarize_scale(self._scale_shape(num_classes))
             _summarize_kernels()
-        return features, logits
+        return release(features), None if logits is None else release(logits)
 
     def create_network_factory(
         self, is_training, num_classes, add_logits, weight_decay=1e-8, reuse=None
@@ -160,7 +161,7 @@ class WideResidualNetwork:
         network = create_trunk(images, self.pool1_padding)
         if self.with_feature_batch_norm:
             network = slim.batch_norm(network, scope="ball")
-        return self.normalize(network, axis=1)
+        return self.normalize(keep_exact(network), axis=1)
 
     def _create_classifier(self, features, num_classes):
         """Cosine softmax: logits are scaled cosines to one unit vector per class."""
@@ -176,8 +177,8 @@ class WideResidualNetwork:
                 initializer=tf.zeros_initializer(),
                 regularizer=slim.l2_regularizer(LOGIT_SCALE_PENALTY),
             )
-        mean_vectors = self.normalize(mean_vectors, axis=0)
-        return tf.nn.softplus(scale) * tf.matmul(features, mean_vectors)
+        mean_vectors = self.normalize(keep_exact(mean_vectors), axis=0)
+        return tf.nn.softplus(keep_exact(scale)) * tf.matmul(features, mean_vectors)
 
     def _scale_shape(self, num_classes):
         return (num_classes,) if self.with_scale_per_class else ()

@@ -1,0 +1,59 @@
+"""What stays exact where the rest of a graph is computed in a narrower type.
+
+Grappler rewrites a graph of float32 to bfloat16 or float16 by the kinds of its ops: each product of
+matrices, and most of what lies between two of them; also normalization, logits and losses, which
+lose the small differences that they are about. It cannot be told to leave single ops out, but it
+touches nothing but float32: what must stay exact is computed in float64. Beside the convolutions,
+that costs nothing that can be measured.
+"""
+
+from deep_reid.compat import tf
+from deep_reid.sessions import check_precision
+
+# Collections of two underscores are not exported with a checkpoint.
+_IS_NARROWED = "__deep_reid_is_narrowed"
+
+
+def set_precision(compute):
+    """Say in which precision the default graph is going to be run; to be called first.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+
+    Raises
+    ------
+    UsageError
+        If this machine does not compute in that precision.
+    """
+    check_precision(compute)
+    if compute.precision != "float32":
+        tf.add_to_collection(_IS_NARROWED, True)
+
+
+def keep_exact(tensor):
+    """Let nothing that is computed of a tensor be narrowed, until it is `release`d.
+
+    Parameters
+    ----------
+    tensor : tf.Tensor of float32
+
+    Returns
+    -------
+    tf.Tensor of float64; the same tensor, where the graph is run in float32
+    """
+    return tf.cast(tensor, tf.float64) if tf.get_collection(_IS_NARROWED) else tensor
+
+
+def release(tensor):
+    """End what `keep_exact` began.
+
+    Parameters
+    ----------
+    tensor : tf.Tensor
+
+    Returns
+    -------
+    tf.Tensor of float32; the same tensor, where it has that type
+    """
+    return tf.cast(tensor, tf.float32)
