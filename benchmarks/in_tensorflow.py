@@ -1,0 +1,330 @@
+"""What is measured in TensorFlow: the package itself, and the way of the original."""
+
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks import flops
+from benchmarks.workers import mean_secs
+from datasets import market1501, mars
+from deep_reid import export, queued_trainer, samplers, training
+from deep_reid.compat import tf
+from deep_reid.config import ComputeSettings
+from deep_reid.nets import deep_sort
+from deep_reid.queued_trainer import QueuedTrainer
+from deep_reid.sessions import create_session_config
+from deep_reid.train_step import TrainStep
+
+IMAGE_SHAPE = market1501.IMAGE_SHAPE
+NUM_CLASSES = market1501.MAX_LABEL + 1
+NUM_IMAGES_PER_ID = 4
+QUEUE_CAPACITY = 512
+_NUM_WARM_UP_STEPS = 2
+_SECS_BETWEEN_LOOKS = 0.05
+
+
+class Training:
+    """Steps of training from image files, and on a constant batch.
+
+    The former are the loop's own steps, with log lines and summaries. The latter are those of the
+    bare op in the same session, with a constant batch in place of what comes out of the queue: the
+    difference is what the feed costs.
+
+    Parameters
+    ----------
+    dataset_dir : str
+        Drawn in the layout of Market-1501.
+    batch_size : int
+    precision : {"float32", "bfloat16"}
+    """
+
+    def __init__(self, dataset_dir, batch_size, precision):
+        compute = ComputeSettings(precision=precision)
+        filenames, labels, _ = market1501.read_train_split_to_str(dataset_dir)
+        self._batches = samplers.random_sample_identities_forever(
+            batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
+        )
+        self._trainer, self._train_op = training.create_trainer(
+            deep_sort.preprocess,
+            deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True),
+            read_from_file=True,
+            image_shape=IMAGE_SHAPE,
+            batch_size=batch_size,
+            loss_mode="cosine-softmax",
+            compute=compute,
+        )
+        self._global_step = tf.train.get_global_step()
+        self._log_dir = tempfile.TemporaryDirectory()
+        self._writer = tf.summary.FileWriter(self._log_dir.name)
+        self._step = self._create_step(batch_size)
+        self._session = tf.Session(config=create_session_config(compute))
+        self._session.run(tf.global_variables_initializer())
+        self._train_from_files()
+        dequeue = _find_op("QueueDequeueManyV2").outputs
+        self._constant_batch = dict(zip(dequeue, self._session.run(dequeue), strict=True))
+
+    def measure(self, count):
+        """Train from files: mean seconds of `count` steps."""
+        secs = mean_secs(self._train_from_files, count, _NUM_WARM_UP_STEPS)
+        _wait_until_queue_rests(self._session)
+        return secs
+
+    def measure_constant(self, count):
+        """Train on a constant batch: mean seconds of `count` steps."""
+        return mean_secs(self._train_on_constant_batch, count, 1)
+
+    def count_flops(self):
+        """Return the floating point operations of a step, in products of matrices."""
+        return flops.count([self._train_op.op])
+
+    def close(self):
+        """End the feed's threads."""
+        self._step.stop_feed()
+        self._session.close()
+        self._writer.close()
+        self._log_dir.cleanup()
+
+    def _create_step(self, batch_size):
+        return TrainStep(
+            self._train_op,
+            batch_size=batch_size,
+            start_feed=lambda session: self._trainer.start_feed(session, self._batches),
+            number_of_steps=None,
+            log_every_n_steps=10,
+            summary_op=tf.summary.merge_all(),
+            save_summaries_secs=60,
+            save=None,
+            save_interval_secs=0,
+            save_at_start=False,
+        )
+
+    def _train_from_files(self):
+        kwargs = {"summary_writer": self._writer}
+        self._step(self._session, self._train_op, self._global_step, kwargs)
+
+    def _train_on_constant_batch(self):
+        self._session.run(self._train_op, self._constant_batch)
+
+
+class Input:
+    """The feed alone: image files become the network's input, which nothing takes time to use.
+
+    Parameters
+    ----------
+    dataset_dir : str
+        Drawn in the layout of MARS: images of 256 x 128.
+    batch_size : int
+    way : {"ours", "naive"}
+        The naive one, of the original, decodes in one ``tf.map_fn`` (without the resizing, for
+        which all files must be of one size), resizes the batch, and preprocesses in another.
+    num_threads : int
+        Of the feed. Either way goes through the same threads and the same queue.
+    """
+
+    def __init__(self, dataset_dir, batch_size, way, num_threads):
+        filenames, labels, _ = mars.read_train_split_to_str(dataset_dir)
+        self._filenames = filenames
+        batches = samplers.random_sample_identities_forever(
+            batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
+        )
+        create_trainer = {"ours": _create_trainer, "naive": _create_naive_trainer}[way]
+        self._create_pixels = {"ours": _create_pixels, "naive": _create_naive_pixels}[way]
+        trainer = create_trainer(num_threads)
+        self._dequeue = trainer.get_input_vars(batch_size)[0].op
+        # What waits in the queue, or in a thread, was decoded before.
+        self._num_warm_up = QUEUE_CAPACITY // batch_size + num_threads + 2
+        self._session = tf.Session(config=create_session_config())
+        self._feed = trainer.start_feed(self._session, batches)
+
+    def measure(self, count):
+        """Take batches out of the queue: mean seconds of each of `count`."""
+        secs = mean_secs(self._take_batch, count, self._num_warm_up)
+        _wait_until_queue_rests(self._session)
+        return secs
+
+    def pixels(self):
+        """Return the network's input for some files, not mirrored, of shape (N, H, W, 3)."""
+        with tf.Graph().as_default(), tf.Session(config=create_session_config()) as session:
+            filename_var, images = self._create_pixels(is_training=False)
+            return session.run(images, {filename_var: self._filenames[:32]})
+
+    def close(self):
+        """End the feed's threads."""
+        self._feed.stop()
+        self._session.close()
+
+    def _take_batch(self):
+        self._feed.raise_error()
+        self._session.run(self._dequeue)
+
+
+class FrozenGraph:
+    """A frozen graph, run as Deep SORT does.
+
+    Parameters
+    ----------
+    graph_path : str
+    crops_path : str
+        Array of uint8 crops, (N, 128, 64, 3), BGR.
+    """
+
+    def __init__(self, graph_path, crops_path):
+        self._crops = np.load(crops_path)
+        self._graph_def = tf.GraphDef.FromString(pathlib.Path(graph_path).read_bytes())
+        tf.import_graph_def(self._graph_def, name="")
+        self._session = tf.Session(config=create_session_config())
+
+    def measure(self, num_crops, count):
+        """Encode crops: mean seconds of `count` calls."""
+        return mean_secs(lambda: self.features(num_crops), count, 1)
+
+    def features(self, num_crops):
+        """Return the features of the first crops, of shape (N, 128)."""
+        return self._session.run("features:0", {"images:0": self._crops[:num_crops]})
+
+    def count_flops(self, num_crops):
+        """Return the floating point operations for so many crops, in products of matrices."""
+        with tf.Graph().as_default():
+            images = tf.placeholder(tf.uint8, (num_crops, *self._crops.shape[1:]))
+            (features,) = tf.import_graph_def(
+                self._graph_def, {"images:0": images}, ["features:0"], name="frozen"
+            )
+            return flops.count([features.op])
+
+
+class EncoderOnFrame:
+    """The package's encoder, which cuts crops out of a frame, resizes and encodes them.
+
+    Parameters
+    ----------
+    graph_path : str
+    frame_path : str
+        Arrays ``frame``, of shape (1080, 1920, 3), and ``boxes``, (N, 4): x, y, width, height.
+    """
+
+    def __init__(self, graph_path, frame_path):
+        from deep_reid.encoder import Encoder
+
+        self._encoder = Encoder(graph_path)
+        with np.load(frame_path) as arrays:
+            self._frame, self._boxes = arrays["frame"], arrays["boxes"]
+
+    def measure(self, count):
+        """Crop, resize and encode: mean seconds of `count` calls."""
+        return mean_secs(lambda: self._encoder(self._frame, self._boxes), count, 1)
+
+
+class Encoding:
+    """Encoding of image files from a checkpoint, as ``--mode=test`` does.
+
+    Parameters
+    ----------
+    dataset_dir : str
+        Drawn in the layout of Market-1501.
+    checkpoint_path : str
+    batch_size : int
+    """
+
+    def __init__(self, dataset_dir, checkpoint_path, batch_size):
+        self._filenames = market1501.read_train_split_to_str(dataset_dir)[0]
+        self._checkpoint_path = checkpoint_path
+        self._batch_size = batch_size
+
+    def encode(self, num_images):
+        """Encode so many files, from the first again after the last; return the seconds."""
+        filenames = np.resize(np.array(self._filenames, dtype=object), num_images)
+        start = time.perf_counter()
+        export.encode(
+            deep_sort.preprocess,
+            deep_sort.create_network_factory(False, NUM_CLASSES, add_logits=False),
+            self._checkpoint_path,
+            list(filenames),
+            batch_size=self._batch_size,
+            image_shape=IMAGE_SHAPE,
+        )
+        return time.perf_counter() - start
+
+
+class MatrixProduct:
+    """A product of two large square matrices.
+
+    Parameters
+    ----------
+    size : int
+    precision : {"float32", "bfloat16"}
+    """
+
+    def __init__(self, size, precision):
+        # Variables: a product of constants would be computed once, when the graph is optimized.
+        a, b = (
+            tf.Variable(tf.cast(tf.random.normal((size, size), seed=seed), precision))
+            for seed in (1, 2)
+        )
+        self._product = tf.matmul(a, b).op
+        self._session = tf.Session(config=create_session_config())
+        self._session.run(tf.global_variables_initializer())
+
+    def measure(self, count):
+        """Multiply: mean seconds of `count` products."""
+        return mean_secs(lambda: self._session.run(self._product), count, 1)
+
+    def count_flops(self):
+        """Return the floating point operations of a product."""
+        return flops.count([self._product])
+
+
+def _create_pixels(is_training):
+    return queued_trainer.input_pipeline.create_image_input(
+        deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True, is_training=is_training
+    )
+
+
+def _create_trainer(num_threads):
+    return queued_trainer.create_image_trainer(
+        deep_sort.preprocess,
+        IMAGE_SHAPE,
+        read_from_file=True,
+        is_training=True,
+        num_enqueue_threads=num_threads,
+    )
+
+
+def _create_naive_pixels(is_training):
+    def decode(filename):
+        return tf.image.decode_jpeg(tf.io.read_file(filename), channels=3)
+
+    def preprocess(image):
+        image = tf.divide(tf.cast(image, tf.float32), 255.0)
+        return tf.image.random_flip_left_right(image) if is_training else image
+
+    filename_var = tf.placeholder(tf.string, (None,))
+    images = tf.map_fn(decode, filename_var, dtype=tf.uint8, back_prop=False)
+    images = tf.image.resize_images(images, IMAGE_SHAPE[:2])
+    images.set_shape((None, *IMAGE_SHAPE))
+    return filename_var, tf.map_fn(preprocess, images, dtype=tf.float32, back_prop=False)
+
+
+def _create_naive_trainer(num_threads):
+    with tf.device("/cpu:0"):
+        filename_var, images = _create_naive_pixels(is_training=True)
+        label_var = tf.placeholder(tf.int64, (None,))
+        return QueuedTrainer(
+            [filename_var, label_var], [images, label_var], num_threads, QUEUE_CAPACITY
+        )
+
+
+def _wait_until_queue_rests(session):
+    """Let the feed fill the queue: in the turn of another contender it must be at rest."""
+    size = _find_op("QueueSizeV2").outputs[0]
+    before = None
+    while (now := session.run(size)) != before:
+        before = now
+        time.sleep(_SECS_BETWEEN_LOOKS)
+    time.sleep(_SECS_BETWEEN_LOOKS)
+
+
+def _find_op(op_type):
+    (found,) = [op for op in tf.get_default_graph().get_operations() if op.type == op_type]
+    return found

@@ -1,0 +1,64 @@
+"""Measures training, encoding, input, peak and memory, and prints one table in Markdown.
+
+What is compared runs in processes of its own, in turn, many rounds; see ``workers.py``. Ratios are
+formed in each round: the table has their medians. What cannot be measured, say for want of a
+package of the extra ``bench``, has a row that says so.
+
+python benchmarks/run.py [--group all] [--rounds 9] [--quick] [--output table.md]
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+import tempfile
+import time
+
+# In the place of this script's own folder, whose modules would be found under other names.
+sys.path[0] = str(pathlib.Path(__file__).parents[1])
+
+from benchmarks import groups, machine, sizes  # noqa: E402
+from benchmarks.table import format_rows  # noqa: E402
+
+
+def main():
+    """Measure the groups asked for, and print what came of it."""
+    args = parse_arguments()
+    chosen = sizes.QUICK if args.quick else sizes.FULL
+    if args.rounds is not None:
+        chosen = dataclasses.replace(chosen, rounds=args.rounds)
+    facts = machine.describe()
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        for name, measure in groups.GROUPS.items():
+            if args.group in (name, "all"):
+                start = time.monotonic()
+                rows += measure(chosen, directory)
+                print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    facts.append(f"Medians of {chosen.rounds} rounds")
+    lines = [*(f"- {fact}" for fact in facts), "", format_rows(rows)]
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    if args.output is not None:
+        args.output.write_text(text, encoding="utf-8")
+
+
+def parse_arguments():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--group", choices=[*groups.GROUPS, "all"], default="all")
+    parser.add_argument("--rounds", type=_positive, help="default 9, or 1 with --quick")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, only to see that it runs")
+    parser.add_argument("--output", type=pathlib.Path, help="file to write the table to, as well")
+    return parser.parse_args()
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""How much is measured: all of it, or just enough to see that everything runs."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes of the measurements.
+
+    Parameters
+    ----------
+    rounds : int
+    num_identities : int
+        Persons of the drawn data sets.
+    batch_size : int
+        Of training, input, and the encoding of files.
+    training_steps, input_batches : int
+        In each turn, at least.
+    crop_counts : tuple of int
+    num_boxes : int
+        On the frame.
+    num_threads : tuple of int
+        Of the feed.
+    num_encoded : tuple of int
+        Files to encode, for the peak memory.
+    matrix_size : int
+    secs_per_turn : float
+    is_compiled : bool
+        Whether PyTorch compiles, which takes minutes.
+    """
+
+    rounds: int
+    num_identities: int
+    batch_size: int
+    training_steps: int
+    input_batches: int
+    crop_counts: tuple
+    num_boxes: int
+    num_threads: tuple
+    num_encoded: tuple
+    matrix_size: int
+    secs_per_turn: float
+    is_compiled: bool
+
+
+FULL = Sizes(
+    rounds=9,
+    num_identities=120,
+    batch_size=128,
+    training_steps=3,
+    input_batches=16,
+    crop_counts=(1, 10, 32, 128),
+    num_boxes=20,
+    num_threads=(1, 2, 4),
+    num_encoded=(2_000, 20_000),
+    matrix_size=4096,
+    secs_per_turn=1.0,
+    is_compiled=True,
+)
+QUICK = Sizes(
+    rounds=1,
+    num_identities=4,
+    batch_size=8,
+    training_steps=1,
+    input_batches=4,
+    crop_counts=(1, 2),
+    num_boxes=2,
+    num_threads=(1, 2),
+    num_encoded=(8, 16),
+    matrix_size=64,
+    secs_per_turn=0.01,
+    is_compiled=False,
+)
