@@ -62,7 +62,7 @@ class Training:
         self._session = tf.Session(config=create_session_config(compute))
         self._session.run(tf.global_variables_initializer())
         self._train_from_files()
-        dequeue = _find_op("QueueDequeueManyV2").outputs
+        dequeue = _find_op("QueueDequeueV2").outputs
         self._constant_batch = dict(zip(dequeue, self._session.run(dequeue), strict=True))
 
     def measure(self, count):

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+import numpy as np
+
 from deep_reid.compat import tf
 from deep_reid.errors import RunError
 from deep_reid.sessions import IN_OWN_THREAD
@@ -89,6 +91,9 @@ class FeedThreads:
             self._threads.append(watchdog)
         for thread in self._threads:
             thread.start()
+
+    def wait_for_batch(self):
+        """Return at once: who takes a batch out of the queue waits there."""
 
     def raise_error(self):
         """Raise the first error of a thread, if there was one."""
@@ -247,32 +252,36 @@ class QueueFeed:
     enqueue_vars : sequence of tf.Tensor
         Placeholders with the batch as their first dimension.
     input_vars : sequence of tf.Tensor
-        What is made of them and goes through the queue, row by row.
+        What is made of them and goes through the queue, in whole batches: no row is copied.
+    batch_size : int
+        Rows of a batch in the queue. Batches of another size are cut and joined; rows that do not
+        make a whole batch at the end of the feed are left out.
     capacity : int
-        Rows that the queue holds.
+        Batches that the queue holds.
     bad_images : object
         A policy of `deep_reid.bad_images`.
-
-    Raises
-    ------
-    ValueError
-        If a dimension of `input_vars` other than the first is not known.
     """
 
-    def __init__(self, enqueue_vars, input_vars, capacity, bad_images):
-        shapes = [variable.get_shape()[1:] for variable in input_vars]
-        for variable, shape in zip(input_vars, shapes, strict=True):
-            if not shape.is_fully_defined():
-                raise ValueError(
-                    f"input {variable.name} has shape {variable.get_shape()}, but all dimensions "
-                    "behind the first must be known: set them with set_shape"
-                )
+    def __init__(self, enqueue_vars, input_vars, batch_size, capacity, bad_images):
         self._enqueue_vars = enqueue_vars
         self._input_vars = input_vars
+        self._batch_size = batch_size
         self._bad_images = bad_images
+        shapes = [[batch_size, *variable.get_shape()[1:]] for variable in input_vars]
         self.queue = tf.FIFOQueue(capacity, [x.dtype for x in input_vars], shapes, name="inputs")
-        self._enqueue_op = self.queue.enqueue_many(input_vars)
+        self._enqueue_op = self.queue.enqueue(input_vars)
         self._close_ops = {cancel: self.queue.close(cancel) for cancel in (False, True)}
+
+    def dequeue(self):
+        """Take a batch out of the queue.
+
+        Returns
+        -------
+        list of tf.Tensor
+            One for each of `input_vars`, with the batch's size.
+        """
+        tensors = self.queue.dequeue()
+        return [tensors] if isinstance(tensors, tf.Tensor) else list(tensors)
 
     def start(self, session, batches, num_threads, timeout_secs=None):
         """Start threads that feed the queue of a session.
@@ -298,13 +307,15 @@ class QueueFeed:
             batch = self._bad_images.replace(batch)
             while True:
                 try:
-                    return run(self._input_vars, self._create_feed_dict(batch))
+                    return run(self._input_vars, dict(zip(self._enqueue_vars, batch, strict=True)))
                 except tf.errors.CancelledError:
                     raise
                 except tf.errors.OpError as error:
                     batch = self._bad_images.handle(batch, error)
 
         def enqueue(rows):
+            if len(rows[0]) < self._batch_size:
+                return  # what is left at the end
             # Fed with its own inputs, the op does not compute them again.
             run(self._enqueue_op, dict(zip(self._input_vars, rows, strict=True)))
 
@@ -318,7 +329,7 @@ class QueueFeed:
             session.close = lambda: None
 
         return FeedThreads(
-            iter(batches),
+            _in_batches_of(self._batch_size, self._check_batches(batches)),
             prepare,
             enqueue,
             close,
@@ -327,10 +338,35 @@ class QueueFeed:
             on_stuck=leave_open,
         )
 
-    def _create_feed_dict(self, batch):
-        if len(batch) != len(self._enqueue_vars):
-            raise RunError(
-                f"the feed gave {len(batch)} arrays, but there are {len(self._enqueue_vars)} "
-                "placeholders: yield one array for each"
-            )
-        return dict(zip(self._enqueue_vars, batch, strict=True))
+    def _check_batches(self, batches):
+        for batch in batches:
+            if len(batch) != len(self._enqueue_vars):
+                raise RunError(
+                    f"the feed gave {len(batch)} arrays, but there are {len(self._enqueue_vars)} "
+                    "placeholders: yield one array for each"
+                )
+            sizes = [len(rows) for rows in batch]
+            if len(set(sizes)) > 1:
+                raise RunError(
+                    f"the feed gave arrays of {' and '.join(map(str, sizes))} rows in one batch: "
+                    "yield as many rows for each placeholder"
+                )
+            yield batch
+
+
+def _in_batches_of(size, batches):
+    """Cut and join batches, such that all but the last are of one size."""
+    waiting = []
+    for batch in batches:
+        waiting = _join(waiting, batch)
+        while waiting and len(waiting[0]) >= size:
+            yield [rows[:size] for rows in waiting]
+            waiting = [rows[size:] for rows in waiting]
+    if waiting and len(waiting[0]):
+        yield waiting
+
+
+def _join(first, second):
+    if not first or not len(first[0]):
+        return second
+    return [np.concatenate(rows) for rows in zip(first, second, strict=True)]

@@ -51,7 +51,7 @@ def train(args, dataset_class):
         num_classes=dataset.num_classes if class_names is None else len(class_names),
         add_logits=config.loss_mode == "cosine-softmax",
     )
-    with stops.deferred() as should_stop:
+    with stops.deferred() as should_stop, runs.lock_run(args.log_dir, args.run_id) as run_id:
         training.train(
             network.preprocess,
             network_factory,
@@ -59,11 +59,10 @@ def train(args, dataset_class):
             classes,
             dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
             args.log_dir,
-            args.run_id,
+            run_id,
             class_names,
             should_stop=should_stop,
         )
-    run_id = args.run_id or runs.find_latest_run(args.log_dir)
     if should_stop() is not None:
         _logger.info("Saved; --run_id=%s with the same settings goes on from there", run_id)
         raise stops.Stopped(should_stop())

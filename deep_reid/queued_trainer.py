@@ -16,6 +16,7 @@ import numpy as np
 from deep_reid import checkpoints, input_pipeline, runs, saving
 from deep_reid.bad_images import StopAtBadImages, create_policy
 from deep_reid.compat import slim, tf
+from deep_reid.config import ComputeSettings
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.feeding import QueueFeed
 from deep_reid.samplers import (
@@ -24,7 +25,8 @@ from deep_reid.samplers import (
     random_shuffle_forever,
     run_in_batches,
 )
-from deep_reid.sessions import create_session_config
+from deep_reid.sessions import create_session_config, find_gpu
+from deep_reid.staging import StagedFeed, StagingArea
 from deep_reid.train_step import TrainStep
 
 __all__ = [
@@ -51,7 +53,7 @@ class QueuedTrainer:
     num_enqueue_threads : int
         Threads that feed side by side.
     queue_capacity : int
-        Rows that wait in the queue.
+        Rows that wait in the queue; whole batches of them, and at least one batch.
     explain_error : callable, optional
         ``explain_error(batch)`` returns a better error, or None, when a ``tf.errors.OpError`` was
         raised over a batch.
@@ -60,6 +62,11 @@ class QueuedTrainer:
     feed_timeout_secs : float, optional
         When a batch takes longer to be drawn from the generator, or to be prepared, although the
         queue has room for it, that is a RunError. None: it may take for ever.
+    compute : ComputeSettings
+        For the sessions of `run` and `evaluate`.
+    staging_device : str, optional
+        Such as ``"/gpu:0"``: the next batch is copied to there while the training step works on
+        one. Default: batches come right out of the queue.
 
     Raises
     ------
@@ -79,6 +86,8 @@ class QueuedTrainer:
         explain_error=lambda batch: None,
         bad_images=None,
         feed_timeout_secs=600,
+        compute=ComputeSettings(),
+        staging_device=None,
     ):
         for name, value in (
             ("num_enqueue_threads", num_enqueue_threads),
@@ -88,16 +97,19 @@ class QueuedTrainer:
                 raise UsageError(f"{name} ({value}) must be at least 1")
         if feed_timeout_secs is not None and not feed_timeout_secs > 0:
             raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
-        input_vars = enqueue_vars if input_vars is None else input_vars
+        self._enqueue_vars = enqueue_vars
+        self._input_vars = enqueue_vars if input_vars is None else input_vars
+        _check_shapes(self._input_vars)
         self._num_enqueue_threads = num_enqueue_threads
+        self._queue_capacity = queue_capacity
         self._feed_timeout_secs = feed_timeout_secs
-        if bad_images is None:
-            bad_images = StopAtBadImages(explain_error)
-        self._feed = QueueFeed(enqueue_vars, input_vars, queue_capacity, bad_images)
+        self._compute = compute
+        self._staging_device = staging_device
+        self._bad_images = StopAtBadImages(explain_error) if bad_images is None else bad_images
         self._batch_size = None
-        # A queue near empty means that the data is the bottleneck, one near full that the step is.
-        fill = tf.cast(self._feed.queue.size(), tf.float32) / queue_capacity
-        tf.summary.scalar("queue/share_filled", fill)
+        # Made with the first batch that is taken: then its size is known.
+        self._feed = None
+        self._staging = None
 
     def get_input_vars(self, batch_size):
         """Take a batch out of the queue.
@@ -111,10 +123,29 @@ class QueuedTrainer:
         list of tf.Tensor, shapes (batch_size, ...)
             One for each of the constructor's `input_vars`. Running them waits until there are as
             many rows; ``tf.errors.OutOfRangeError`` says that there will not be.
+
+        Raises
+        ------
+        UsageError
+            If batches of another size were asked for before: what waits in the queue are whole
+            batches.
         """
-        self._batch_size = batch_size
-        tensors = self._feed.queue.dequeue_many(batch_size)
-        return [tensors] if isinstance(tensors, tf.Tensor) else list(tensors)
+        if self._feed is None:
+            self._create_feed(batch_size)
+        if batch_size != self._batch_size:
+            raise UsageError(
+                f"batch_size ({batch_size}) differs from the {self._batch_size} of the first call: "
+                "make another QueuedTrainer for batches of another size"
+            )
+        if self._staging is not None:
+            raise UsageError(
+                "get_input_vars can be called only once with staging_device: use its tensors again"
+            )
+        tensors = self._feed.dequeue()
+        if self._staging_device is None:
+            return tensors
+        self._staging = StagingArea(tensors, self._staging_device)
+        return self._staging.staged
 
     def start_feed(self, session, batches):
         """Start to feed the queue; `run` and `evaluate` do so themselves.
@@ -127,12 +158,34 @@ class QueuedTrainer:
 
         Returns
         -------
-        deep_reid.feeding.FeedThreads
-            To be stopped before the session is closed.
+        deep_reid.feeding.FeedThreads or deep_reid.staging.StagedFeed
+            To be asked for each batch before it is taken (`wait_for_batch`), and to be stopped
+            before the session is closed.
+
+        Raises
+        ------
+        UsageError
+            If nothing takes batches out of the queue.
         """
-        return self._feed.start(
+        if self._feed is None:
+            raise UsageError("nothing takes batches from this trainer: call get_input_vars before")
+        feed = self._feed.start(
             session, batches, self._num_enqueue_threads, self._feed_timeout_secs
         )
+        if self._staging is None:
+            return feed
+        return StagedFeed(feed, lambda: session.run(self._staging.put))
+
+    def _create_feed(self, batch_size):
+        self._batch_size = batch_size
+        capacity = max(1, self._queue_capacity // batch_size)
+        with tf.device("/cpu:0"):
+            self._feed = QueueFeed(
+                self._enqueue_vars, self._input_vars, batch_size, capacity, self._bad_images
+            )
+            # Near empty, the data is the bottleneck; near full, the step is.
+            fill = tf.cast(self._feed.queue.size(), tf.float32) / capacity
+        tf.summary.scalar("queue/share_filled", fill)
 
     def run(
         self,
@@ -226,7 +279,7 @@ class QueuedTrainer:
             )
             settings = {
                 "init_fn": _plan_start(own_checkpoint, restore_path, variables_to_restore),
-                "session_config": create_session_config(),
+                "session_config": create_session_config(self._compute),
                 **slim_train_kwargs,
                 # What the step does itself, TF-Slim's threads must not do beside it.
                 "train_step_fn": step,
@@ -337,7 +390,7 @@ class QueuedTrainer:
     def _evaluate_each(self, paths, saver, dataset, ops, is_evaluated):
         """Yield path, step, value of the final op and summary of each checkpoint."""
         for path in paths:
-            with tf.Session(config=create_session_config()) as session:
+            with tf.Session(config=create_session_config(self._compute)) as session:
                 try:
                     step = checkpoints.step_of(path)
                     if is_evaluated(path, step):
@@ -360,6 +413,7 @@ class QueuedTrainer:
         feed = self.start_feed(session, dataset)
         try:
             while True:
+                feed.wait_for_batch()
                 session.run(op)
         except tf.errors.OutOfRangeError:
             feed.raise_error()
@@ -385,9 +439,11 @@ def create_image_trainer(
     is_training=False,
     *,
     num_enqueue_threads=4,
+    queue_capacity=512,
     feed_timeout_secs=600,
     on_bad_image="stop",
     num_files=None,
+    compute=ComputeSettings(),
 ):
     """Create a trainer that is fed with (images or file names, labels).
 
@@ -395,7 +451,7 @@ def create_image_trainer(
     ----------
     preprocess_fn, image_shape, read_from_file, is_training
         As in `deep_reid.input_pipeline.create_image_input`.
-    num_enqueue_threads, feed_timeout_secs
+    num_enqueue_threads, queue_capacity, feed_timeout_secs, compute
         As in `QueuedTrainer`.
     on_bad_image : {"stop", "skip"}
         An image that cannot be read is an error with its name, or is replaced by another image of
@@ -415,7 +471,8 @@ def create_image_trainer(
         If a setting breaks its rule.
     """
     policy = create_policy(on_bad_image, read_from_file, image_shape, num_files)
-    # Decoding and the queue stay on the CPU, so that a GPU has nothing to do but the network.
+    # Decoding and the queue stay on the CPU: a GPU, where the next batch waits already, has nothing
+    # to do but the network.
     with tf.device("/cpu:0"):
         image_var, images = input_pipeline.create_image_input(
             preprocess_fn, image_shape, read_from_file, is_training
@@ -428,8 +485,11 @@ def create_image_trainer(
             [image_var, label_var],
             [images, label_var],
             num_enqueue_threads,
+            queue_capacity,
             bad_images=policy,
             feed_timeout_secs=feed_timeout_secs,
+            compute=compute,
+            staging_device=find_gpu(),
         )
 
 
@@ -441,6 +501,15 @@ class _EvaluationOps:
         self.update = no_op if eval_op is None else eval_op
         self.final = no_op if final_op is None else final_op
         self.summary = no_op if summary_op is None else summary_op
+
+
+def _check_shapes(input_vars):
+    for variable in input_vars:
+        if not variable.get_shape()[1:].is_fully_defined():
+            raise ValueError(
+                f"input {variable.name} has shape {variable.get_shape()}, but all dimensions "
+                "behind the first must be known: set them with set_shape"
+            )
 
 
 def _check_slim_kwargs(slim_train_kwargs, run_id, is_chief):

@@ -106,6 +106,17 @@ def _let_xla_compile_for_cpus():
         os.environ["TF_XLA_FLAGS"] = " ".join([*flags, _XLA_ON_CPUS])
 
 
+def find_gpu():
+    """Return the device that a network is computed on, if that is a GPU.
+
+    Returns
+    -------
+    str or None
+        ``"/gpu:0"``.
+    """
+    return "/gpu:0" if _list_gpus() else None
+
+
 def describe_devices():
     """Name the devices that TensorFlow computes on.
 
@@ -114,5 +125,9 @@ def describe_devices():
     str
         Such as ``"CPU only"`` or ``"2 GPUs"``.
     """
-    num_gpus = len(tf.config.experimental.list_physical_devices("GPU"))
+    num_gpus = len(_list_gpus())
     return f"{num_gpus} GPU{'s' if num_gpus > 1 else ''}" if num_gpus else "CPU only"
+
+
+def _list_gpus():
+    return tf.config.experimental.list_physical_devices("GPU")

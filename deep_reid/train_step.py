@@ -26,7 +26,7 @@ class TrainStep:
         Runs an update and gives the total loss.
     batch_size : int
     start_feed : callable
-        ``start_feed(session)`` -> `deep_reid.feeding.FeedThreads`.
+        ``start_feed(session)`` -> `deep_reid.feeding.FeedThreads`, or what has its methods.
     number_of_steps : int, optional
         The step at which training ends.
     log_every_n_steps : int
@@ -160,6 +160,7 @@ class TrainStep:
         is_due = summary_writer is not None and self._summary_timer.is_due()
         summary_op = self._summary_op if is_due else self._no_summary
         try:
+            self._feed.wait_for_batch()
             loss, step, summary, health = session.run(
                 [train_op, self._step_after, summary_op, self._health.tensors]
             )

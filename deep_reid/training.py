@@ -8,16 +8,16 @@ import re
 
 import numpy as np
 
-from deep_reid import checkpoints, health, input_pipeline, losses, runs, samplers
+from deep_reid import checkpoints, health, input_pipeline, losses, precision, runs, samplers
 from deep_reid.compat import enable_op_determinism, slim, tf
-from deep_reid.config import RunConfig
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import DataError, UsageError
 from deep_reid.queued_trainer import create_image_trainer
 
 _MAX_SUMMARY_IMAGES = 8
 _logger = logging.getLogger(__name__)
 
-_TrainingGraph = collections.namedtuple("_TrainingGraph", "trainer train_op num_classes")
+TrainingStep = collections.namedtuple("TrainingStep", "train_op num_classes")
 
 
 def create_trainer(
@@ -29,6 +29,11 @@ def create_trainer(
     loss_mode,
     learning_rate=1e-3,
     trainable_scopes=None,
+    *,
+    compute=ComputeSettings(),
+    monitor_losses=True,
+    num_enqueue_threads=4,
+    queue_capacity=512,
 ):
     """Build the graph of a training step in the default graph.
 
@@ -50,6 +55,13 @@ def create_trainer(
         Of the Adam optimizer.
     trainable_scopes : sequence of str, optional
         Scopes of the variables to train. Default: all.
+    compute : ComputeSettings
+        The graph is prepared for its precision, and for a session that is made with
+        `deep_reid.sessions.create_session_config` of the same settings.
+    monitor_losses : bool
+        As in `deep_reid.losses.add_training_loss`.
+    num_enqueue_threads, queue_capacity : int
+        As in `deep_reid.queued_trainer.QueuedTrainer`.
 
     Returns
     -------
@@ -64,17 +76,28 @@ def create_trainer(
         If the loss mode is unknown or needs logits that the network does not give, or if there is
         nothing to train in a scope.
     """
-    graph = _create_training_graph(
+    precision.set_precision(compute)
+    trainer = create_image_trainer(
         preprocess_fn,
-        network_factory,
-        read_from_file,
         image_shape,
-        batch_size,
+        read_from_file,
+        is_training=True,
+        num_enqueue_threads=num_enqueue_threads,
+        queue_capacity=queue_capacity,
+        compute=compute,
+    )
+    images, labels = trainer.get_input_vars(batch_size)
+    step = create_step(
+        network_factory,
+        images,
+        labels,
         loss_mode,
         learning_rate,
         trainable_scopes,
+        compute=compute,
+        monitor_losses=monitor_losses,
     )
-    return graph.trainer, graph.train_op
+    return trainer, step.train_op
 
 
 def train_loop(
@@ -210,31 +233,39 @@ def train(
             tf.set_random_seed(config.seed)
         if config.deterministic:
             enable_op_determinism()
-        graph = _create_training_graph(
+        precision.set_precision(config)
+        trainer = create_image_trainer(
             preprocess_fn,
-            network_factory,
-            read_from_file,
             config.image_shape,
-            config.batch_size,
-            config.loss_mode,
-            config.learning_rate,
-            config.trainable_scopes,
-            num_enqueue_threads=1 if config.deterministic else 4,
+            read_from_file,
+            is_training=True,
+            num_enqueue_threads=1 if config.deterministic else config.num_enqueue_threads,
+            queue_capacity=config.queue_capacity,
             feed_timeout_secs=config.feed_timeout_secs,
             on_bad_image=config.on_bad_image,
             num_files=len(set(images)) if read_from_file else None,
+            compute=config,
         )
-        _check_labels(labels, graph.num_classes)
+        step = create_step(
+            network_factory,
+            *trainer.get_input_vars(config.batch_size),
+            config.loss_mode,
+            config.learning_rate,
+            config.trainable_scopes,
+            compute=config,
+            monitor_losses=config.monitor_losses,
+        )
+        _check_labels(labels, step.num_classes)
         _warn_of_unknown_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
             slim.get_model_variables(),
             exclude_patterns=[_scope_pattern(scope) for scope in config.exclude_from_restore],
         )
-        config = dataclasses.replace(config, num_classes=graph.num_classes)
+        config = dataclasses.replace(config, num_classes=step.num_classes)
         with runs.open_run(log_dir, config, locked_run_id, class_names) as started_run_id:
-            return graph.trainer.run(
+            return trainer.run(
                 batches,
-                graph.train_op,
+                step.train_op,
                 log_dir,
                 restore_path=config.restore_path,
                 variables_to_restore=to_restore,
@@ -248,27 +279,41 @@ def train(
             )
 
 
-def _create_training_graph(
-    preprocess_fn,
+def create_step(
     network_factory,
-    read_from_file,
-    image_shape,
-    batch_size,
+    images,
+    labels,
     loss_mode,
-    learning_rate,
-    trainable_scopes,
-    **feed_settings,
+    learning_rate=1e-3,
+    trainable_scopes=None,
+    *,
+    compute=ComputeSettings(),
+    monitor_losses=True,
 ):
-    trainer = create_image_trainer(
-        preprocess_fn, image_shape, read_from_file, is_training=True, **feed_settings
-    )
-    images, labels = trainer.get_input_vars(batch_size)
+    """Build the graph of a training step on a batch of preprocessed images.
+
+    Parameters
+    ----------
+    network_factory, loss_mode, learning_rate, trainable_scopes, compute, monitor_losses
+        As in `create_trainer`.
+    images : tf.Tensor of float32, shape (N, H, W, C)
+    labels : tf.Tensor of int64, shape (N,)
+
+    Returns
+    -------
+    train_op : tf.Tensor
+        Runs an update and gives the total loss.
+    num_classes : int or None
+        Number of classes of the network's logits, if it has them.
+    """
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
     features, logits = network_factory(images)
     num_classes = None if logits is None else logits.get_shape().as_list()[1]
     if num_classes is not None:
         labels = _assert_labels(labels, num_classes)
-    loss = losses.add_training_loss(loss_mode, features, logits, labels)
+    loss = losses.add_training_loss(
+        loss_mode, features, logits, labels, monitor_losses=monitor_losses
+    )
     total_loss = _create_total_loss()
     watched = {"images": images, "features": features, "logits": logits, f"loss {loss_mode}": loss}
     for name, tensor in {**watched, "total loss": total_loss}.items():
@@ -278,12 +323,22 @@ def _create_training_graph(
     tf.summary.scalar("learning_rate", learning_rate)
     train_op = slim.training.create_train_op(
         total_loss,
-        tf.train.AdamOptimizer(learning_rate),
+        _create_optimizer(learning_rate, compute),
         variables_to_train=_select_trainable(trainable_scopes),
-        transform_grads_fn=health.watch_gradients,
+        # With float16, gradients that overflow are a part of the search for their scale.
+        transform_grads_fn=None if compute.precision == "float16" else health.watch_gradients,
         check_numerics=False,  # these checks say more
     )
-    return _TrainingGraph(trainer, train_op, num_classes)
+    return TrainingStep(train_op, num_classes)
+
+
+def _create_optimizer(learning_rate, compute):
+    optimizer = tf.train.AdamOptimizer(learning_rate)
+    if compute.precision != "float16":
+        return optimizer
+    # The gradients of most weights are below what float16 can hold (Micikevicius et al. 2018).
+    scale = tf.mixed_precision.DynamicLossScale()
+    return tf.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, scale)
 
 
 def _assert_labels(labels, num_classes):

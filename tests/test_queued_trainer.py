@@ -443,6 +443,77 @@ class TestConstructor:
             np.testing.assert_array_equal(session.run(values), np.arange(10))
             threads.stop()
 
+    @pytest.mark.parametrize(
+        "sizes", [(4, 4, 4), (1,) * 12, (3, 5, 4), (12,), (11, 1), (2, 9, 0, 1)]
+    )
+    def test_batches_of_any_size_are_cut_and_joined(self, sizes):
+        rows = np.arange(12)
+        ends = np.cumsum(sizes)
+        batches = [
+            (rows[end - size : end], [str(row) for row in rows[end - size : end]])
+            for end, size in zip(ends, sizes, strict=True)
+        ]
+        placeholders = [tf.placeholder(tf.int64, (None,)), tf.placeholder(tf.string, (None,))]
+        trainer = QueuedTrainer(placeholders, num_enqueue_threads=2)
+        tensors = trainer.get_input_vars(4)
+        assert [tensor.get_shape().as_list() for tensor in tensors] == [[4], [4]]
+        with tf.Session() as session:
+            threads = trainer.start_feed(session, batches)
+            seen = [session.run(tensors) for _ in range(3)]
+            with pytest.raises(tf.errors.OutOfRangeError):
+                session.run(tensors)
+            threads.raise_error()
+            threads.stop()
+        assert threads.num_rows == 12
+        np.testing.assert_array_equal(np.concatenate([numbers for numbers, _ in seen]), rows)
+        names = np.concatenate([names for _, names in seen])
+        assert names.astype(str).tolist() == [str(row) for row in rows]
+
+    def test_rows_that_fill_no_batch_at_the_end_are_left_out(self):
+        placeholder = tf.placeholder(tf.int64, (None,))
+        trainer = QueuedTrainer([placeholder])
+        (values,) = trainer.get_input_vars(4)
+        with tf.Session() as session:
+            threads = trainer.start_feed(session, [(np.arange(3),), (np.arange(3),)])
+            assert session.run(values).tolist() == [0, 1, 2, 0]
+            with pytest.raises(tf.errors.OutOfRangeError):
+                session.run(values)
+            threads.stop()
+
+    def test_arrays_of_a_batch_must_have_as_many_rows(self):
+        placeholders = [tf.placeholder(tf.int64, (None,)) for _ in range(2)]
+        trainer = QueuedTrainer(placeholders)
+        tensors = trainer.get_input_vars(2)
+        with tf.Session() as session:
+            threads = trainer.start_feed(session, [(np.arange(2), np.arange(3))])
+            with pytest.raises(tf.errors.OutOfRangeError):
+                session.run(tensors)
+            with pytest.raises(RunError, match="arrays of 2 and 3 rows in one batch"):
+                threads.raise_error()
+            threads.stop()
+
+    def test_the_queue_holds_batches_of_one_size(self):
+        trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))])
+        first, second = (trainer.get_input_vars(2) for _ in range(2))
+        with pytest.raises(UsageError, match=r"batch_size \(3\) differs from the 2"):
+            trainer.get_input_vars(3)
+        with tf.Session() as session:
+            threads = trainer.start_feed(session, [(np.arange(2),), (np.arange(2),)])
+            for values in (first, second):
+                np.testing.assert_array_equal(session.run(values), [[0, 1]])
+            threads.stop()
+
+    def test_the_queue_holds_as_many_whole_batches_as_fit(self):
+        trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))], queue_capacity=11)
+        trainer.get_input_vars(4)
+        (queue,) = [op for op in tf.get_default_graph().get_operations() if "FIFO" in op.type]
+        assert queue.get_attr("capacity") == 2
+
+    def test_a_feed_that_nothing_takes_from_is_refused(self):
+        trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))])
+        with tf.Session() as session, pytest.raises(UsageError, match="call get_input_vars"):
+            trainer.start_feed(session, [])
+
     def test_the_samplers_are_found_under_their_old_names(self):
         for name in (
             "run_in_batches",

@@ -332,5 +332,5 @@ class TestCreateTrainer:
 
 
 def _dequeued(graph):
-    (op,) = [op for op in graph.get_operations() if op.type == "QueueDequeueManyV2"]
+    (op,) = [op for op in graph.get_operations() if op.type == "QueueDequeueV2"]
     return op.outputs
