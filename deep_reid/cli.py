@@ -14,12 +14,14 @@ from deep_reid.config import (
     LOSS_MODES,
     NETWORKS,
     NUM_VALIDATION,
+    PRECISIONS,
     SPLIT_SEED,
 )
 from deep_reid.errors import ReidError, first_line
 
 _logger = logging.getLogger(__name__)
 _EXIT_CODE_INTERRUPTED = 130
+_ONLY_FOR_TRAINING = ("check_data", "benchmark_input", "benchmark_model")
 
 
 def main(dataset_class, argv=None):
@@ -39,8 +41,9 @@ def main(dataset_class, argv=None):
     """
     parser = create_argument_parser(dataset_class)
     args = parser.parse_args(argv)
-    if args.check_data and args.mode != "train":
-        parser.error("--check_data goes with --mode=train")
+    for name in _ONLY_FOR_TRAINING:
+        if getattr(args, name) and args.mode != "train":
+            parser.error(f"--{name} goes with --mode=train")
     _set_up_logging(args.debug)
     try:
         with stops.handled():
@@ -119,6 +122,7 @@ def _create_parser(name, title):
         help="loss to train on (default: cosine-softmax; evaluation takes the run's)",
     )
     parser.add_argument("--debug", action="store_true", help="log more, and errors with a trace")
+    _add_compute_arguments(parser.add_argument_group("computing"))
     _add_training_arguments(parser.add_argument_group("train"))
     _add_evaluation_arguments(parser.add_argument_group("eval"), name)
     _add_test_arguments(parser.add_argument_group("test"))
@@ -194,6 +198,32 @@ def _add_run_arguments(group, dataset_class):
     )
 
 
+def _add_compute_arguments(group):
+    group.description = "told each time: it belongs to the machine, not to the run"
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="type that the network is computed in; weights, statistics, losses and scores stay "
+        "float32",
+    )
+    group.add_argument(
+        "--intra_op_threads", type=_positive_int, help="threads within an op (default: all cores)"
+    )
+    group.add_argument(
+        "--inter_op_threads", type=_positive_int, help="ops side by side (default: all cores)"
+    )
+    group.add_argument(
+        "--gpu_memory_growth",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="take GPU memory as it is needed, so that two processes fit, instead of all at once",
+    )
+    group.add_argument(
+        "--xla", action="store_true", help="compile with XLA: pays on some GPUs, not on CPUs"
+    )
+
+
 def _add_training_arguments(group):
     group.add_argument("--learning_rate", type=_positive_float, default=1e-3, help="of Adam")
     group.add_argument(
@@ -222,6 +252,31 @@ def _add_training_arguments(group):
     )
     group.add_argument(
         "--log_every_n_steps", type=_positive_int, default=10, help="steps between lines in the log"
+    )
+    group.add_argument(
+        "--num_enqueue_threads",
+        type=_positive_int,
+        default=4,
+        help="threads that read and decode images (one, with --deterministic)",
+    )
+    group.add_argument(
+        "--queue_capacity", type=_positive_int, default=512, help="decoded images that wait"
+    )
+    group.add_argument(
+        "--monitor_losses",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show the losses that are not trained on in TensorBoard; computed with summaries only",
+    )
+    group.add_argument(
+        "--benchmark_input",
+        action="store_true",
+        help="instead of training, measure how fast the images come",
+    )
+    group.add_argument(
+        "--benchmark_model",
+        action="store_true",
+        help="instead of training, measure how fast the steps are on a constant batch",
     )
 
 

@@ -7,10 +7,11 @@ import os
 
 import numpy as np
 
-from deep_reid import export, input_pipeline, metrics, pictures, score_log
+from deep_reid import export, input_pipeline, metrics, pictures, precision, score_log
 from deep_reid import projector as projector_files
 from deep_reid.best import BestCheckpoint
 from deep_reid.compat import tf
+from deep_reid.config import ComputeSettings
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
@@ -45,6 +46,7 @@ def eval_loop(
     timeout_secs=None,
     projector=False,
     keep_best=False,
+    compute=ComputeSettings(),
 ):
     """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
 
@@ -92,6 +94,8 @@ def eval_loop(
     keep_best : bool
         Whether to keep a copy of the checkpoint with the best Precision@1 so far, in the folder
         ``best`` of the run's directory; of equal ones the first.
+    compute : ComputeSettings
+        Precision and threads.
 
     Returns
     -------
@@ -128,7 +132,8 @@ def eval_loop(
             eval_dir, images, shown_images, labels, camera_indices, encode_images
         )
     with tf.Graph().as_default():
-        trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file)
+        precision.set_precision(compute)
+        trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file, compute=compute)
         updates, results, summary_op = _create_metrics(
             trainer, network_factory, batches.batch_size, measure
         )

@@ -40,7 +40,7 @@ def softmargin_triplet_loss(features, labels, create_summaries=True):
        arXiv:1703.07737, 2017.
     """
     # The epsilon keeps the root's gradient finite where two rows coincide.
-    distances = tf.sqrt(tf.maximum(0.0, _SQUARED_DISTANCE_EPSILON + pdist(features)))
+    distances = tf.sqrt(tf.maximum(_SQUARED_DISTANCE_EPSILON + pdist(features), 0.0))
     is_same = tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :])
     infinity = tf.fill(tf.shape(distances), distances.dtype.max)
     farthest_positive = tf.reduce_max(tf.where(is_same, distances, -infinity), axis=1)

@@ -21,6 +21,7 @@ from deep_reid.settings import (
     is_dataset_of_run,
     open_dataset,
     settle,
+    settle_computing,
     settle_training,
 )
 from deep_reid.tables import align
@@ -51,12 +52,13 @@ def train(args, dataset_class):
         num_classes=dataset.num_classes if class_names is None else len(class_names),
         add_logits=config.loss_mode == "cosine-softmax",
     )
+    subject = (network.preprocess, network_factory, dataset.train.filenames, classes)
+    if args.benchmark_input or args.benchmark_model:
+        _benchmark(args, config, *subject)
+        return
     with stops.deferred() as should_stop, runs.lock_run(args.log_dir, args.run_id) as run_id:
         training.train(
-            network.preprocess,
-            network_factory,
-            dataset.train.filenames,
-            classes,
+            *subject,
             dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
             args.log_dir,
             run_id,
@@ -67,6 +69,23 @@ def train(args, dataset_class):
         _logger.info("Saved; --run_id=%s with the same settings goes on from there", run_id)
         raise stops.Stopped(should_stop())
     _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run_id)
+
+
+def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes):
+    """Print how fast the images come, and how fast the training steps are, each alone."""
+    from deep_reid import speed
+
+    speeds = {}
+    if args.benchmark_input:
+        speeds["input"] = speed.measure_input(preprocess_fn, filenames, classes, config)
+    if args.benchmark_model:
+        speeds["model"] = speed.measure_model(
+            preprocess_fn, network_factory, filenames, classes, config
+        )
+    for name, images_per_second in speeds.items():
+        sys.stdout.write(f"{name} alone: {images_per_second:.1f} images/s\n")
+    if len(speeds) > 1:
+        sys.stdout.write(f"the {min(speeds, key=speeds.get)} limits this training\n")
 
 
 def _fit_batches(config, num_identities):
@@ -138,6 +157,7 @@ def evaluate(args, dataset_class):
         timeout_secs=args.timeout_secs,
         projector=args.projector,
         keep_best=args.keep_best,
+        compute=settle_computing(args),
     )
     if scores is None:
         raise RunError(

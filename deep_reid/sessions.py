@@ -64,12 +64,12 @@ def check_precision(compute):
     UsageError
         If it does not; the message says what it does.
     """
-    if _computes_in(compute):
+    if computes_in(compute):
         return
     others = [
         precision
         for precision in PRECISIONS
-        if _computes_in(dataclasses.replace(compute, precision=precision))
+        if computes_in(dataclasses.replace(compute, precision=precision))
     ]
     raise UsageError(
         f"precision {compute.precision} is not supported by TensorFlow on this machine "
@@ -78,8 +78,17 @@ def check_precision(compute):
     )
 
 
-def _computes_in(compute):
-    """Tell whether a product of matrices is rewritten to a precision."""
+def computes_in(compute):
+    """Tell whether TensorFlow computes in a precision here, by looking at what it makes of a graph.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+
+    Returns
+    -------
+    bool
+    """
     if compute.precision == "float32":
         return True
     config = create_session_config(compute)

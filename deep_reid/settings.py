@@ -5,7 +5,7 @@ import os
 import secrets
 
 from deep_reid import runs
-from deep_reid.config import CONFIG_FILENAME, LOSS_MODES, NETWORKS, RunConfig
+from deep_reid.config import CONFIG_FILENAME, LOSS_MODES, NETWORKS, ComputeSettings, RunConfig
 from deep_reid.errors import MissingPathError, UsageError
 
 # What a run is; what is not told stays as it was recorded.
@@ -31,7 +31,11 @@ _TOLD = (
     "save_interval_secs",
     "max_checkpoints_to_keep",
     "log_every_n_steps",
+    "num_enqueue_threads",
+    "queue_capacity",
+    "monitor_losses",
 )
+_COMPUTE = tuple(field.name for field in dataclasses.fields(ComputeSettings))
 
 
 def settle(args, dataset_class, run_dir=None):
@@ -95,8 +99,22 @@ def settle_training(args, dataset_class):
         config,
         restore_path=args.restore_path or config.restore_path,
         seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
-        **{name: getattr(args, name) for name in _TOLD},
+        **{name: getattr(args, name) for name in (*_TOLD, *_COMPUTE)},
     )
+
+
+def settle_computing(args):
+    """Settle how a mode other than training computes: as it is told, whatever the run did.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+
+    Returns
+    -------
+    ComputeSettings
+    """
+    return ComputeSettings(**{name: getattr(args, name) for name in _COMPUTE})
 
 
 def find_run_dir(args):

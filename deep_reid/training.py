@@ -122,6 +122,10 @@ def train_loop(
     seed=None,
     max_checkpoints_to_keep=5,
     log_every_n_steps=10,
+    compute=ComputeSettings(),
+    monitor_losses=True,
+    num_enqueue_threads=4,
+    queue_capacity=512,
 ):
     """Train a network on batches of P identities with K images each.
 
@@ -147,6 +151,10 @@ def train_loop(
     run_id : str, optional
         Default: a new one. That of an earlier run resumes it.
     seed, max_checkpoints_to_keep, log_every_n_steps
+        As in `deep_reid.config.RunConfig`.
+    compute : ComputeSettings
+        Precision and threads.
+    monitor_losses, num_enqueue_threads, queue_capacity
         As in `deep_reid.config.RunConfig`.
 
     Returns
@@ -180,6 +188,10 @@ def train_loop(
         save_interval_secs=save_interval_secs,
         max_checkpoints_to_keep=max_checkpoints_to_keep,
         log_every_n_steps=log_every_n_steps,
+        monitor_losses=monitor_losses,
+        num_enqueue_threads=num_enqueue_threads,
+        queue_capacity=queue_capacity,
+        **dataclasses.asdict(compute),
     )
     return train(preprocess_fn, network_factory, images, train_y, config, log_dir, run_id)
 
@@ -213,7 +225,7 @@ def train(
     float or None
         The last loss.
     """
-    images, read_from_file = input_pipeline.as_image_source(train_x)
+    images, _ = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
     # Before anything is looked at: another training could change it.
     with runs.lock_run(log_dir, run_id) as locked_run_id, tf.Graph().as_default():
@@ -221,31 +233,9 @@ def train(
         if config.restore_path is not None and own_checkpoint is None:
             restore_path = checkpoints.resolve_checkpoint(config.restore_path)
             config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
-        batches = samplers.random_sample_identities_forever(
-            config.batch_size,
-            config.num_images_per_id,
-            images,
-            labels,
-            seed=config.seed,
-            first_batch=0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint),
-        )
-        if config.seed is not None:
-            tf.set_random_seed(config.seed)
-        if config.deterministic:
-            enable_op_determinism()
-        precision.set_precision(config)
-        trainer = create_image_trainer(
-            preprocess_fn,
-            config.image_shape,
-            read_from_file,
-            is_training=True,
-            num_enqueue_threads=1 if config.deterministic else config.num_enqueue_threads,
-            queue_capacity=config.queue_capacity,
-            feed_timeout_secs=config.feed_timeout_secs,
-            on_bad_image=config.on_bad_image,
-            num_files=len(set(images)) if read_from_file else None,
-            compute=config,
-        )
+        first_batch = 0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint)
+        batches = create_batches(images, labels, config, first_batch)
+        trainer = create_run_trainer(preprocess_fn, images, config)
         step = create_step(
             network_factory,
             *trainer.get_input_vars(config.batch_size),
@@ -277,6 +267,93 @@ def train(
                 save_interval_secs=config.save_interval_secs,
                 should_stop=should_stop,
             )
+
+
+def create_batches(images, labels, config, first_batch=0):
+    """Create the generator of a run's batches: P identities with K images each.
+
+    Parameters
+    ----------
+    images : np.ndarray
+        As `deep_reid.input_pipeline.as_image_source` returns them.
+    labels : np.ndarray of int64, shape (N,)
+    config : RunConfig
+    first_batch : int
+        Batch i depends on the run's seed and i alone; those before this one are left out.
+
+    Returns
+    -------
+    iterator of (images, labels)
+
+    Raises
+    ------
+    DataError
+        If there are fewer identities than a batch takes.
+    """
+    return samplers.random_sample_identities_forever(
+        config.batch_size,
+        config.num_images_per_id,
+        images,
+        labels,
+        seed=config.seed,
+        first_batch=first_batch,
+    )
+
+
+def prepare_graph(config):
+    """Prepare the default graph for a run: its seed, its determinism, its precision.
+
+    Parameters
+    ----------
+    config : RunConfig
+
+    Raises
+    ------
+    UsageError
+        If this machine does not compute in the run's precision.
+    """
+    if config.seed is not None:
+        tf.set_random_seed(config.seed)
+    if config.deterministic:
+        enable_op_determinism()
+    precision.set_precision(config)
+
+
+def create_run_trainer(preprocess_fn, images, config):
+    """Prepare the default graph for a run (`prepare_graph`), and create the trainer that feeds it.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        As in `create_trainer`.
+    images : np.ndarray
+        As `deep_reid.input_pipeline.as_image_source` returns them.
+    config : RunConfig
+
+    Returns
+    -------
+    QueuedTrainer
+        To be fed with the batches of `create_batches`.
+
+    Raises
+    ------
+    UsageError
+        If this machine does not compute in the run's precision.
+    """
+    prepare_graph(config)
+    read_from_file = images.dtype.kind == "O"
+    return create_image_trainer(
+        preprocess_fn,
+        config.image_shape,
+        read_from_file,
+        is_training=True,
+        num_enqueue_threads=1 if config.deterministic else config.num_enqueue_threads,
+        queue_capacity=config.queue_capacity,
+        feed_timeout_secs=config.feed_timeout_secs,
+        on_bad_image=config.on_bad_image,
+        num_files=len(set(images)) if read_from_file else None,
+        compute=config,
+    )
 
 
 def create_step(

@@ -268,6 +268,16 @@ class TestTrainingLoss:
         others = {"cosine-softmax": features}.get(loss_mode, logits)
         assert tf.gradients(tf.losses.get_total_loss(), others) == [None]
 
+    @pytest.mark.parametrize("loss_mode", LOSS_MODES)
+    def test_monitors_can_be_left_out(self, loss_mode, batch, values):
+        losses.add_training_loss(loss_mode, *batch, monitor_losses=False)
+        written = summaries()
+        np.testing.assert_allclose(written[f"loss/{loss_mode}"], values[loss_mode], rtol=1e-6)
+        assert not [tag for tag in written if tag.startswith("monitor/")]
+        # What tells how the training itself does is no monitor.
+        assert "classification_accuracy" in written
+        assert ("triplet/share_solved" in written) == (loss_mode == "triplet")
+
     def test_accuracy_is_the_share_of_rows_whose_own_logit_is_largest(self, batch):
         features, _, labels = batch
         logits = tf.one_hot([0, 0, 0, 0, 0, 0, 0, 0], 4)

@@ -10,7 +10,7 @@ from saved import save
 from datasets.custom import Custom
 from datasets.market1501 import Market1501
 from deep_reid import cli, settings
-from deep_reid.config import RunConfig
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import UsageError
 
 RECORDED = RunConfig(
@@ -97,6 +97,35 @@ class TestSettleTraining:
         config = settings.settle_training(args, Market1501)
         told = {"batch_size": 128, "learning_rate": 1e-3, "number_of_steps": 5}
         assert config == dataclasses.replace(RECORDED, **told)
+
+    def test_how_it_is_computed_is_told_each_time(self, tmp_path):
+        told = dict(
+            precision="bfloat16",
+            intra_op_threads=1,
+            inter_op_threads=3,
+            gpu_memory_growth=False,
+            xla=True,
+            num_enqueue_threads=2,
+            queue_capacity=256,
+            monitor_losses=False,
+        )
+        dataclasses.replace(RECORDED, **told).save(tmp_path / "run")
+        argv = [f"--log_dir={tmp_path}", "--run_id=run"]
+        config = settings.settle_training(parse(*argv), Market1501)
+        defaults = {name: getattr(RECORDED, name) for name in told}
+        assert {name: getattr(config, name) for name in told} == defaults
+        numbers = [
+            f"--{name}={value}" for name, value in told.items() if value not in (True, False)
+        ]
+        argv += ["--no-gpu_memory_growth", "--xla", "--no-monitor_losses", "--intra_op_threads=1"]
+        config = settings.settle_training(parse(*argv, *numbers), Market1501)
+        assert {name: getattr(config, name) for name in told} == told
+
+    def test_other_modes_do_not_compute_as_the_run_did(self):
+        assert settings.settle_computing(parse("--mode=test")) == ComputeSettings()
+        args = parse("--mode=test", "--precision=bfloat16", "--intra_op_threads=2")
+        expected = ComputeSettings(precision="bfloat16", intra_op_threads=2)
+        assert settings.settle_computing(args) == expected
 
     def test_where_a_run_began_stays_recorded(self, tmp_path):
         dataclasses.replace(RECORDED, restore_path="old").save(tmp_path / "run")

@@ -1,0 +1,136 @@
+"""What limits a training: how fast its images come, and how fast its steps are, each alone.
+
+Nothing is written: no run is made, and no checkpoint is touched.
+"""
+
+import time
+
+import numpy as np
+
+from deep_reid import input_pipeline, training
+from deep_reid.compat import tf
+from deep_reid.health import Health
+from deep_reid.sessions import create_session_config
+
+_NUM_WARM_UP_STEPS = 3
+
+
+def measure_input(preprocess_fn, train_x, train_y, config, secs=10.0):
+    """Measure how many images a second come out of a run's queue, when nothing else is done.
+
+    Parameters
+    ----------
+    preprocess_fn, train_x, train_y
+        As in `deep_reid.training.train_loop`.
+    config : RunConfig
+    secs : float
+        How long to measure, at least; before that, the queue is emptied once, as what waits in it
+        was prepared before.
+
+    Returns
+    -------
+    float
+        Images per second.
+
+    Raises
+    ------
+    UsageError, DataError
+        As in `deep_reid.training.train`.
+    """
+    images, _ = input_pipeline.as_image_source(train_x)
+    labels = np.asarray(train_y, dtype=np.int64)
+    with tf.Graph().as_default():
+        trainer = training.create_run_trainer(preprocess_fn, images, config)
+        batch = trainer.get_input_vars(config.batch_size)
+        with tf.Session(config=create_session_config(config)) as session:
+            feed = trainer.start_feed(session, training.create_batches(images, labels, config))
+
+            def take_batch():
+                feed.wait_for_batch()
+                session.run([tensor.op for tensor in batch])
+
+            num_before = config.queue_capacity // config.batch_size + config.num_enqueue_threads + 1
+            try:
+                return config.batch_size / _mean_secs(take_batch, num_before, secs)
+            except tf.errors.OutOfRangeError:
+                feed.raise_error()
+                raise
+            finally:
+                feed.stop()
+
+
+def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs=10.0):
+    """Measure how many images a second a run's training step takes, on one constant batch.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, train_x, train_y
+        As in `deep_reid.training.train_loop`.
+    config : RunConfig
+    secs : float
+        How long to measure, at least; some steps before that do not count.
+
+    Returns
+    -------
+    float
+        Images per second.
+
+    Raises
+    ------
+    UsageError, DataError
+        As in `deep_reid.training.train`.
+    """
+    batch = _read_first_batch(preprocess_fn, train_x, train_y, config)
+    with tf.Graph().as_default():
+        training.prepare_graph(config)
+        # Variables lie where they are used, say on a GPU; constants would be folded.
+        images, labels = (
+            tf.Variable(array, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+            for array in batch
+        )
+        step = training.create_step(
+            network_factory,
+            images,
+            labels,
+            config.loss_mode,
+            config.learning_rate,
+            config.trainable_scopes,
+            compute=config,
+            monitor_losses=config.monitor_losses,
+        )
+        fetches = [step.train_op, Health(tf.get_default_graph()).tensors]
+        with tf.Session(config=create_session_config(config)) as session:
+            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+            secs = _mean_secs(lambda: session.run(fetches), _NUM_WARM_UP_STEPS, secs)
+            return config.batch_size / secs
+
+
+def _read_first_batch(preprocess_fn, train_x, train_y, config):
+    images, read_from_file = input_pipeline.as_image_source(train_x)
+    labels = np.asarray(train_y, dtype=np.int64)
+    image_batch, label_batch = next(training.create_batches(images, labels, config))
+    explain_error = input_pipeline.create_error_explainer(read_from_file, config.image_shape)
+    with tf.Graph().as_default(), tf.Session() as session:
+        image_var, pixels = input_pipeline.create_image_input(
+            preprocess_fn, config.image_shape, read_from_file, is_training=True
+        )
+        try:
+            return session.run(pixels, {image_var: image_batch}), label_batch
+        except tf.errors.OpError as error:
+            better_error = explain_error([image_batch])
+            if better_error is None:
+                raise
+            raise better_error from error
+
+
+def _mean_secs(function, num_before, secs):
+    """Call a function until some seconds are over; return the mean seconds of a call."""
+    for _ in range(num_before):
+        function()
+    start = now = time.perf_counter()
+    num_calls = 0
+    while now - start < secs:
+        function()
+        num_calls += 1
+        now = time.perf_counter()
+    return (now - start) / num_calls
