@@ -2,12 +2,14 @@
 # make test    runs all tests but the longest
 # make test-long  runs those that take minutes: faults, random inputs, a soak
 # make lint    checks style and format
-# make bench   measures the training loop against the bare training step, and the ranking
+# make bench   measures training, encoding, input, memory and ranking against PyTorch, ONNX Runtime
+#              and the original's way: about an hour; BENCH_ARGS="--group input" does a part
+# make test-bench  tests that the benchmarks compare the same work, and that they run
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long lint format bench clean
+.PHONY: demo test test-long test-bench lint format bench clean
 
 demo: .venv/demo-installed
 	$(BIN)/python tools/demo.py
@@ -26,9 +28,12 @@ format: .venv/dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/demo-installed
-	$(BIN)/python benchmarks/training_loop.py
+bench: .venv/bench-installed
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/ranking.py
+
+test-bench: .venv/dev-installed .venv/bench-installed
+	$(BIN)/python -m pytest tests/test_benchmarks.py $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv output
@@ -43,4 +48,8 @@ clean:
 
 .venv/dev-installed: .venv/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/bench-installed: .venv/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	touch $@

@@ -37,6 +37,8 @@ setup(
         "tqdm",
     ],
     extras_require={
+        # What the benchmarks compare with.
+        "bench": ["torch", "onnxruntime", "tf2onnx"],
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.16,<2.22"],
         "report": REPORT,

@@ -9,6 +9,7 @@ import statistics
 import cv2
 import numpy as np
 
+from benchmarks.accuracy import measure_accuracy
 from benchmarks.table import Table, format_secs
 from benchmarks.workers import Contender, NotMeasured, closing_all, measure_in_turn
 from datasets import synthetic
@@ -421,4 +422,5 @@ GROUPS = {
     "input": measure_input,
     "peak": measure_peak,
     "memory": measure_memory,
+    "accuracy": measure_accuracy,
 }

@@ -27,6 +27,8 @@ class Sizes:
     secs_per_turn : float
     is_compiled : bool
         Whether PyTorch compiles, which takes minutes.
+    num_scored_identities, scored_batch_size, scored_steps, num_seeds : int
+        Of the trainings whose accuracy is compared.
     """
 
     rounds: int
@@ -41,6 +43,10 @@ class Sizes:
     matrix_size: int
     secs_per_turn: float
     is_compiled: bool
+    num_scored_identities: int
+    scored_batch_size: int
+    scored_steps: int
+    num_seeds: int
 
 
 FULL = Sizes(
@@ -56,6 +62,10 @@ FULL = Sizes(
     matrix_size=4096,
     secs_per_turn=1.0,
     is_compiled=True,
+    num_scored_identities=80,
+    scored_batch_size=32,
+    scored_steps=400,
+    num_seeds=3,
 )
 QUICK = Sizes(
     rounds=1,
@@ -70,4 +80,8 @@ QUICK = Sizes(
     matrix_size=64,
     secs_per_turn=0.01,
     is_compiled=False,
+    num_scored_identities=10,
+    scored_batch_size=8,
+    scored_steps=2,
+    num_seeds=2,
 )

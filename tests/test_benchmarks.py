@@ -304,7 +304,7 @@ def test_machine_is_described():
 
 @pytest.mark.long
 @needs_pytorch
-@pytest.mark.parametrize("group", ["training", "encoding", "input", "peak", "memory"])
+@pytest.mark.parametrize("group", ["training", "encoding", "input", "peak", "memory", "accuracy"])
 def test_quick_run_measures_all(group, tmp_path):
     output = tmp_path / "table.md"
     command = [sys.executable, "benchmarks/run.py", "--quick", "--group", group, "--output", output]
