@@ -52,7 +52,7 @@ def main(dataset_class, argv=None):
         _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
         return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
     except _expected_errors() as error:
-        _logger.error("%s", first_line(error), exc_info=args.debug)
+        _logger.error("%s", _describe(error), exc_info=args.debug)
         return getattr(error, "exit_code", 1)
     return 0
 

@@ -47,6 +47,7 @@ def eval_loop(
     projector=False,
     keep_best=False,
     compute=ComputeSettings(),
+    feed_timeout_secs=600,
 ):
     """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
 
@@ -96,6 +97,8 @@ def eval_loop(
         ``best`` of the run's directory; of equal ones the first.
     compute : ComputeSettings
         Precision and threads.
+    feed_timeout_secs : float, optional
+        As in `deep_reid.queued_trainer.QueuedTrainer`.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def eval_loop(
     DataError
         If no identity has two images, or an image cannot be read.
     RunError
-        If the scores cannot be written, say for want of space.
+        If the scores cannot be written, say for want of space, or the images take too long to read.
     """
     images, read_from_file = input_pipeline.as_image_source(data_x)
     image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
@@ -133,7 +136,13 @@ def eval_loop(
         )
     with tf.Graph().as_default():
         precision.set_precision(compute)
-        trainer = create_image_trainer(preprocess_fn, image_shape, read_from_file, compute=compute)
+        trainer = create_image_trainer(
+            preprocess_fn,
+            image_shape,
+            read_from_file,
+            feed_timeout_secs=feed_timeout_secs,
+            compute=compute,
+        )
         updates, results, summary_op = _create_metrics(
             trainer, network_factory, batches.batch_size, measure
         )

@@ -158,6 +158,7 @@ def evaluate(args, dataset_class):
         projector=args.projector,
         keep_best=args.keep_best,
         compute=settle_computing(args),
+        feed_timeout_secs=config.feed_timeout_secs,
     )
     if scores is None:
         raise RunError(

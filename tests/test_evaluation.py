@@ -5,15 +5,16 @@ import glob
 import json
 import logging
 import os
+import threading
 
 import cv2
 import numpy as np
 import pytest
 import tiny
 
-from deep_reid import checkpoints, evaluation, galleries, pictures
+from deep_reid import checkpoints, evaluation, feeding, galleries, pictures
 from deep_reid.compat import slim, tf
-from deep_reid.errors import DataError
+from deep_reid.errors import DataError, RunError
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -212,6 +213,30 @@ def test_files_are_evaluated_like_arrays(trained, tmp_path):
     from_files = evaluate(trained, (filenames, labels, cameras), image_shape=(2, 2, 3))
     (trained / "eval" / "run" / "metrics.jsonl").unlink()
     assert from_files == pytest.approx(evaluate(trained, (images, labels, cameras)))
+
+
+def test_images_that_hang_end_it_with_the_time_that_was_told(trained, monkeypatch):
+    monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+    release = threading.Event()
+
+    def hang(image):
+        release.wait(60)
+        return image.astype(np.float32)
+
+    def preprocess(image, is_training=False):
+        pixels = tf.numpy_function(hang, [image], tf.float32)
+        pixels.set_shape(image.get_shape())
+        return pixels
+
+    try:
+        with pytest.raises(RunError, match="preparing a batch took more than 0.3 s"):
+            evaluation.eval_loop(
+                preprocess, network, *draw_data(), trained / "train", trained / "eval",
+                run_id="run", timeout_secs=0.05, feed_timeout_secs=0.3,
+            )  # fmt: skip
+    finally:
+        release.set()
+    assert not (trained / "eval").exists()
 
 
 def test_a_trained_tiny_network_is_scored(tmp_path):
