@@ -12,7 +12,7 @@ import time
 
 from deep_reid import files, labels, locks
 from deep_reid.config import CONFIG_FILENAME, RunConfig
-from deep_reid.errors import MissingPathError, ReidError, UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError
 
 LATEST_RUN_FILENAME = "latest_run"
 # The copy of a run's best checkpoint: a folder in the run's directory, with its scores.
@@ -92,8 +92,9 @@ def lock_run(log_dir, run_id=None):
 def open_run(log_dir, config, run_id=None, class_names=None):
     """Start a run with its settings; undo that when its data or settings turn out to be wrong.
 
-    A run that is stopped by a `deep_reid.errors.ReidError` before it has learned anything (no
-    checkpoint beyond step 0) leaves nothing behind, and the run before it is the latest again.
+    A run that is stopped by a UsageError or DataError before it has learned anything (no checkpoint
+    beyond step 0) leaves nothing behind, and the run before it is the latest again. What else may
+    stop it, a full disk or numbers that are not finite, leaves its checkpoint and its curves.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def open_run(log_dir, config, run_id=None, class_names=None):
         start_run(log_dir, run_id)
         try:
             yield run_id
-        except ReidError:
+        except (UsageError, DataError):
             if is_new and not _has_learned(run_dir):
                 _remove_run(log_dir, run_id, latest_run)
             raise

@@ -10,7 +10,7 @@ from saved import save
 
 from deep_reid import checkpoints, runs
 from deep_reid.config import RunConfig
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -130,7 +130,7 @@ class TestOpenRun:
         assert runs.find_latest_run(tmp_path) == "new"
         assert len(checkpoints.list_checkpoints(tmp_path / "new")) == 2
 
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    @pytest.mark.parametrize("error", [RunError, RuntimeError, KeyboardInterrupt])
     def test_a_run_that_is_stopped_by_anything_else_is_kept(self, tmp_path, error):
         with pytest.raises(error), runs.open_run(tmp_path, CONFIG, "new"):
             raise error
