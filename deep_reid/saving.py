@@ -9,6 +9,8 @@ import pathlib
 import shutil
 import tempfile
 
+import numpy as np
+
 from deep_reid import checkpoints, files
 from deep_reid.checkpoints import FILE_PATTERN, STATE_FILENAME
 from deep_reid.compat import tf
@@ -23,6 +25,7 @@ _LEFTOVERS = (
     "model.ckpt*.tempstate*",
     "model.ckpt*_temp_*",
     f"{STATE_FILENAME}.tmp*",
+    "graph.pbtxt.tmp*",
 )
 # What a full disk, a lost one or missing permissions are to TensorFlow. A file that grows beyond
 # its limit is an OutOfRangeError, which would pass for the clean end of a training elsewhere.
@@ -60,7 +63,8 @@ class Saver(tf.train.Saver):
         """Save variables, as ``tf.train.Saver`` does, but whole and durably, or not at all.
 
         First all files are on the disk, then the checkpoint is recorded, and then older ones are
-        deleted. A checkpoint that is there already, the same in each byte, is left as it is.
+        deleted. A checkpoint that is there already, the same in each byte, is left as it is. The
+        model is read back before, and must be finite: a run could not go on from it otherwise.
 
         Parameters
         ----------
@@ -77,8 +81,8 @@ class Saver(tf.train.Saver):
         Raises
         ------
         RunError
-            If it cannot be written, say for want of space. Earlier checkpoints, and what is
-            recorded of them, then are as they were.
+            If it cannot be written, say for want of space, or its model is not finite. Earlier
+            checkpoints, and what is recorded of them, then are as they were.
         """
         if latest_filename not in (None, STATE_FILENAME):
             raise ValueError(f"latest_filename ({latest_filename}) must be {STATE_FILENAME!r}")
@@ -96,6 +100,8 @@ class Saver(tf.train.Saver):
                     **kwargs,
                 )
                 prefix = os.path.join(directory, os.path.basename(written))
+                if write_state:
+                    _check_finite(written, prefix, sess.graph)
                 _publish(written, prefix)
                 if write_state:
                     self._record(prefix)
@@ -156,6 +162,23 @@ def remove_partial_checkpoints(run_dir):
     for path in sorted(leftovers):
         _logger.info("Removing %s, which is left of a checkpoint that was not saved", path)
         _remove(path)
+
+
+def _check_finite(written, prefix, graph):
+    """Raise if a value of the model is not finite in a checkpoint, which a run then could not use.
+
+    The checks of each step (`deep_reid.health`) see an update only in the step after it.
+    """
+    model = graph.get_collection(tf.GraphKeys.MODEL_VARIABLES)
+    model += graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+    reader = tf.train.load_checkpoint(written)
+    for name in sorted({variable.op.name for variable in model}):
+        if reader.has_tensor(name) and not np.isfinite(reader.get_tensor(name)).all():
+            raise RunError(
+                f"checkpoint {prefix} is not kept, as {name} is not finite (NaN or infinite); "
+                "earlier ones are as they were: lower --learning_rate and resume with the same "
+                "run_id, or check images and labels"
+            )
 
 
 def _publish(written, prefix):

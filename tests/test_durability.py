@@ -32,8 +32,9 @@ class Model:
         self.saver = saving.Saver(**saver_kwargs)
         self.session = tf.Session()
 
-    def save(self, directory, step):
-        self.weight.load(np.full(1000, step, np.float32), self.session)
+    def save(self, directory, step, value=None):
+        value = step if value is None else value
+        self.weight.load(np.full(1000, value, np.float32), self.session)
         return self.saver.save(self.session, os.path.join(directory, "model.ckpt"), step)
 
 
@@ -168,6 +169,15 @@ class TestSave:
         model.saver.save(model.session, str(tmp_path / "model.ckpt"), 1)
         assert tf.train.load_checkpoint(prefix).get_tensor("weight")[0] == 2.0
         assert checkpoints.list_checkpoints(tmp_path) == [prefix]
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_model_that_is_not_finite_is_not_kept(self, model, tmp_path, value):
+        model.save(tmp_path, 1)
+        before = snapshot(tmp_path)
+        message = r"model\.ckpt-2 is not kept, as weight is not finite .*: lower --learning_rate"
+        with pytest.raises(RunError, match=message):
+            model.save(tmp_path, 2, value)
+        assert snapshot(tmp_path) == before
 
     def test_a_value_that_changed_on_the_disk_is_noticed(self, model, tmp_path):
         prefix = model.save(tmp_path, 1)

@@ -303,7 +303,8 @@ class TestRun:
         for name in ("model.ckpt-9.data-00000-of-00001", "model.ckpt-9.meta"):
             (tmp_path / "run" / name).write_bytes(b"half")
         (tmp_path / "run" / "model.ckpt-9.data-00000-of-00001.tempstate123").write_bytes(b"half")
-        (tmp_path / "run" / "checkpoint.tmp0123").write_bytes(b"half")
+        for name in ("checkpoint.tmp0123", "graph.pbtxt.tmp0123"):
+            (tmp_path / "run" / name).write_bytes(b"half")
         (tmp_path / "run" / "notes.meta").write_bytes(b"not ours")
         saving.remove_partial_checkpoints(tmp_path / "run")
         assert set(os.listdir(tmp_path / "run")) == {*before, "notes.meta"}
