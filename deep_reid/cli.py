@@ -189,7 +189,8 @@ def _add_run_arguments(group, dataset_class):
     group.add_argument(
         "--feed_timeout_secs",
         type=_positive_float,
-        help="training ends with an error after so long without data (default: 600, or the run's)",
+        help="training and evaluation end with an error after so long without data (default: 600, or "
+        "the run's)",
     )
     group.add_argument(
         "--check_data",
@@ -362,6 +363,12 @@ def _expected_errors():
     """Errors that get one line: of the user's data and settings, of the disk, and of TensorFlow."""
     tensorflow = sys.modules.get("tensorflow")  # imported only by the modes that need it
     return (ReidError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
+
+
+def _describe(error):
+    line = first_line(error)
+    # So TensorFlow ends its own message.
+    return f"{line}; free some space" if line.endswith("No space left on device") else line
 
 
 class _ArgumentParser(argparse.ArgumentParser):

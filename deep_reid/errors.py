@@ -3,12 +3,15 @@
 A message is one line that names the thing, the rule it breaks, and the way out.
 """
 
+import errno
 import re
 
 # What TensorFlow's graph mode writes around the message proper.
 _GRAPH_ERROR = re.compile(
     r"Graph execution error:.*?\nNode: [^\n]*\n(?P<message>[^\n]+)", re.DOTALL
 )
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def first_line(error):
@@ -29,7 +32,9 @@ def first_line(error):
     if match:
         return match["message"].strip()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}; check the path and its permissions"
+        is_full = error.errno in _NO_SPACE
+        way_out = "free some space" if is_full else "check the path and its permissions"
+        return f"{error.filename}: {error.strerror}; {way_out}"
     return text.partition("\n")[0]
 
 

@@ -14,6 +14,7 @@ from scipy import io
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
 from deep_reid import cli
+from deep_reid.compat import tf
 from deep_reid.errors import DataError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -262,6 +263,18 @@ class TestErrors:
         code, errors = self.fail(monkeypatch, caplog, error)
         assert code == 1
         assert errors == ["/data: Permission denied; check the path and its permissions"]
+
+    def test_a_full_disk_is_no_question_of_permissions(self, monkeypatch, caplog):
+        error = OSError(28, "No space left on device", "/data/a.pb")
+        code, errors = self.fail(monkeypatch, caplog, error)
+        assert code == 1
+        assert errors == ["/data/a.pb: No space left on device; free some space"]
+
+    def test_a_full_disk_in_tensorflow_has_a_way_out_too(self, monkeypatch, caplog):
+        error = tf.errors.ResourceExhaustedError(None, None, "/a.pbtxt; No space left on device")
+        code, errors = self.fail(monkeypatch, caplog, error)
+        assert code == 1
+        assert errors == ["/a.pbtxt; No space left on device; free some space"]
 
     def test_a_bug_keeps_its_trace(self, monkeypatch, caplog):
         with pytest.raises(ZeroDivisionError):
