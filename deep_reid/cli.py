@@ -189,8 +189,8 @@ def _add_run_arguments(group, dataset_class):
     group.add_argument(
         "--feed_timeout_secs",
         type=_positive_float,
-        help="training and evaluation end with an error after so long without data (default: 600, or "
-        "the run's)",
+        help="training and evaluation end with an error after so long without data (default: 600, "
+        "or the run's)",
     )
     group.add_argument(
         "--check_data",
