@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,14 @@ def start(log_dir, *argv):
     return subprocess.Popen(
         [sys.executable, str(TRAINING), str(log_dir), *argv],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def start_script(cwd, *argv):
+    """Start the script on the folder "people" in `cwd`."""
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--dataset=people", "--seed=1", *argv],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
@@ -67,6 +76,13 @@ def newest_step(run_dir):
     return step
 
 
+def read_checkpoint(run_dir):
+    """Return the bytes of all that is in the newest checkpoint, by name."""
+    reader = tf.train.load_checkpoint(str(run_dir))
+    names = reader.get_variable_to_shape_map()
+    return {name: np.asarray(reader.get_tensor(name)).tobytes() for name in names}
+
+
 def last_logged_step(lines):
     steps = [int(match[1]) for match in map(re.compile(r"step (\d+)/").search, lines) if match]
     return steps[-1] if steps else None
@@ -75,7 +91,7 @@ def last_logged_step(lines):
 class TestKill:
     """kill -9 at any moment loses at most the steps since the last checkpoint."""
 
-    def test_30_kills_at_random_moments(self, tmp_path):
+    def test_30_kills_at_random_moments(self, tmp_path, record_property):
         run_dir = tmp_path / "run"
         moments = random.Random(1)
         num_during_save, saved_step, steps = 0, None, []
@@ -94,6 +110,7 @@ class TestKill:
             steps.append(saved_step)
         assert steps[-1] > 0
         assert steps == sorted(step or 0 for step in steps)
+        record_property("kills during a save", num_during_save)
         assert num_during_save > 0, "no kill came while a checkpoint was being saved"
         finish_at = saved_step + 3
         output = run(tmp_path, f"--steps={finish_at}")
@@ -144,6 +161,11 @@ class TestNumbers:
         assert newest_step(tmp_path / "run") == 5
         assert {p.name: p.read_bytes() for p in tmp_path.glob("run/model.ckpt-5.*")} == before
 
+    def test_a_nan_in_a_new_run_leaves_its_start_and_its_curves(self, tmp_path):
+        run(tmp_path, "--steps=200", "--nan_row=9", "--save_interval_secs=1000", code=1)
+        assert newest_step(tmp_path / "run") == 0
+        assert list(tmp_path.glob("run/events.*"))
+
     def test_a_bad_label_is_named(self, tmp_path):
         output = run(tmp_path, "--steps=5", "--bad_label=99", code=1)
         assert "DataError: label 99 is out of range" in output
@@ -177,8 +199,66 @@ class TestDeterminism:
         losses = [re.findall(r"loss (\S+),", output) for output in outputs]
         assert len(losses[0]) == 40
         assert losses[0] == losses[1]
+        assert read_checkpoint(tmp_path / "a/run") == read_checkpoint(tmp_path / "b/run")
         other = run(tmp_path / "c", "--steps=40", "--deterministic", "--seed=4")
         assert re.findall(r"loss (\S+),", other) != losses[0]
+
+    def test_so_does_the_real_network_to_the_last_bit(self, tmp_path):
+        synthetic.draw_folders(tmp_path / "people", num_identities=8, images_per_identity=4)
+        outputs = [
+            finish(start_script(tmp_path, "--number_of_steps=12", "--log_every_n_steps=1",
+                                "--image_shape", "64", "32", "--deterministic", f"--run_id={name}"))
+            for name in "ab"
+        ]  # fmt: skip
+        losses = [re.findall(r"loss (\S+),", output) for output in outputs]
+        assert len(losses[0]) == 12
+        assert losses[0] == losses[1]
+        runs_dir = tmp_path / "output/custom/train"
+        weights = read_checkpoint(runs_dir / "a")
+        assert "conv1_1/weights/Adam" in weights
+        assert weights == read_checkpoint(runs_dir / "b")
+
+
+class TestFeed:
+    def test_an_error_in_one_thread_of_four_ends_the_training_with_it(self, tmp_path):
+        output = run(tmp_path, "--steps=1000000", "--failing_thread=feed-1", code=1)
+        assert output.rstrip().endswith("LookupError: the source broke in feed-1")
+        assert re.search(r"The feed has failed in step \d+", output)
+        assert newest_step(tmp_path / "run") < last_logged_step(output.splitlines()) + 1
+
+
+FULL_DISK = """
+    mount -t tmpfs -o size=8m tmpfs "$1" || exit 77
+    "$2" "$3" "$1/train" --steps=1000000 --save_interval_secs=0.05 --fill_at_step=20
+    echo "exit code $?"
+    "$2" "$4" "$1/train" "$1/eval" --timeout_secs=5
+    echo "exit code $?"
+    rm "$1/train/filler"
+    "$2" "$3" "$1/train" --steps=2000 --save_interval_secs=1000
+    echo "exit code $?"
+    "$2" "$4" "$1/train" "$1/eval" --timeout_secs=2
+    echo "exit code $?"
+"""
+
+
+def test_a_disk_that_is_full_ends_training_and_evaluation_and_both_go_on_afterwards(tmp_path):
+    """With a real file system of eight megabytes, which ends with the processes."""
+    argv = ["unshare", "--mount", "sh", "-c", FULL_DISK, "sh", tmp_path, sys.executable, TRAINING,
+            EVALUATION]  # fmt: skip
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare")
+    process = subprocess.run(
+        list(map(str, argv)), capture_output=True, text=True, check=False, timeout=240
+    )
+    if "exit code" not in process.stdout:
+        pytest.skip("needs the right to mount")
+    full, full_eval, resumed, resumed_eval, _ = re.split(r"exit code \d+\n", process.stdout)
+    assert re.findall(r"exit code (\d+)", process.stdout) == ["1", "1", "0", "0"], process.stdout
+    reason = "No space left on device"
+    assert re.search(rf"RunError: checkpoint .* could not be written .*{reason}", full)
+    assert re.search(rf"RunError: the scores of step .* could not be written .*{reason}", full_eval)
+    assert int(re.search(r"Training from step (\d+)", resumed)[1]) > 0
+    assert re.search(r"step 2000: Precision@1", resumed_eval)
 
 
 def test_the_checkpoints_of_a_killed_training_are_complete(tmp_path):
@@ -196,8 +276,7 @@ def test_the_checkpoints_of_a_killed_training_are_complete(tmp_path):
 class TestImages:
     """The script on own images, some of which go bad."""
 
-    ARGS = ("--mode=train", "--image_shape", "32", "16", "--batch_size=32", "--num_validation=0",
-            "--seed=1", "--run_id=run", "--save_summaries_secs=0.5")  # fmt: skip
+    ARGS = ("--image_shape", "32", "16", "--batch_size=32", "--num_validation=0", "--run_id=run")
 
     @pytest.fixture
     def people(self, tmp_path):
@@ -205,10 +284,7 @@ class TestImages:
         return sorted((tmp_path / "people").rglob("*.jpg"))
 
     def start(self, cwd, *argv):
-        return subprocess.Popen(
-            [sys.executable, str(SCRIPT), *self.ARGS, "--dataset=people", *argv],
-            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        return start_script(cwd, *self.ARGS, "--save_summaries_secs=0.5", *argv)
 
     @pytest.mark.parametrize(
         ("damage", "reason"),
@@ -260,6 +336,79 @@ class TestImages:
         os.replace(tmp_path / "fifo", people[7])
         output = finish(process, 1)
         assert re.search(r" ERROR .*more than 3 s", output)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with checkpoints at the steps 0, 2 and 4, the last one not recorded yet."""
+    folder = tmp_path_factory.mktemp("trained")
+    synthetic.draw_folders(folder / "people", num_identities=8, images_per_identity=4)
+    for number in (2, 4):
+        finish(start_script(folder, "--image_shape", "32", "16", "--batch_size=16",
+                            "--num_validation=4", "--run_id=run", f"--number_of_steps={number}",
+                            "--feed_timeout_secs=3"))  # fmt: skip
+        (folder / "output/custom/train/run/checkpoint").rename(folder / f"record-{number}")
+        shutil.copy(folder / f"record-{number}", folder / "output/custom/train/run/checkpoint")
+    os.replace(folder / "record-2", folder / "output/custom/train/run/checkpoint")
+    return folder
+
+
+class TestEvaluationOfImages:
+    """The script evaluates own images, which all go bad between two checkpoints."""
+
+    @pytest.fixture
+    def folder(self, trained, tmp_path):
+        return shutil.copytree(trained, tmp_path / "folder")
+
+    def start(self, folder, *argv):
+        return start_script(
+            folder, "--mode=eval", "--run_id=run", "--eval_interval_secs=0.2", *argv
+        )
+
+    def record_step_4(self, folder):
+        os.replace(folder / "record-4", folder / "output/custom/train/run/checkpoint")
+
+    def read_steps(self, folder):
+        lines = (folder / "output/custom/eval/run/metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda path: path.write_bytes(b""), "it is empty"),
+            (lambda path: path.write_bytes(path.read_bytes()[:500]), "truncated"),
+            (lambda path: path.write_bytes(b"no image"), "no JPEG, PNG or BMP"),
+            (pathlib.Path.unlink, "does not exist"),
+            (lambda path: (path.unlink(), os.mkfifo(path)), "more than 3 s"),
+        ],
+        ids=["zero-byte", "truncated", "corrupt", "deleted", "hanging"],
+    )
+    def test_it_ends_with_a_name_and_scores_nothing(self, folder, damage, reason):
+        process = self.start(folder)
+        follow(process, r"step 2: Precision@1")
+        time.sleep(1)  # its line and pictures follow
+        for path in folder.rglob("*.jpg"):
+            damage(path)
+        self.record_step_4(folder)
+        output = finish(process, 1)
+        (error,) = [line for line in output.splitlines() if " ERROR " in line]
+        assert re.search(r"people/\S+\.jpg", error)
+        assert reason in error
+        assert "Traceback" not in output
+        assert self.read_steps(folder) == [0, 2]
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_ends_it_at_once_and_it_goes_on_afterwards(self, folder, number, code):
+        process = self.start(folder)
+        follow(process, r"step 2: Precision@1")
+        time.sleep(1)  # its line and pictures follow
+        process.send_signal(number)
+        begun_at = time.monotonic()
+        assert "Traceback" not in finish(process, code)
+        assert time.monotonic() - begun_at < 5
+        self.record_step_4(folder)
+        finish(self.start(folder, "--max_num_evaluations=1"))
+        assert self.read_steps(folder) == [0, 2, 4]
 
 
 class TestEvaluation:

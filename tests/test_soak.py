@@ -37,7 +37,7 @@ def wait_for(path, process):
         time.sleep(0.1)
 
 
-def test_memory_is_flat_and_threads_are_constant_over_2000_steps(tmp_path):
+def test_memory_is_flat_and_threads_are_constant_over_2000_steps(tmp_path, record_property):
     log_dir, eval_dir = tmp_path / "train", tmp_path / "eval"
     logs = [tmp_path / "train.log", tmp_path / "eval.log"]
     with open(logs[0], "w") as train_log, open(logs[1], "w") as eval_log:
@@ -69,6 +69,8 @@ def test_memory_is_flat_and_threads_are_constant_over_2000_steps(tmp_path):
         quarter = len(memory) // 4
         assert quarter >= 20
         first, last = memory[:quarter].mean(), memory[-quarter:].mean()
+        record_property(f"MB of {name}, first and last quarter", f"{first:.1f}, {last:.1f}")
+        record_property(f"threads of {name}", f"{threads.min()} to {threads.max()}")
         assert last <= 1.05 * first, f"{name}: {first:.0f} MB to {last:.0f} MB"
         # Evaluation starts feed threads for each checkpoint, and ends them: they come and go.
         assert threads[-quarter:].max() <= threads[:quarter].max(), name

@@ -5,8 +5,11 @@ faults that the tests ask for.
 """
 
 import argparse
+import contextlib
+import itertools
 import os
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import tiny
 
-from deep_reid import stops, training
+from deep_reid import samplers, stops, training
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import ReidError
@@ -46,6 +49,27 @@ def create_preprocess(nan_row):
     return preprocess
 
 
+def break_source(thread_name):
+    """Let the data source fail in one of the feed's threads, after some batches."""
+    sample = samplers.random_sample_identities_forever
+
+    def sample_until_it_breaks(*args, **kwargs):
+        for number, batch in enumerate(sample(*args, **kwargs)):
+            if number >= 20 and threading.current_thread().name == thread_name:
+                raise LookupError(f"the source broke in {thread_name}")
+            yield batch
+
+    samplers.random_sample_identities_forever = sample_until_it_breaks
+
+
+def fill_disk(folder):
+    """Write a file until the disk is full."""
+    with contextlib.suppress(OSError), open(os.path.join(folder, "filler"), "wb") as file:
+        while True:
+            file.write(bytes(1024))
+            file.flush()
+
+
 def main():
     """Train; exit as the scripts do."""
     parser = argparse.ArgumentParser()
@@ -59,6 +83,8 @@ def main():
     parser.add_argument("--pause_secs", type=float, default=0.0)
     parser.add_argument("--loss_mode", default="cosine-softmax")
     parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--failing_thread")
+    parser.add_argument("--fill_at_step", type=int)
     args = parser.parse_args()
     images, labels = draw_images()
     if args.bad_label is not None:
@@ -79,14 +105,17 @@ def main():
         level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout, force=True
     )
 
-    def pause():
-        time.sleep(args.pause_secs)
+    if args.failing_thread is not None:
+        break_source(args.failing_thread)
+    numbers = itertools.count()
 
     try:
         with stops.handled(), stops.deferred() as should_stop:
 
             def pause_and_ask():
-                pause()
+                time.sleep(args.pause_secs)
+                if next(numbers) == args.fill_at_step:
+                    fill_disk(args.log_dir)
                 return should_stop()
 
             training.train(
