@@ -163,8 +163,8 @@ class TestStepOf:
     def test_the_variable_counts_and_not_the_name(self, tmp_path):
         (prefix,) = save(tmp_path, [12])
         for path in tmp_path.glob("model.ckpt-12.*"):
-            path.rename(str(path).replace("-12", "-99"))
-        assert checkpoints.step_of(prefix.replace("-12", "-99")) == 12
+            path.rename(path.with_name(path.name.replace("-12", "-99")))
+        assert checkpoints.step_of(str(tmp_path / "model.ckpt-99")) == 12
 
     def test_without_the_variable_the_name_counts(self, tmp_path):
         (prefix,) = save(tmp_path, [12], with_step=False)
