@@ -8,9 +8,11 @@ import pathlib
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from deep_reid import checkpoints, files, input_pipeline, saving
+from deep_reid import checkpoints, files, graph_folding, input_pipeline, saving
 from deep_reid.compat import slim, tf
+from deep_reid.config import ComputeSettings
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.precision import set_precision
 from deep_reid.samplers import run_in_batches
 from deep_reid.sessions import create_session_config
 
@@ -105,10 +107,9 @@ def encode_with_frozen_graph(frozen_graph_path, filenames, batch_size=32, *, pro
         If the graph or an image is missing or cannot be used.
     """
     images, _ = input_pipeline.as_image_source(filenames)
-    graph_def = _read_frozen_graph(frozen_graph_path)
+    graph_def, image_shape = read_frozen_graph(frozen_graph_path)
     with _new_session() as session:
         with session.graph.as_default():
-            image_shape = _find_image_shape(graph_def, frozen_graph_path)
             image_var, rgb_images = input_pipeline.create_image_input(
                 _round_to_uint8, image_shape, True, jpeg_dct=input_pipeline.OPENCV_DCT
             )
@@ -165,11 +166,15 @@ def freeze(
     output_filename,
     input_name="images",
     feature_name="features",
+    *,
+    with_preprocessing=True,
 ):
     """Export the network with its weights as a frozen graph, as Deep SORT reads it.
 
     The graph takes BGR (or gray) images, which is what ``cv2.imread`` and Deep SORT give, of uint8
-    and shape (N, H, W, C), and returns features of float32 and shape (N, D), of unit length.
+    and shape (N, H, W, C), and returns features of float32 and shape (N, D), of unit length. What
+    only training needs is folded away (see `deep_reid.graph_folding`): features differ from those
+    of `encode` by rounding.
 
     Parameters
     ----------
@@ -184,6 +189,9 @@ def freeze(
         Written whole or not at all.
     input_name, feature_name : str
         Names of the graph's two nodes.
+    with_preprocessing : bool
+        Without, the graph takes what the network takes, as `preprocess_fn` returns it: float32, RGB
+        (or gray); those of `deep_reid.nets.deep_sort` in [0, 1].
 
     Raises
     ------
@@ -191,31 +199,110 @@ def freeze(
         If the checkpoint is missing or does not fit the network.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    graph_def, feature_size = create_frozen_graph(
+        preprocess_fn,
+        network_factory,
+        checkpoint_path,
+        image_shape,
+        input_name,
+        feature_name,
+        with_preprocessing=with_preprocessing,
+        compute=ComputeSettings(),
+    )
+    with files.replacing(output_filename) as temporary:
+        pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
+    _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+    _logger.info(
+        "Node %s: %s, (N, %d, %d, %d), %s; node %s: float32, (N, %d)",
+        input_name,
+        "uint8" if with_preprocessing else "float32, preprocessed",
+        *image_shape,
+        "gray" if image_shape[2] == 1 else "BGR" if with_preprocessing else "RGB",
+        feature_name,
+        feature_size,
+    )
+
+
+def create_frozen_graph(
+    preprocess_fn,
+    network_factory,
+    checkpoint_path,
+    image_shape,
+    input_name="images",
+    feature_name="features",
+    *,
+    with_preprocessing=True,
+    compute,
+):
+    """Create the frozen graph that `freeze` writes.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, checkpoint_path, image_shape, input_name, feature_name
+        As in `freeze`.
+    with_preprocessing : bool
+        As in `freeze`.
+    compute : ComputeSettings
+        How the graph is going to be run: what must stay exact in a narrower precision is marked.
+
+    Returns
+    -------
+    graph_def : tf.GraphDef
+    feature_size : int
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the checkpoint is missing or does not fit the network.
+    """
     with _new_session() as session:
         with session.graph.as_default():
-            images = tf.placeholder(tf.uint8, (None, *image_shape), name=input_name)
-            is_swapped = input_pipeline.expects_bgr(preprocess_fn)
-            rgb_images = images if is_swapped else tf.reverse(images, axis=[-1])
-            features, _ = network_factory(
-                input_pipeline.apply_preprocessing(preprocess_fn, rgb_images)
+            set_precision(compute)
+            images, network_input = _create_frozen_input(
+                preprocess_fn, image_shape, input_name, with_preprocessing
             )
+            features, _ = network_factory(network_input)
             output = tf.identity(features, name=feature_name)
             _check_names(images, input_name, output, feature_name)
         checkpoints.restore_model(session, checkpoint_path)
         graph_def = tf.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), [feature_name]
         )
-    with files.replacing(output_filename) as temporary:
-        pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
-    _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
-    _logger.info(
-        "Node %s: uint8, (N, %d, %d, %d), %s; node %s: float32, (N, %d)",
-        input_name,
-        *image_shape,
-        "gray" if image_shape[2] == 1 else "BGR",
-        feature_name,
-        output.get_shape().as_list()[1],
-    )
+    return graph_folding.fold(graph_def, feature_name), output.get_shape().as_list()[1]
+
+
+def read_frozen_graph(path):
+    """Read a frozen graph that takes images, and find their shape.
+
+    Parameters
+    ----------
+    path : str or Path
+        A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
+
+    Returns
+    -------
+    graph_def : tf.GraphDef
+    image_shape : tuple of int
+        (height, width, channels).
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the graph is missing or cannot be used.
+    """
+    graph_def = _read_graph_def(path)
+    nodes = {node.name: node for node in graph_def.node}
+    if "images" not in nodes or "features" not in nodes:
+        raise DataError(
+            f"{path} has no nodes 'images' and 'features': name a file of --mode=freeze"
+        )
+    images = nodes["images"]
+    if images.attr["dtype"].type != tf.uint8.as_datatype_enum:
+        raise DataError(
+            f"{path} takes preprocessed images, not those of files: name a file of --mode=freeze "
+            "without --no_preprocess"
+        )
+    return graph_def, tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
 
 
 def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
@@ -244,7 +331,7 @@ def _round_to_uint8(images, is_training):
 _round_to_uint8.takes_batches = True
 
 
-def _read_frozen_graph(path):
+def _read_graph_def(path):
     path = pathlib.Path(path)
     if not path.is_file():
         raise MissingPathError(f"frozen graph {path} does not exist: --mode=freeze writes it")
@@ -254,13 +341,16 @@ def _read_frozen_graph(path):
         raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
 
 
-def _find_image_shape(graph_def, path):
-    shapes = {node.name: node.attr["shape"].shape for node in graph_def.node}
-    if "images" not in shapes or "features" not in shapes:
-        raise DataError(
-            f"{path} has no nodes 'images' and 'features': name a file of --mode=freeze"
-        )
-    return tuple(dimension.size for dimension in shapes["images"].dim[1:])
+def _create_frozen_input(preprocess_fn, image_shape, input_name, with_preprocessing):
+    """Add the frozen graph's placeholder, and what comes between it and the network."""
+    if not with_preprocessing:
+        images = tf.placeholder(tf.float32, (None, *image_shape), name=input_name)
+        return images, images
+    images = tf.placeholder(tf.uint8, (None, *image_shape), name=input_name)
+    # A preprocessing function that expects BGR swaps the channels itself.
+    is_in_order = input_pipeline.expects_bgr(preprocess_fn) or image_shape[2] == 1
+    ordered_images = images if is_in_order else tf.reverse(images, axis=[-1])
+    return images, input_pipeline.apply_preprocessing(preprocess_fn, ordered_images)
 
 
 def _check_names(images, input_name, features, feature_name):

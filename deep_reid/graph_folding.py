@@ -1,10 +1,13 @@
-"""Frozen graphs made smaller: what a network needs for training only is folded away.
+"""Frozen graphs made faster: what a network needs for training only is folded away.
 
 TensorFlow's own graph optimizer folds constants, and removes what does nothing. What it leaves, or
-does only while a graph runs, is here: the batch norm behind a layer, and the swap of the image's
-channels before one, become part of the layer's weights. (`fold_batch_norms` of TensorFlow's
-``optimize_for_inference_lib`` takes no heed of batch norm in training mode, nor of layers whose
-result is used elsewhere, too.)
+does only while a graph runs, is here: batch norm and the swap of the image's channels become part
+of a convolution. (`fold_batch_norms` of TensorFlow's ``optimize_for_inference_lib`` takes no heed
+of batch norm in training mode, nor of layers whose result is used elsewhere, too.)
+
+The batch norm of a fully connected layer is left alone on purpose: with a bias in its place, oneDNN
+computes the layer with weights in a layout that depends on the number of images, and rearranges all
+of them in each run whose number is another than the first one's.
 """
 
 import collections
@@ -17,14 +20,15 @@ from deep_reid.compat import tf, tf_optimizer
 _BEFORE = ("pruning", "constfold", "dependency")
 _AFTER = (*_BEFORE, "arithmetic")
 _BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-_LAYERS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+# What TensorFlow computes together with a convolution and its bias, in one go.
+_ACTIVATIONS = ("Elu", "Relu", "Relu6")
 
 
 def fold(graph_def, output_name):
     """Fold a frozen graph; its results stay the same but for rounding.
 
-    What cannot be folded stays as it is: batch norm in training mode, or behind anything but a
-    layer whose result nothing else uses. The ops that are written are ordinary ones.
+    What is not recognized stays as it is: batch norm in training mode, say. The ops that are
+    written are ordinary ones.
 
     Parameters
     ----------
@@ -105,19 +109,31 @@ class _Graph:
         # A constant of its own: others may use the old one.
         layer.input[1] = self._add_constant(f"{layer.name}/folded_weights", weights)
 
-    def add_bias(self, layer, bias):
-        """Add a bias behind a layer, and return its name."""
-        node = self._add("BiasAdd", f"{layer.name}/BiasAdd", T=tf.float32)
-        node.attr["data_format"].s = _data_format(layer)
-        node.input.extend([layer.name, self._add_constant(f"{layer.name}/folded_bias", bias)])
-        return node.name
+    def add_depthwise_convolution(self, node, weights):
+        """Add a 1 x 1 convolution of each channel of a node's first input, and return its name."""
+        layer = self._add("DepthwiseConv2dNative", f"{node.name}/scale", T=tf.float32)
+        weights = weights.reshape(1, 1, -1, 1)
+        layer.input.extend([node.input[0], self._add_constant(f"{layer.name}/weights", weights)])
+        layer.attr["strides"].list.i.extend([1, 1, 1, 1])
+        layer.attr["padding"].s = b"VALID"
+        return layer.name
+
+    def turn_into_bias(self, node, layer_name, bias):
+        """Let a node add a bias to a layer's result, in place of what it did."""
+        data_format = _data_format(node)
+        bias_name = self._add_constant(f"{node.name}/folded_bias", bias)
+        node.op = "BiasAdd"
+        node.input[:] = [layer_name, bias_name, *_control_inputs(node)]
+        node.attr.clear()
+        node.attr["T"].type = tf.float32.as_datatype_enum
+        node.attr["data_format"].s = data_format
 
     @staticmethod
     def skip(node):
         """Let a node hand on its first input as it is."""
         dtype = node.attr["T"].type
         node.op = "Identity"
-        del node.input[1:]
+        node.input[:] = [node.input[0], *_control_inputs(node)]
         node.attr.clear()
         node.attr["T"].type = dtype
 
@@ -137,7 +153,7 @@ class _Graph:
 
 
 def _fold_batch_norm(graph, batch_norm):
-    """Make a batch norm part of the layer before it, where that can be done."""
+    """Turn a batch norm into a bias, and its scale into weights of a convolution before it."""
     parameters = [graph.constant(batch_norm, position) for position in range(1, 5)]
     is_constant = not any(value is None for value in parameters)
     if batch_norm.attr["is_training"].b or not is_constant or not graph.has_one_result(batch_norm):
@@ -145,65 +161,30 @@ def _fold_batch_norm(graph, batch_norm):
     gamma, beta, mean, variance = (value.astype(np.float64) for value in parameters)
     scale = gamma / np.sqrt(variance + batch_norm.attr["epsilon"].f)
     bias = beta - mean * scale
-    layer, between = _find_layer(graph, batch_norm)
-    weights = _scale_weights(graph, layer, scale)
-    if weights is None:
-        return
-    last = between[0] if between else batch_norm
-    for node in between:
-        if node.op == "BiasAdd":
-            bias += graph.constant(node, 1) * scale
-            graph.skip(node)
-    graph.set_weights(layer, weights)
-    last.input[0] = graph.add_bias(layer, bias)
-    graph.skip(batch_norm)
-    _skip_reshapes(graph, layer, between, batch_norm)
-
-
-def _find_layer(graph, batch_norm):
-    """Return the layer before a batch norm, or None, and the nodes between them in their order."""
-    data_format, num_channels = _data_format(batch_norm), len(graph.constant(batch_norm, 1))
-    between = []
-    node = graph.input_of(batch_norm)
-    while node is not None and graph.is_used_once(node):
-        if node.op in _LAYERS:
-            return (node if _data_format(node) == data_format else None), between
-        value = graph.constant(node, 1) if node.op in {"BiasAdd", "Reshape"} else None
-        if value is None:
-            break
-        if node.op == "BiasAdd":
-            keeps_channels = _data_format(node) == data_format
-        else:
-            keeps_channels = data_format == b"NHWC" and value[-1] == num_channels
-        if not keeps_channels:
-            break
-        between.insert(0, node)
-        node = graph.input_of(node)
-    return None, between
-
-
-def _scale_weights(graph, layer, scale):
-    """Return a layer's weights for an output that is scaled by channel; None if that is unknown."""
-    weights = None if layer is None else graph.constant(layer, 1)
-    if weights is None or weights.dtype != np.float32:
-        return None
-    if layer.op == "MatMul" and layer.attr["transpose_b"].b:
-        return None
-    num_dimensions = 2 if layer.op == "DepthwiseConv2dNative" else 1
-    channels = weights.shape[-num_dimensions:]
-    return weights * scale.reshape(channels) if np.prod(channels) == len(scale) else None
-
-
-def _skip_reshapes(graph, layer, between, batch_norm):
-    """Remove the reshapes around the batch norm of a vector, which takes images alone."""
+    layer = graph.input_of(batch_norm)
     user = graph.only_user_of(batch_norm)
-    if layer.op != "MatMul" or user is None or user.op != "Reshape":
-        return
-    num_channels = graph.constant(layer, 1).shape[-1]
-    if np.array_equal(graph.constant(user, 1), [-1, num_channels]):
-        for node in (*between, user):
-            if node.op == "Reshape":
-                graph.skip(node)
+    if _can_be_scaled(graph, layer, batch_norm):
+        graph.set_weights(layer, graph.constant(layer, 1) * scale)
+        graph.turn_into_bias(batch_norm, layer.name, bias)
+    elif user is not None and user.op in _ACTIVATIONS and _is_plain(batch_norm):
+        # Before a residual block, where the input is used beside the batch norm, too. TensorFlow
+        # would multiply, add and activate, each for itself; this it does in one go.
+        layer_name = graph.add_depthwise_convolution(batch_norm, scale)
+        graph.turn_into_bias(batch_norm, layer_name, bias)
+
+
+def _can_be_scaled(graph, layer, batch_norm):
+    """Tell whether a batch norm's input comes from a convolution that nothing else uses."""
+    if layer is None or layer.op != "Conv2D" or not graph.is_used_once(layer):
+        return False
+    weights = graph.constant(layer, 1)
+    has_same_format = _data_format(layer) == _data_format(batch_norm)
+    return has_same_format and weights is not None and weights.dtype == np.float32
+
+
+def _is_plain(batch_norm):
+    is_float = batch_norm.attr["T"].type == tf.float32.as_datatype_enum
+    return is_float and _data_format(batch_norm) == b"NHWC"
 
 
 def _fold_channel_swap(graph, layer):
@@ -230,6 +211,10 @@ def _is_cast_or_scale(graph, node):
         return True
     factor = graph.constant(node, 1) if node.op in {"Mul", "RealDiv"} else None
     return factor is not None and factor.size == 1
+
+
+def _control_inputs(node):
+    return [name for name in node.input if name.startswith("^")]
 
 
 def _data_format(node):
