@@ -99,9 +99,9 @@ class _Graph:
         return not any(":" in name for name in self._uses[node.name])
 
     def constant(self, node, position):
-        """Return the value of an input; None where it is no constant."""
+        """Return the value of an input; None where it is no constant, or waits for a check."""
         source = self.input_of(node, position)
-        if source is None or source.op != "Const":
+        if source is None or source.op != "Const" or source.input:
             return None
         return tf.make_ndarray(source.attr["value"].tensor)
 
