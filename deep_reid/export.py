@@ -302,7 +302,13 @@ def read_frozen_graph(path):
             f"{path} takes preprocessed images, not those of files: name a file of --mode=freeze "
             "without --no_preprocess"
         )
-    return graph_def, tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
+    image_shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise DataError(
+            f"{path} does not tell the size of its images: freeze it with a placeholder of shape "
+            "(None, height, width, channels)"
+        )
+    return graph_def, image_shape
 
 
 def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
