@@ -167,8 +167,8 @@ def finalize(checkpoint, output, factory=FACTORY):
     export.finalize(tiny.preprocess, factory, checkpoint, tiny.IMAGE_SHAPE, output)
 
 
-def freeze(checkpoint, output, preprocess_fn=tiny.preprocess, factory=FACTORY, **names):
-    export.freeze(preprocess_fn, factory, checkpoint, tiny.IMAGE_SHAPE, output, **names)
+def freeze(checkpoint, output, preprocess_fn=tiny.preprocess, factory=FACTORY, **settings):
+    export.freeze(preprocess_fn, factory, checkpoint, tiny.IMAGE_SHAPE, output, **settings)
 
 
 class TestFinalize:
@@ -281,6 +281,21 @@ class TestFreeze:
         frozen = FrozenGraph(tmp_path / "model.pb")
         assert not [node.op for node in frozen.graph_def.node if node.op.startswith("Random")]
 
+    def test_what_training_needs_is_folded_away(self, checkpoint, tmp_path):
+        freeze(checkpoint, tmp_path / "model.pb", deep_sort.preprocess)
+        op_types = {node.op for node in FrozenGraph(tmp_path / "model.pb").graph_def.node}
+        gone = {"FusedBatchNormV3", "ReverseV2", "RealDiv", "TensorArrayV3", "While", "Enter"}
+        assert op_types.isdisjoint(gone)
+
+    def test_gray_images(self, tmp_path):
+        shape = (*tiny.IMAGE_SHAPE[:2], 1)
+        checkpoint = save_checkpoint(tmp_path, FACTORY, shape)
+        images = np.random.RandomState(0).randint(0, 256, (3, *shape), np.uint8)
+        expected = export.encode(deep_sort.preprocess, FACTORY, checkpoint, images)
+        export.freeze(deep_sort.preprocess, FACTORY, checkpoint, shape, tmp_path / "model.pb")
+        result = FrozenGraph(tmp_path / "model.pb").encode(images)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
     def test_missing_folders_are_made(self, checkpoint, tmp_path):
         freeze(checkpoint, tmp_path / "new" / "folder" / "model.pb")
         assert os.listdir(tmp_path / "new" / "folder") == ["model.pb"]
@@ -299,6 +314,47 @@ class TestFreeze:
             freeze(checkpoint, path)
         assert path.read_bytes() == b"old"
         assert os.listdir(tmp_path) == ["model.pb"]
+
+
+class TestFreezeWithoutPreprocessing:
+    @pytest.fixture
+    def path(self, checkpoint, tmp_path):
+        freeze(checkpoint, tmp_path / "model.pb", with_preprocessing=False)
+        return tmp_path / "model.pb"
+
+    def test_the_images_are_floats(self, path):
+        frozen = FrozenGraph(path)
+        assert frozen.images.dtype == tf.float32
+        assert frozen.images.get_shape().as_list() == [None, *tiny.IMAGE_SHAPE]
+        assert frozen.features.get_shape().as_list() == [None, tiny.FEATURE_SIZE]
+
+    def test_preprocessed_images_have_the_features_of_their_files(self, path, rgb_images, features):
+        result = FrozenGraph(path).encode(rgb_images / np.float32(255))
+        np.testing.assert_allclose(result, features, atol=1e-5)
+
+    @pytest.mark.parametrize("input_is_bgr", [False, True])
+    def test_the_order_of_channels_is_that_of_the_network(
+        self, checkpoint, tmp_path, rgb_images, features, input_is_bgr
+    ):
+        preprocess_fn = functools.partial(deep_sort.preprocess, input_is_bgr=input_is_bgr)
+        freeze(checkpoint, tmp_path / "model.pb", preprocess_fn, with_preprocessing=False)
+        result = FrozenGraph(tmp_path / "model.pb").encode(rgb_images / np.float32(255))
+        np.testing.assert_allclose(result, features, atol=1e-5)
+
+    def test_files_are_not_encoded_with_it(self, path, filenames):
+        with pytest.raises(DataError, match="without --no_preprocess"):
+            export.encode_with_frozen_graph(path, filenames)
+
+    def test_the_log_says_what_to_feed(self, checkpoint, tmp_path, caplog):
+        with caplog.at_level("INFO"):
+            freeze(checkpoint, tmp_path / "model.pb", with_preprocessing=False)
+            freeze(checkpoint, tmp_path / "model.pb")
+        lines = [line for line in caplog.messages if line.startswith("Node images")]
+        assert lines == [
+            "Node images: float32, preprocessed, (N, 32, 16, 3), RGB; "
+            "node features: float32, (N, 8)",
+            "Node images: uint8, (N, 32, 16, 3), BGR; node features: float32, (N, 8)",
+        ]
 
 
 @pytest.mark.parametrize("write", [finalize, freeze])
