@@ -2,14 +2,13 @@
 
 import dataclasses
 import threading
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from deep_reid import data_check, input_pipeline
+from deep_reid import data_check
 from deep_reid.data_check import Problem, check_images
 from deep_reid.errors import UsageError
 
@@ -129,22 +128,6 @@ class TestWork:
 
         with pytest.raises(KeyboardInterrupt):
             check_images(clean, range(40), 3, progress=progress)
-
-    def test_it_is_no_slower_than_one_file_after_the_other(self, tmp_path):
-        names = write_images(tmp_path, 50, (128, 64, 3)) * 40
-        labels = list(range(50)) * 40
-
-        def measure(function):
-            start = time.perf_counter()
-            function()
-            return time.perf_counter() - start
-
-        # The best of some: other processes may take the processor meanwhile.
-        checked = min(measure(lambda: check_images(names, labels, 3)) for _ in range(3))
-        read = min(
-            measure(lambda: input_pipeline.find_unreadable_image(names, 3)) for _ in range(3)
-        )
-        assert checked < read
 
     @pytest.mark.parametrize(
         "identities, num_channels, num_threads, message",
