@@ -14,6 +14,7 @@ import numpy as np
 from deep_reid import image_files
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.mapping import map_images
 from deep_reid.sessions import IN_OWN_THREAD, create_session_config
 
 # How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
@@ -278,11 +279,9 @@ def decode_image(contents, num_channels, jpeg_dct=ORIGINAL_DCT):
         RGB, or gray; upright. Evaluating it raises a ``tf.errors.OpError`` over a file that is
         truncated, damaged or no image. The static shape is not known.
     """
-    markers = _METADATA if num_channels == 3 else f"{_METADATA}|{_ADOBE}"
-    header = tf.strings.substr(contents, 0, _HEADER_SIZE)
     # Nothing but this test is added to the way of plain JPEGs: each op counts there.
     return tf.cond(
-        tf.strings.regex_full_match(header, _SPECIAL.format(markers)),
+        _is_special(contents, num_channels),
         lambda: _decode_special(contents, num_channels, jpeg_dct),
         lambda: tf.io.decode_jpeg(contents, channels=num_channels, dct_method=jpeg_dct),
     )
@@ -307,6 +306,12 @@ def _stack(images_or_filenames):
             "resize them to one shape, or pass file names"
         )
     return np.stack(items)
+
+
+def _is_special(contents, num_channels):
+    markers = _METADATA if num_channels == 3 else f"{_METADATA}|{_ADOBE}"
+    header = tf.strings.substr(contents, 0, _HEADER_SIZE)
+    return tf.strings.regex_full_match(header, _SPECIAL.format(markers))
 
 
 def _decode_special(contents, num_channels, jpeg_dct):
@@ -386,13 +391,47 @@ def _decode_file(filename, num_channels, jpeg_dct=ORIGINAL_DCT):
 
 def _decode_files(filenames, image_shape, jpeg_dct):
     def decode_and_resize(filename):
-        image = _decode_file(filename, image_shape[2], jpeg_dct)
-        image.set_shape((None, None, image_shape[2]))
-        # A batch of one: to squeeze all images at once takes less time than one by one.
-        return tf.image.resize_images(tf.expand_dims(image, 0), image_shape[:2])
+        contents = tf.io.read_file(filename)
+        return tf.cond(
+            _is_special(contents, image_shape[2]),
+            lambda: _resize_one(_decode_special(contents, image_shape[2], jpeg_dct), image_shape),
+            lambda: _decode_plain(contents, image_shape, jpeg_dct),
+        )
 
-    images = tf.map_fn(decode_and_resize, filenames, dtype=tf.float32, back_prop=False)
+    # To squeeze all images at once takes less time than one by one.
+    images = map_images(decode_and_resize, [filenames], tf.float32, (1, *image_shape))
     return tf.squeeze(images, axis=1)
+
+
+def _decode_plain(contents, image_shape, jpeg_dct):
+    """Decode and resize a plain JPEG.
+
+    To resize an image of twice the size, as those of MARS are, takes each second pixel. Without the
+    last row and column, the last pixels to take are its corners: the same pixels. It saves more
+    than to decode these. Rows of a whole image, most often of a multiple of 32 bytes, are written
+    past the cache, from where resizing would have to read them.
+    """
+    height, width, num_channels = image_shape
+    options = {"channels": num_channels, "dct_method": jpeg_dct}
+
+    def take_each_second_pixel():
+        window = (0, 0, 2 * height - 1, 2 * width - 1)
+        image = tf.io.decode_and_crop_jpeg(contents, window, **options)
+        return _resize_one(image, image_shape, align_corners=True)
+
+    size = tf.image.extract_jpeg_shape(contents)[:2]
+    return tf.cond(
+        tf.reduce_all(tf.equal(size, (2 * height, 2 * width))),
+        take_each_second_pixel,
+        lambda: _resize_one(tf.io.decode_jpeg(contents, **options), image_shape),
+    )
+
+
+def _resize_one(image, image_shape, align_corners=False):
+    """Return a batch of one."""
+    return tf.raw_ops.ResizeBilinear(
+        images=tf.expand_dims(image, 0), size=image_shape[:2], align_corners=align_corners
+    )
 
 
 def _resize(images, image_shape):

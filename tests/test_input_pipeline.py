@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import struct
+import threading
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from deep_reid import input_pipeline
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.nets import deep_sort
+from deep_reid.sessions import IN_OWN_THREAD, create_session_config
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -510,6 +512,80 @@ def insert(path, position, data):
     path.write_bytes(contents[:position] + data + contents[position:])
 
 
+def resize_whole(path, image_shape):
+    """Decode all of a file as in training, and resize it, as the original does."""
+    filename_var = tf.placeholder(tf.string, ())
+    image = input_pipeline.decode_image(tf.io.read_file(filename_var), image_shape[2])
+    image.set_shape((None, None, image_shape[2]))
+    with tf.Session() as session:
+        return session.run(
+            tf.image.resize_images(image, image_shape[:2]), {filename_var: str(path)}
+        )
+
+
+def leave_as_it_is(image, is_training):
+    return tf.cast(image, tf.float32)
+
+
+class TestResizing:
+    """However much of an image is decoded, the pixels are those of the original."""
+
+    @pytest.mark.parametrize("num_channels", [1, 3])
+    @pytest.mark.parametrize(
+        "kwargs",
+        [
+            {"subsampling": "4:4:4"},
+            {"subsampling": "4:2:2"},
+            {"subsampling": "4:2:0"},
+            {"subsampling": "4:2:0", "progressive": True},
+        ],
+    )
+    @pytest.mark.parametrize(
+        "size, image_shape",
+        [
+            ((256, 128), (128, 64)),
+            ((54, 18), (27, 9)),
+            ((34, 32), (17, 16)),
+            ((18, 18), (6, 6)),
+            ((40, 32), (40, 16)),
+            ((2, 2), (1, 1)),
+            ((40, 30), (40, 30)),
+            ((256, 127), (128, 64)),
+            ((255, 127), (128, 64)),
+            ((20, 10), (40, 20)),
+        ],
+    )
+    def test_jpeg(self, save, size, image_shape, kwargs, num_channels):
+        noise = RANDOM.randint(0, 256, (*size, 3)).astype(np.uint8)
+        path = save(Image.fromarray(noise), "JPEG", quality=95, **kwargs)
+        image_shape = (*image_shape, num_channels)
+        result = read_in([path], leave_as_it_is, image_shape)
+        np.testing.assert_array_equal(result[0], resize_whole(path, image_shape))
+
+    def test_jpeg_for_print(self, tmp_path):
+        path = write_cmyk(tmp_path / "cmyk.jpg", is_ycck=True)
+        result = read_in([path], leave_as_it_is, (24, 20, 3))
+        np.testing.assert_array_equal(result[0], resize_whole(path, (24, 20, 3)))
+
+    def test_sizes_and_kinds_in_one_batch(self, tmp_path, picture, png):
+        names = [png]
+        for height, width in ((128, 64), (256, 128), (200, 90), (64, 32), (512, 256)):
+            names.append(str(tmp_path / f"{height}.jpg"))
+            assert cv2.imwrite(names[-1], cv2.resize(picture, (width, height)))
+        names.append(str(tmp_path / "turned.jpg"))
+        Image.fromarray(picture).resize((256, 128)).save(names[-1], exif=create_exif(6))
+        expected = [resize_whole(name, IMAGE_SHAPE) for name in names]
+        np.testing.assert_array_equal(read_in(names, leave_as_it_is), expected)
+
+    def test_a_truncated_file_is_no_image(self, save, picture):
+        path = save(Image.fromarray(picture), "JPEG", quality=95)
+        contents = path.read_bytes()
+        for share in (0.3, 0.6, 0.9):
+            path.write_bytes(contents[: int(share * len(contents))])
+            with pytest.raises(tf.errors.OpError):
+                read_in([path], image_shape=(20, 15, 3))
+
+
 class TestGraphOfFiles:
     """Some images are decoded or turned by Python functions in the graph."""
 
@@ -544,6 +620,22 @@ class TestGraphOfFiles:
         assert read_in([path]).shape == (1, *IMAGE_SHAPE)
         with pytest.raises(tf.errors.OpError):
             read_in(names[:1])
+
+    def test_all_is_done_in_the_thread_that_asks_for_it(self, names, monkeypatch):
+        # On a drive that hangs, only this one must hang.
+        threads = set()
+
+        def read_orientation(_):
+            threads.add(threading.get_ident())
+            return 1
+
+        monkeypatch.setattr(input_pipeline.image_files, "read_orientation", read_orientation)
+        placeholder, input_var = input_pipeline.create_image_input(
+            deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True
+        )
+        with tf.Session(config=create_session_config()) as session:
+            session.run(input_var, {placeholder: names}, options=IN_OWN_THREAD)
+        assert threads == {threading.get_ident()}
 
     def test_the_graph_can_be_written(self, graph, tmp_path):
         input_pipeline.create_image_input(deep_sort.preprocess, IMAGE_SHAPE, True)
