@@ -1,7 +1,9 @@
 """What is measured in TensorFlow: the package itself, and the way of the original."""
 
+import contextlib
 import pathlib
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -13,7 +15,6 @@ from deep_reid import export, queued_trainer, samplers, training
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
 from deep_reid.nets import deep_sort
-from deep_reid.queued_trainer import QueuedTrainer
 from deep_reid.sessions import create_session_config
 from deep_reid.train_step import TrainStep
 
@@ -118,25 +119,26 @@ class Input:
     batch_size : int
     way : {"ours", "naive"}
         The naive one, of the original, decodes in one ``tf.map_fn`` (without the resizing, for
-        which all files must be of one size), resizes the batch, and preprocesses in another.
+        which all files must be of one size), resizes the batch, preprocesses in another, and puts
+        single rows into the queue.
     num_threads : int
-        Of the feed. Either way goes through the same threads and the same queue.
+        Of the feed.
     """
 
     def __init__(self, dataset_dir, batch_size, way, num_threads):
-        filenames, labels, _ = mars.read_train_split_to_str(dataset_dir)
+        filenames, labels, *_ = mars.read_train_split_to_str(dataset_dir)
         self._filenames = filenames
         batches = samplers.random_sample_identities_forever(
             batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
         )
-        create_trainer = {"ours": _create_trainer, "naive": _create_naive_trainer}[way]
+        create_feed = {"ours": _create_trainer, "naive": _NaiveFeed}[way]
         self._create_pixels = {"ours": _create_pixels, "naive": _create_naive_pixels}[way]
-        trainer = create_trainer(num_threads)
-        self._dequeue = trainer.get_input_vars(batch_size)[0].op
+        feed = create_feed(num_threads)
+        self._dequeue = feed.get_input_vars(batch_size)[0].op
         # What waits in the queue, or in a thread, was decoded before.
         self._num_warm_up = QUEUE_CAPACITY // batch_size + num_threads + 2
         self._session = tf.Session(config=create_session_config())
-        self._feed = trainer.start_feed(self._session, batches)
+        self._feed = feed.start_feed(self._session, batches)
 
     def measure(self, count):
         """Take batches out of the queue: mean seconds of each of `count`."""
@@ -306,13 +308,51 @@ def _create_naive_pixels(is_training):
     return filename_var, tf.map_fn(preprocess, images, dtype=tf.float32, back_prop=False)
 
 
-def _create_naive_trainer(num_threads):
-    with tf.device("/cpu:0"):
-        filename_var, images = _create_naive_pixels(is_training=True)
-        label_var = tf.placeholder(tf.int64, (None,))
-        return QueuedTrainer(
-            [filename_var, label_var], [images, label_var], num_threads, QUEUE_CAPACITY
-        )
+class _NaiveFeed:
+    """The feed of the original: its threads decode and enqueue in one step, in any order."""
+
+    def __init__(self, num_threads):
+        self._num_threads = num_threads
+        with tf.device("/cpu:0"):
+            filename_var, images = _create_naive_pixels(is_training=True)
+            label_var = tf.placeholder(tf.int64, (None,))
+            self._enqueue_vars = [filename_var, label_var]
+            self._queue = tf.FIFOQueue(QUEUE_CAPACITY, [tf.float32, tf.int64], [IMAGE_SHAPE, ()])
+            self._enqueue = self._queue.enqueue_many([images, label_var])
+            self._close = self._queue.close(cancel_pending_enqueues=True)
+            self._queue.size()
+        self._coordinator = tf.train.Coordinator(clean_stop_exception_types=())
+        self._lock = threading.Lock()
+
+    def get_input_vars(self, batch_size):
+        return self._queue.dequeue_many(batch_size)
+
+    def start_feed(self, session, batches):
+        self._session = session
+        self._threads = [
+            threading.Thread(target=self._run, args=(batches,)) for _ in range(self._num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def raise_error(self):
+        self._coordinator.raise_requested_exception()
+
+    def stop(self):
+        self._coordinator.request_stop()
+        self._session.run(self._close)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, batches):
+        with self._coordinator.stop_on_exception():
+            while not self._coordinator.should_stop():
+                with self._lock:
+                    batch = next(batches)
+                with contextlib.suppress(tf.errors.CancelledError):
+                    feed_dict = dict(zip(self._enqueue_vars, batch, strict=True))
+                    self._session.run(self._enqueue, feed_dict)
 
 
 def _wait_until_queue_rests(session):
