@@ -15,7 +15,8 @@ class Sizes:
     batch_size : int
         Of training, input, and the encoding of files.
     training_steps, input_batches : int
-        In each turn, at least.
+        In each turn, at least. Feed threads work in step: of few batches, more than their share may
+        have been ready before.
     crop_counts : tuple of int
     num_boxes : int
         On the frame.
@@ -54,7 +55,7 @@ FULL = Sizes(
     num_identities=120,
     batch_size=128,
     training_steps=3,
-    input_batches=16,
+    input_batches=40,
     crop_counts=(1, 10, 32, 128),
     num_boxes=20,
     num_threads=(1, 2, 4),

@@ -21,7 +21,12 @@ from deep_reid.errors import ReidError, first_line
 
 _logger = logging.getLogger(__name__)
 _EXIT_CODE_INTERRUPTED = 130
-_ONLY_FOR_TRAINING = ("check_data", "benchmark_input", "benchmark_model")
+_ONLY_FOR = {
+    "check_data": "train",
+    "benchmark_input": "train",
+    "benchmark_model": "train",
+    "no_preprocess": "freeze",
+}
 
 
 def main(dataset_class, argv=None):
@@ -41,9 +46,9 @@ def main(dataset_class, argv=None):
     """
     parser = create_argument_parser(dataset_class)
     args = parser.parse_args(argv)
-    for name in _ONLY_FOR_TRAINING:
-        if getattr(args, name) and args.mode != "train":
-            parser.error(f"--{name} goes with --mode=train")
+    for name, mode in _ONLY_FOR.items():
+        if getattr(args, name) and args.mode != mode:
+            parser.error(f"--{name} goes with --mode={mode}")
     _set_up_logging(args.debug)
     try:
         with stops.handled():
@@ -337,6 +342,11 @@ def _add_export_arguments(group, name):
     )
     group.add_argument(
         "--output", help=f"file to write (default: ./{name}.ckpt for finalize, ./{name}.pb)"
+    )
+    group.add_argument(
+        "--no_preprocess",
+        action="store_true",
+        help="freeze a graph that takes what the network takes: float32, RGB, scaled",
     )
 
 

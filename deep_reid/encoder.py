@@ -195,7 +195,7 @@ def _load(path, network, image_shape, compute):
     if path.endswith(".pb"):
         if network is not None or image_shape is not None:
             raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
-        return read_frozen_graph(path)
+        return read_frozen_graph(path, compute)
     checkpoint_path = checkpoints.resolve_checkpoint(path)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
     module = importlib.import_module(f"deep_reid.nets.{network}")

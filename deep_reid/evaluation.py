@@ -129,7 +129,11 @@ def eval_loop(
         report.best.catch_up(report.log)
     if projector:
         encode_images = functools.partial(
-            export.encode, preprocess_fn, network_factory, image_shape=image_shape
+            export.encode,
+            preprocess_fn,
+            network_factory,
+            image_shape=image_shape,
+            compute=compute,
         )
         report.projector = _Projector(
             eval_dir, images, shown_images, labels, camera_indices, encode_images

@@ -29,6 +29,7 @@ def encode(
     image_shape=None,
     *,
     progress=None,
+    compute=ComputeSettings(),
 ):
     """Compute the features of images, the same as the frozen graph's.
 
@@ -51,6 +52,9 @@ def encode(
         (height, width, channels). Needed with files; default with arrays: their own shape.
     progress : callable, optional
         ``progress(num_images)`` after each batch, such as the ``update`` of a progress bar.
+    compute : ComputeSettings
+        Precision and threads; of a `session` that is given, only the precision counts, and it must
+        be of the same.
 
     Returns
     -------
@@ -62,6 +66,8 @@ def encode(
         If `images_or_filenames` is neither file names nor uint8 images.
     MissingPathError, DataError
         If the checkpoint or an image is missing or cannot be used.
+    UsageError
+        If a setting breaks its rule, or the machine does not support it.
     """
     images, read_from_file = input_pipeline.as_image_source(images_or_filenames)
     image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
@@ -71,8 +77,9 @@ def encode(
     explain_error = input_pipeline.create_error_explainer(read_from_file, image_shape)
     with contextlib.ExitStack() as stack:
         if session is None:
-            session = stack.enter_context(_new_session())
+            session = stack.enter_context(_new_session(compute))
         with session.graph.as_default():
+            set_precision(compute)
             image_var, input_var = input_pipeline.create_image_input(
                 preprocess_fn, image_shape, read_from_file, jpeg_dct=input_pipeline.OPENCV_DCT
             )
@@ -84,7 +91,9 @@ def encode(
         )
 
 
-def encode_with_frozen_graph(frozen_graph_path, filenames, batch_size=32, *, progress=None):
+def encode_with_frozen_graph(
+    frozen_graph_path, filenames, batch_size=32, *, progress=None, compute=ComputeSettings()
+):
     """Compute the features of image files with a frozen graph, by the names of its nodes.
 
     Parameters
@@ -94,7 +103,7 @@ def encode_with_frozen_graph(frozen_graph_path, filenames, batch_size=32, *, pro
     filenames : sequence of str or Path
         Images of any size: they are resized as `encode` does, and rounded to uint8.
     batch_size : int
-    progress : callable, optional
+    progress, compute
         As in `encode`.
 
     Returns
@@ -105,10 +114,12 @@ def encode_with_frozen_graph(frozen_graph_path, filenames, batch_size=32, *, pro
     ------
     MissingPathError, DataError
         If the graph or an image is missing or cannot be used.
+    UsageError
+        If a setting breaks its rule; the precision must be float32.
     """
     images, _ = input_pipeline.as_image_source(filenames)
-    graph_def, image_shape = read_frozen_graph(frozen_graph_path)
-    with _new_session() as session:
+    graph_def, image_shape = read_frozen_graph(frozen_graph_path, compute)
+    with _new_session(compute) as session:
         with session.graph.as_default():
             image_var, rgb_images = input_pipeline.create_image_input(
                 _round_to_uint8, image_shape, True, jpeg_dct=input_pipeline.OPENCV_DCT
@@ -271,13 +282,15 @@ def create_frozen_graph(
     return graph_folding.fold(graph_def, feature_name), output.get_shape().as_list()[1]
 
 
-def read_frozen_graph(path):
+def read_frozen_graph(path, compute):
     """Read a frozen graph that takes images, and find their shape.
 
     Parameters
     ----------
     path : str or Path
         A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
+    compute : ComputeSettings
+        How it is going to be run.
 
     Returns
     -------
@@ -289,7 +302,15 @@ def read_frozen_graph(path):
     ------
     MissingPathError, DataError
         If the graph is missing or cannot be used.
+    UsageError
+        If it is to be run in another precision than float32.
     """
+    if compute.precision != "float32":
+        # Its normalization, which must stay exact, cannot be told from its layers any more.
+        raise UsageError(
+            f"{path} is a frozen graph, which is computed in float32, not {compute.precision}: "
+            "name the checkpoint instead"
+        )
     graph_def = _read_graph_def(path)
     nodes = {node.name: node for node in graph_def.node}
     if "images" not in nodes or "features" not in nodes:
@@ -369,6 +390,6 @@ def _check_names(images, input_name, features, feature_name):
 
 
 @contextlib.contextmanager
-def _new_session():
-    with tf.Session(graph=tf.Graph(), config=create_session_config()) as session:
+def _new_session(compute=ComputeSettings()):
+    with tf.Session(graph=tf.Graph(), config=create_session_config(compute)) as session:
         yield session

@@ -259,11 +259,13 @@ def _find_features(args, config, test_set):
         from deep_reid.export import encode_with_frozen_graph
 
         source = {"frozen_graph": args.frozen_graph}
-        encode_images = functools.partial(encode_with_frozen_graph, args.frozen_graph)
+        encode_images = functools.partial(
+            encode_with_frozen_graph, args.frozen_graph, compute=settle_computing(args)
+        )
     else:
         checkpoint_path = _find_checkpoint(args, config)
-        source = {"checkpoint": checkpoint_path}
-        encode_images = _create_encoder(checkpoint_path, config)
+        source = {"checkpoint": checkpoint_path, "precision": args.precision}
+        encode_images = _create_encoder(checkpoint_path, config, settle_computing(args))
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images
@@ -274,7 +276,7 @@ def _find_features(args, config, test_set):
     return source, features
 
 
-def _create_encoder(checkpoint_path, config):
+def _create_encoder(checkpoint_path, config, compute):
     from deep_reid.export import encode
 
     network = _import_network(config)
@@ -284,6 +286,7 @@ def _create_encoder(checkpoint_path, config):
         _create_inference_network(network),
         checkpoint_path,
         image_shape=config.image_shape,
+        compute=compute,
     )
 
 
@@ -303,7 +306,7 @@ def export(args, dataset_class):
         _require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     image_files = dataset.export_files()
-    encode_images = _create_encoder(_find_checkpoint(args, config), config)
+    encode_images = _create_encoder(_find_checkpoint(args, config), config, settle_computing(args))
     for filename, images in image_files.items():
         path = os.path.join(args.sdk_dir, filename)
         with _progress_bar(len(images), filename) as bar:
@@ -346,6 +349,7 @@ def freeze(args, dataset_class):
         checkpoint_path,
         config.image_shape,
         args.output or f"./{dataset_class.NAME}.pb",
+        with_preprocessing=not args.no_preprocess,
     )
 
 

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +17,17 @@ from scipy import io
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
+from deep_reid import sessions
 from deep_reid.compat import tf
+from deep_reid.config import ComputeSettings
 
 ROOT = pathlib.Path(__file__).parents[1]
 TAGS = {f"Precision_{k}" for k in (1, 5, 10, 20)}
 TRAIN_ARGS = ["--mode=train", "--batch_size=16", "--save_summaries_secs=2"]
 SCRIPTS = {"train_market1501.py": Market1501, "train_mars.py": Mars}
+
+# For what takes its time, and is the same in both scripts.
+with_market1501 = pytest.mark.parametrize("trained", ["train_market1501.py"], indirect=True)
 
 pytestmark = pytest.mark.slow
 
@@ -172,6 +178,67 @@ def test_export_finalize_and_freeze_agree(trained):
         np.testing.assert_allclose(frozen_from_final(images[:40]), frozen(images[:40]), atol=1e-6)
         singles = np.concatenate([frozen([image]) for image in images[:5]])
         np.testing.assert_allclose(singles, frozen(images[:5]), atol=1e-5)
+
+
+@with_market1501
+def test_a_graph_without_preprocessing_takes_what_the_network_takes(trained):
+    whole = trained.freeze("whole.pb")
+    trained.run("--mode=freeze", "--no_preprocess", "--output=bare.pb")
+    bare = FrozenGraph(trained.cwd / "bare.pb")
+    image_var = bare.graph.get_tensor_by_name("images:0")
+    assert (image_var.dtype, image_var.shape.as_list()) == (tf.float32, [None, 128, 64, 3])
+    names = trained.dataset_class(trained.data_dir).train.filenames[:8]
+    images = np.stack([cv2.resize(cv2.imread(name), (64, 128)) for name in names])
+    with tf.Session(graph=bare.graph) as session:
+        features = session.run("features:0", {image_var: images[..., ::-1] / 255.0})
+    np.testing.assert_allclose(features, whole(names), atol=1e-5)
+    output = trained.run("--mode=test", "--frozen_graph=bare.pb", code=1)
+    assert "takes preprocessed images" in output
+
+
+@with_market1501
+@pytest.mark.skipif(
+    not sessions.computes_in(ComputeSettings(precision="bfloat16")),
+    reason="bfloat16 needs a CPU with AVX-512",
+)
+def test_all_modes_compute_in_bfloat16(trained):
+    argv = ["--precision=bfloat16", "--log_dir=narrow"]
+    trained.run(*TRAIN_ARGS, *argv, "--number_of_steps=3")
+    trained.run("--mode=eval", *argv, "--max_num_evaluations=1", "--eval_log_dir=narrow_eval")
+    # The trained run, in both precisions: nearly the same features, but not quite.
+    for precision in ("float32", "bfloat16"):
+        argv = [f"--precision={precision}"]
+        trained.run("--mode=export", *argv, f"--sdk_dir=in_{precision}")
+        trained.run("--mode=test", *argv, f"--metrics_file={precision}.json")
+    (filename, *_) = trained.dataset_class(trained.data_dir).export_files()
+    exact, narrow = (
+        io.loadmat(trained.cwd / f"in_{precision}" / filename)["features"]
+        for precision in ("float32", "bfloat16")
+    )
+    np.testing.assert_allclose(np.linalg.norm(narrow, axis=1), 1.0, atol=1e-5)
+    similarity = (exact * narrow).sum(axis=1)
+    assert 0.99 < similarity.min() < similarity.max()
+    assert (exact != narrow).any()
+    scores = [json.loads((trained.cwd / f"{p}.json").read_text()) for p in ("float32", "bfloat16")]
+    assert [score["precision"] for score in scores] == ["float32", "bfloat16"]
+    assert scores[0]["mAP_standard"] == pytest.approx(scores[1]["mAP_standard"], abs=0.05)
+    trained.freeze("exact.pb")
+    output = trained.run("--mode=test", "--frozen_graph=exact.pb", "--precision=bfloat16", code=2)
+    assert "exact.pb is a frozen graph, which is computed in float32" in output
+
+
+@with_market1501
+def test_what_limits_a_training_is_told_without_a_run(trained):
+    output = trained.run(
+        *TRAIN_ARGS, "--benchmark_input", "--benchmark_model", "--log_dir=unused",
+        "--num_enqueue_threads=2", "--queue_capacity=32", "--no-monitor_losses",
+    )  # fmt: skip
+    speeds = {
+        name: float(re.search(rf"^{name} alone: ([\d.]+) images/s$", output, re.MULTILINE)[1])
+        for name in ("input", "model")
+    }
+    assert f"the {min(speeds, key=speeds.get)} limits this training" in output
+    assert not (trained.cwd / "unused").exists()
 
 
 def test_checkpoint_frozen_graph_and_exported_features_have_the_same_score(trained):
