@@ -12,8 +12,7 @@ from deep_reid.compat import tf
 from deep_reid.config import NETWORKS, ComputeSettings, RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export import create_frozen_graph, read_frozen_graph
-from deep_reid.precision import set_precision
-from deep_reid.sessions import create_session_config
+from deep_reid.sessions import check_precision, create_session_config
 
 _logger = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
@@ -38,8 +37,9 @@ class Encoder:
         else (128, 64, 3).
     max_batch_size : int
         Crops that go through the network at once: memory does not grow with more of them.
-    compute : ComputeSettings, optional
-        How TensorFlow computes. Default: float32, on all cores.
+    compute : ComputeSettings
+        How TensorFlow computes. In a narrower precision than float32, a checkpoint's features are
+        still normalized exactly; those of a frozen graph are as narrow as all of it.
 
     Raises
     ------
@@ -62,11 +62,11 @@ class Encoder:
         network=None,
         image_shape=None,
         max_batch_size=_MAX_BATCH_SIZE,
-        compute=None,
+        compute=ComputeSettings(),
     ):
         if max_batch_size < 1:
             raise UsageError(f"max_batch_size ({max_batch_size}) must be at least 1")
-        compute = ComputeSettings() if compute is None else compute
+        check_precision(compute)
         graph_def, self._image_shape = _load(os.fspath(path), network, image_shape, compute)
         self._max_batch_size = max_batch_size
         self._session = _start_session(graph_def, compute)
@@ -186,7 +186,7 @@ class Encoder:
         height, width, _ = self._image_shape
         # One by one: to hand a crop to another thread takes longer than to resize it, 15 us.
         for crop, resized in zip(crops, batch, strict=True):
-            cv2.resize(crop, (width, height), dst=_without_single_channel(resized))
+            cv2.resize(crop, (width, height), dst=resized)
         return batch
 
 
@@ -230,7 +230,6 @@ def _start_session(graph_def, compute):
         config.use_per_session_threads = True
         config.inter_op_parallelism_threads = 1
     with tf.Graph().as_default() as graph:
-        set_precision(compute)
         tf.import_graph_def(graph_def, name="")
     return tf.Session(graph=graph, config=config)
 
@@ -275,8 +274,3 @@ def _find_corners(boxes, frame_shape, image_shape):
     # Deep SORT leaves out the last row and the last column of the frame.
     limits = np.array([frame_shape[1], frame_shape[0]] * 2) - 1
     return np.trunc(corners).clip(0, limits).astype(np.int64)
-
-
-def _without_single_channel(image):
-    # OpenCV drops the axis, and would write to an array of its own.
-    return image[:, :, 0] if image.shape[2] == 1 else image

@@ -42,7 +42,8 @@ def fold(graph_def, output_name):
     tf.GraphDef
         Its placeholders and the output have the names, types and static shapes that they had.
     """
-    graph = _Graph(_optimize(graph_def, output_name, _BEFORE), output_name)
+    # From here on nothing uses the output: what would has been removed.
+    graph = _Graph(_optimize(graph_def, output_name, _BEFORE))
     for node in graph.list_nodes(*_BATCH_NORMS):
         _fold_batch_norm(graph, node)
     for node in graph.list_nodes("Conv2D"):
@@ -70,11 +71,10 @@ def _optimize(graph_def, output_name, optimizers, strip_default_attributes=False
 class _Graph:
     """A GraphDef whose nodes are found by name, and changed in place."""
 
-    def __init__(self, graph_def, output_name):
+    def __init__(self, graph_def):
         self.graph_def = graph_def
         self._nodes = {node.name: node for node in graph_def.node}
         self._uses = collections.defaultdict(list)
-        self._uses[output_name].append("the caller")
         for node in graph_def.node:
             for name in node.input:
                 self._uses[name.strip("^").partition(":")[0]].append(name)

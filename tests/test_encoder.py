@@ -13,7 +13,7 @@ import tiny
 
 import deep_reid
 from deep_reid import encoder as encoder_module
-from deep_reid import export
+from deep_reid import export, sessions
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.encoder import Encoder
@@ -442,6 +442,14 @@ class TestErrors:
     def test_settings_that_a_frozen_graph_does_not_take(self, frozen):
         with pytest.raises(UsageError, match="leave out the settings"):
             Encoder(frozen, network="deep_sort")
+
+    def test_a_precision_that_the_machine_does_not_have(self, checkpoint, frozen, monkeypatch):
+        monkeypatch.setattr(
+            sessions, "_computes_in", lambda compute: compute.precision == "float32"
+        )
+        for path in (checkpoint, frozen):
+            with pytest.raises(UsageError, match="float16 is not supported"):
+                Encoder(path, compute=ComputeSettings(precision="float16"))
 
     def test_a_closed_encoder(self, frozen):
         with Encoder(frozen) as encoder:
