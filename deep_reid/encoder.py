@@ -16,6 +16,7 @@ from deep_reid.sessions import check_precision, create_session_config
 
 _logger = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
+# As in Deep SORT. More at once are no faster, and slower where others use the caches, too.
 _MAX_BATCH_SIZE = 32
 
 
