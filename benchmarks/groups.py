@@ -303,6 +303,11 @@ def _compare_pixels(table, workers, num_threads):
 
 
 def _measure_crops(table, workers, count, sizes, speeds):
+    for name in workers:
+        if name.startswith("PyTorch"):
+            with table.instead_of_failure(f"{name}: threads"):
+                best = workers[name].ask("choose_num_threads", count)
+                table.add(f"{name}: threads", f"{best}", "the faster number")
     timings = _measure(
         [Contender(name, worker, args=(count,)) for name, worker in workers.items()], sizes
     )

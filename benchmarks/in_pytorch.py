@@ -1,6 +1,7 @@
 """What is measured in PyTorch: the same network, trained and used as well as PyTorch does it."""
 
 import contextlib
+import ctypes
 import statistics
 
 import cv2
@@ -21,6 +22,22 @@ LEARNING_RATE = 1e-3
 MIRROR_PROBABILITY = 0.5
 _NUM_WARM_UP_STEPS = 2
 _NUM_TRIAL_STEPS = 3
+_NUM_TRIAL_CALLS = 10
+# Of <malloc.h>.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def use_all_there_is():
+    """Set PyTorch up as its guide to performance on CPUs says: all cores, and memory that is kept.
+
+    It takes memory for each result from the C library, which by default gives large pieces back to
+    the system, to be filled with zeros when they are taken again: convolutions took twice as long.
+    TensorFlow keeps memory by itself.
+    """
+    library = ctypes.CDLL(None)
+    library.mallopt(_M_MMAP_MAX, 0)
+    library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    torch.set_num_threads(num_cores())
 
 
 class Batches(Dataset):
@@ -66,7 +83,7 @@ class Training:
     """
 
     def __init__(self, dataset_dir, batch_size, precision, is_compiled):
-        torch.set_num_threads(num_cores())
+        use_all_there_is()
         torch.manual_seed(1)
         filenames, labels, _ = market1501.read_train_split_to_str(dataset_dir)
         self._batches = samplers.random_sample_identities_forever(
@@ -144,7 +161,7 @@ class Encoding:
     """
 
     def __init__(self, weights_path, crops_path, is_compiled):
-        torch.set_num_threads(num_cores())
+        use_all_there_is()
         self._crops = np.load(crops_path)
         self._network = DeepSortNetwork(NUM_CLASSES)
         with np.load(weights_path) as variables:
@@ -154,6 +171,21 @@ class Encoding:
         if is_compiled:
             torch._inductor.config.freezing = True
             self._encode = torch.compile(self._encode_eagerly, dynamic=False)
+
+    def choose_num_threads(self, num_crops):
+        """Try with how many threads so many crops are encoded best, and stay with that number.
+
+        Returns
+        -------
+        int
+        """
+        secs = {}
+        for num_threads in range(1, num_cores() + 1):
+            torch.set_num_threads(num_threads)
+            secs[num_threads] = self.measure(num_crops, _NUM_TRIAL_CALLS)
+        best = min(secs, key=secs.get)
+        torch.set_num_threads(best)
+        return best
 
     def measure(self, num_crops, count):
         """Encode crops: mean seconds of `count` calls."""

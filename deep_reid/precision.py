@@ -8,7 +8,7 @@ that costs nothing that can be measured.
 """
 
 from deep_reid.compat import tf
-from deep_reid.sessions import check_precision
+from deep_reid.sessions import check_precision, find_gpu
 
 # Collections of two underscores are not exported with a checkpoint.
 _IS_NARROWED = "__deep_reid_is_narrowed"
@@ -57,3 +57,31 @@ def release(tensor):
     tf.Tensor of float32; the same tensor, where it has that type
     """
     return tf.cast(tensor, tf.float32)
+
+
+def elu(inputs):
+    """Exponential linear unit, ``x`` where that is positive, else ``exp(x) - 1``.
+
+    On CPUs, TensorFlow takes three times as long for it in bfloat16 as in float32, and still longer
+    than for float32 with casts around it; not so for its gradient. There, in a graph that is
+    narrowed, it stays float32.
+
+    Parameters
+    ----------
+    inputs : tf.Tensor of float32
+
+    Returns
+    -------
+    tf.Tensor of float32, shape of `inputs`
+    """
+    if not tf.get_collection(_IS_NARROWED) or find_gpu():
+        return tf.nn.elu(inputs)
+    return _elu_in_float32(inputs)
+
+
+@tf.custom_gradient
+def _elu_in_float32(inputs):
+    # The rewriting leaves functions alone.
+    compute = tf.function(tf.nn.elu, autograph=False, experimental_attributes={"_noinline": True})
+    outputs = compute(inputs)
+    return outputs, lambda gradients: tf.raw_ops.EluGrad(gradients=gradients, outputs=outputs)

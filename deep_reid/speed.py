@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from deep_reid import input_pipeline, training
+from deep_reid import input_pipeline, training, training_graph
 from deep_reid.compat import tf
 from deep_reid.health import Health
 from deep_reid.sessions import create_session_config
@@ -82,13 +82,13 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
     """
     batch = _read_first_batch(preprocess_fn, train_x, train_y, config)
     with tf.Graph().as_default():
-        training.prepare_graph(config)
+        training_graph.prepare_graph(config)
         # Variables lie where they are used, say on a GPU; constants would be folded.
         images, labels = (
             tf.Variable(array, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
             for array in batch
         )
-        step = training.create_step(
+        step = training_graph.create_step(
             network_factory,
             images,
             labels,

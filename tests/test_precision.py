@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import losses, precision, sessions, training
+from deep_reid import losses, precision, sessions, training_graph
 from deep_reid.compat import slim, tf
 from deep_reid.config import LOSS_MODES, ComputeSettings
 from deep_reid.errors import UsageError
@@ -31,7 +31,7 @@ class Step:
         self._image_var = tf.placeholder(tf.float32, self.images.shape)
         label_var = tf.constant(LABELS, tf.int64)
         network_factory = deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True)
-        self.train_op = training.create_step(
+        self.train_op = training_graph.create_step(
             network_factory, self._image_var, label_var, "cosine-softmax", compute=compute
         ).train_op
         self.session = tf.Session(config=sessions.create_session_config(compute))
@@ -59,8 +59,9 @@ def test_layers_are_narrowed_and_what_must_be_exact_is_not():
         assert found, part
         return found
 
-    for layer in ("Conv2D", "Elu", "FusedBatchNorm"):
+    for layer in ("Conv2D", "FusedBatchNorm"):
         assert types_of(layer) == {"bfloat16"}
+    assert "bfloat16" in types_of("EluGrad")
     # Statistics of batch norm, weights and optimizer.
     assert types_of("FusedBatchNorm", "U") == {"float32"}
     assert types_of("ApplyAdam") == {"float32"}
@@ -74,6 +75,29 @@ def test_layers_are_narrowed_and_what_must_be_exact_is_not():
 def test_in_float32_nothing_is_added_to_the_graph():
     nodes = list(Step(ComputeSettings()).list_rewritten_nodes())
     assert not {"bfloat16", "half", "float64"} & {t for _, types in nodes for t in types.values()}
+
+
+@pytest.mark.parametrize("is_narrowed", [False, True])
+def test_elu_and_its_gradient(is_narrowed):
+    if is_narrowed:
+        tf.add_to_collection(precision._IS_NARROWED, True)
+    values = np.linspace(-3.0, 3.0, 13, dtype=np.float32)
+    inputs = tf.constant(values)
+    outputs = precision.elu(inputs)
+    (gradient,) = tf.gradients(outputs, inputs, grad_ys=tf.constant(2.0 * np.ones(13, np.float32)))
+    with tf.Session() as session:
+        results = session.run([outputs, gradient])
+    exponential = np.exp(np.minimum(values, 0.0))
+    np.testing.assert_allclose(results[0], np.where(values > 0, values, exponential - 1), atol=1e-6)
+    np.testing.assert_allclose(results[1], 2.0 * np.where(values > 0, 1, exponential), atol=1e-6)
+
+
+@needs_bfloat16
+def test_elu_is_computed_in_float32_where_that_takes_less_time():
+    if sessions.find_gpu():
+        pytest.skip("on a GPU, it is narrowed like all around it")
+    calls = [types for op, types in Step(BFLOAT16).list_rewritten_nodes() if "Call" in op]
+    assert len(calls) == 14
 
 
 @needs_bfloat16
@@ -129,7 +153,7 @@ class TestFloat16:
         images = tf.constant(
             np.random.default_rng(1).uniform(size=(8, *tiny.IMAGE_SHAPE)), tf.float32
         )
-        return training.create_step(
+        return training_graph.create_step(
             network_factory, images, tf.constant(LABELS), "triplet", compute=FLOAT16
         ).train_op
 

@@ -1,6 +1,8 @@
 """Pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), as Deep SORT has them."""
 
 from deep_reid.compat import slim, tf
+from deep_reid.nets.dropout import dropout
+from deep_reid.precision import elu
 
 KEEP_PROBABILITY = 0.6
 
@@ -47,7 +49,7 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
     num_channels = inputs.get_shape().as_list()[-1] * stride
     # A variable scope and a layer scope of the same name give the published names: "x/1/x/1/bn".
     with tf.variable_scope(scope):
-        network = tf.nn.elu(slim.batch_norm(inputs, scope="bn")) if preactivate else inputs
+        network = elu(slim.batch_norm(inputs, scope="bn")) if preactivate else inputs
         network = slim.conv2d(
             network,
             num_channels,
@@ -56,7 +58,7 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
             normalizer_fn=batch_norm_in(f"{scope}/1"),
             scope="1",
         )
-        network = slim.dropout(network, keep_prob=KEEP_PROBABILITY)
+        network = dropout(network, KEEP_PROBABILITY)
         network = slim.conv2d(
             network, num_channels, [3, 3], activation_fn=None, normalizer_fn=None, scope="2"
         )

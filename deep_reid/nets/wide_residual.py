@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
+from deep_reid.nets.dropout import dropout
 from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
-from deep_reid.precision import keep_exact, release
+from deep_reid.precision import elu, keep_exact, release
 
 FEATURE_SIZE = 128
 INITIAL_STDDEV = 1e-3
@@ -204,7 +205,7 @@ def create_trunk(images, pool1_padding):
     network = slim.max_pool2d(network, [3, 3], stride=2, padding=pool1_padding, scope="pool1")
     for scope, stride, preactivate in RESIDUAL_BLOCKS:
         network = residual_block(network, scope, stride=stride, preactivate=preactivate)
-    network = slim.dropout(slim.flatten(network), keep_prob=KEEP_PROBABILITY)
+    network = dropout(slim.flatten(network), KEEP_PROBABILITY)
     return slim.fully_connected(
         network, FEATURE_SIZE, normalizer_fn=batch_norm_in("fc1"), scope="fc1"
     )
@@ -230,7 +231,7 @@ def num_classes_in(variable_shapes):
 def _layer_scope(weight_decay):
     with slim.arg_scope(
         [slim.conv2d, slim.fully_connected],
-        activation_fn=tf.nn.elu,
+        activation_fn=elu,
         weights_initializer=tf.truncated_normal_initializer(stddev=INITIAL_STDDEV),
         weights_regularizer=slim.l2_regularizer(weight_decay),
         biases_initializer=tf.zeros_initializer(),
