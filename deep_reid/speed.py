@@ -88,16 +88,7 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
             tf.Variable(array, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
             for array in batch
         )
-        step = training_graph.create_step(
-            network_factory,
-            images,
-            labels,
-            config.loss_mode,
-            config.learning_rate,
-            config.trainable_scopes,
-            compute=config,
-            monitor_losses=config.monitor_losses,
-        )
+        step = training.create_run_step(network_factory, images, labels, config)
         fetches = [step.train_op, Health(tf.get_default_graph()).tensors]
         with tf.Session(config=create_session_config(config)) as session:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])

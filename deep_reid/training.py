@@ -14,7 +14,14 @@ from deep_reid.errors import DataError
 from deep_reid.queued_trainer import create_image_trainer
 from deep_reid.training_graph import create_step, create_trainer, prepare_graph, scope_pattern
 
-__all__ = ["create_batches", "create_run_trainer", "create_trainer", "train", "train_loop"]
+__all__ = [
+    "create_batches",
+    "create_run_step",
+    "create_run_trainer",
+    "create_trainer",
+    "train",
+    "train_loop",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -155,15 +162,7 @@ def train(
         first_batch = 0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint)
         batches = create_batches(images, labels, config, first_batch)
         trainer = create_run_trainer(preprocess_fn, images, config)
-        step = create_step(
-            network_factory,
-            *trainer.get_input_vars(config.batch_size),
-            config.loss_mode,
-            config.learning_rate,
-            config.trainable_scopes,
-            compute=config,
-            monitor_losses=config.monitor_losses,
-        )
+        step = create_run_step(network_factory, *trainer.get_input_vars(config.batch_size), config)
         _check_labels(labels, step.num_classes)
         _warn_of_unknown_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
@@ -253,6 +252,33 @@ def create_run_trainer(preprocess_fn, images, config):
         on_bad_image=config.on_bad_image,
         num_files=len(set(images)) if read_from_file else None,
         compute=config,
+    )
+
+
+def create_run_step(network_factory, images, labels, config):
+    """Build the graph of a run's training step, on a batch of preprocessed images.
+
+    Parameters
+    ----------
+    network_factory, images, labels
+        As in `deep_reid.training_graph.create_step`.
+    config : RunConfig
+
+    Returns
+    -------
+    train_op : tf.Tensor
+    num_classes : int or None
+        As `deep_reid.training_graph.create_step` returns them.
+    """
+    return create_step(
+        network_factory,
+        images,
+        labels,
+        config.loss_mode,
+        config.learning_rate,
+        config.trainable_scopes,
+        compute=config,
+        monitor_losses=config.monitor_losses,
     )
 
 

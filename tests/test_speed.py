@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import queued_trainer, speed, training, training_graph
+from deep_reid import queued_trainer, speed, training
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError
@@ -63,13 +63,13 @@ def test_the_model_is_trained_on_one_batch_that_nothing_feeds(monkeypatch):
         queued_trainer.QueuedTrainer, "start_feed", lambda *args: pytest.fail("nothing to feed")
     )
     seen = []
-    create_step = training_graph.create_step
+    create_step = training.create_run_step
 
     def watch(network_factory, images, labels, *args, **kwargs):
         seen.append((images, labels))
         return create_step(network_factory, images, labels, *args, **kwargs)
 
-    monkeypatch.setattr(training_graph, "create_step", watch)
+    monkeypatch.setattr(training, "create_run_step", watch)
     network_factory = tiny.create_network_factory(True)
     speed.measure_model(tiny.preprocess, network_factory, IMAGES, LABELS, CONFIG, secs=SECS)
     ((images, labels),) = seen
