@@ -27,6 +27,7 @@ _ONLY_FOR = {
     "benchmark_model": "train",
     "no_preprocess": "freeze",
 }
+_OF_WEIGHTS = ("finalize", "freeze")
 
 
 def main(dataset_class, argv=None):
@@ -49,6 +50,8 @@ def main(dataset_class, argv=None):
     for name, mode in _ONLY_FOR.items():
         if getattr(args, name) and args.mode != mode:
             parser.error(f"--{name} goes with --mode={mode}")
+    if args.precision != PRECISIONS[0] and args.mode in _OF_WEIGHTS:
+        parser.error(f"--precision does not go with --mode={args.mode}: weights are float32")
     _set_up_logging(args.debug)
     try:
         with stops.handled():

@@ -27,6 +27,13 @@ _COUNTS = (
     "queue_capacity",
 )
 _OPTIONAL_COUNTS = ("number_of_steps", "num_classes")
+# Far beyond what helps, and below what systems refuse, or take minutes for.
+_UPPER_BOUNDS = {
+    "num_enqueue_threads": 256,
+    "queue_capacity": 100_000,
+    "intra_op_threads": 1024,
+    "inter_op_threads": 1024,
+}
 _POSITIVE_NUMBERS = (
     "learning_rate",
     "save_summaries_secs",
@@ -329,6 +336,8 @@ def _is_integer(value):
 def _check_positive_integer(name, value):
     if not _is_integer(value) or value < 1:
         raise UsageError(f"{name} ({value!r}) must be a whole number of at least 1")
+    if value > _UPPER_BOUNDS.get(name, value):
+        raise UsageError(f"{name} ({value}) must be at most {_UPPER_BOUNDS[name]}")
 
 
 def _check_seed(name, value):

@@ -39,8 +39,8 @@ class Encoder:
     max_batch_size : int
         Crops that go through the network at once: memory does not grow with more of them.
     compute : ComputeSettings
-        How TensorFlow computes. In a narrower precision than float32, a checkpoint's features are
-        still normalized exactly; those of a frozen graph are as narrow as all of it.
+        How TensorFlow computes. A narrower precision than float32 needs a checkpoint: the
+        normalization of a frozen graph, which must stay exact, cannot be told from its layers.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class Encoder:
             If images or boxes have the wrong shape, or the encoder is closed.
         """
         if self._run is None:
-            raise UsageError("the encoder is closed: create another one")
+            raise _closed_error()
         if boxes is None:
             crops = self._check_crops(images)
         else:
@@ -123,7 +123,7 @@ class Encoder:
         features = np.empty((len(crops), self._feature_size), np.float32)
         for start in range(0, len(crops), self._max_batch_size):
             batch = slice(start, start + self._max_batch_size)
-            features[batch] = self._run(self._resize(crops[batch]))
+            features[batch] = self._encode(self._resize(crops[batch]))
         return features
 
     def close(self):
@@ -136,6 +136,15 @@ class Encoder:
 
     def __exit__(self, *exception):
         self.close()
+
+    def _encode(self, batch):
+        run = self._run  # another thread may close the encoder meanwhile
+        if run is None:
+            raise _closed_error()
+        try:
+            return run(batch)
+        except tf.errors.CancelledError as error:
+            raise _closed_error() from error
 
     def _check_crops(self, images):
         if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
@@ -150,14 +159,19 @@ class Encoder:
     def _check_image(self, image, name):
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = getattr(image, "dtype", type(image).__name__)
-            raise TypeError(f"{name} is of type {kind}: use an array of uint8, as OpenCV reads it")
+            reason = " (cv2.imread gives that for a file it cannot read)" * (image is None)
+            raise TypeError(
+                f"{name} is of type {kind}{reason}: use an array of uint8, as OpenCV reads it"
+            )
+        if image.size == 0:
+            raise UsageError(f"{name} has the shape {image.shape}: leave out what has no pixels")
         num_channels = self._image_shape[2]
         if num_channels == 1 and image.ndim == 2:
             image = image[:, :, np.newaxis]
-        if image.ndim != 3 or image.shape[2] != num_channels or image.size == 0:
+        if image.ndim != 3 or image.shape[2] != num_channels:
             raise UsageError(
                 f"{name} has the shape {image.shape}, but the network takes (height, width, "
-                f"{num_channels}), {'gray' if num_channels == 1 else 'BGR'}, of any size but 0: "
+                f"{num_channels}), {'gray' if num_channels == 1 else 'BGR'}, of any size: "
                 "convert it, say with cv2.cvtColor"
             )
         return image
@@ -191,9 +205,13 @@ class Encoder:
         return batch
 
 
+def _closed_error():
+    return UsageError("the encoder is closed: create another one")
+
+
 def _load(path, network, image_shape, compute):
     """Return the frozen graph of a file, and the shape of its images."""
-    if path.endswith(".pb"):
+    if path.lower().endswith(".pb"):
         if network is not None or image_shape is not None:
             raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
         return read_frozen_graph(path, compute)

@@ -75,15 +75,18 @@ def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes)
     """Print how fast the images come, and how fast the training steps are, each alone."""
     from deep_reid import speed
 
-    speeds = {}
-    if args.benchmark_input:
-        speeds["input"] = speed.measure_input(preprocess_fn, filenames, classes, config)
-    if args.benchmark_model:
-        speeds["model"] = speed.measure_model(
+    measure = {
+        "input": lambda: speed.measure_input(preprocess_fn, filenames, classes, config),
+        "model": lambda: speed.measure_model(
             preprocess_fn, network_factory, filenames, classes, config
-        )
-    for name, images_per_second in speeds.items():
-        sys.stdout.write(f"{name} alone: {images_per_second:.1f} images/s\n")
+        ),
+    }
+    speeds = {}
+    for name in [name for name in measure if getattr(args, f"benchmark_{name}")]:
+        _logger.info("Measuring the %s alone", name)
+        speeds[name] = measure[name]()
+        sys.stdout.write(f"{name} alone: {speeds[name]:.1f} images/s\n")
+        sys.stdout.flush()
     if len(speeds) > 1:
         sys.stdout.write(f"the {min(speeds, key=speeds.get)} limits this training\n")
 

@@ -66,6 +66,7 @@ class TestArguments:
             (["--xla=yes"], "--xla: ignored explicit argument 'yes'"),
             (["--mode=test", "--benchmark_input"], "--benchmark_input goes with --mode=train"),
             (["--mode=eval", "--benchmark_model"], "--benchmark_model goes with --mode=train"),
+            (["--mode=freeze", "--precision=bfloat16"], "--precision does not go with --mode=fr"),
             (["--no_preprocess"], "--no_preprocess goes with --mode=freeze"),
             (["--batchsize=3"], "unrecognized arguments: --batchsize=3"),
             (["--batch=3"], "unrecognized arguments: --batch=3"),

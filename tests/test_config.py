@@ -10,7 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deep_reid.config import BAD_IMAGE_POLICIES, CONFIG_FILENAME, LOSS_MODES, RunConfig
+from deep_reid.config import (
+    BAD_IMAGE_POLICIES,
+    CONFIG_FILENAME,
+    LOSS_MODES,
+    ComputeSettings,
+    RunConfig,
+)
 from deep_reid.errors import DataError, MissingPathError, ReidError, UsageError
 
 SHAPE = (128, 64, 3)
@@ -24,6 +30,25 @@ def write_config(run_dir, content):
 
 
 class TestRules:
+    @pytest.mark.parametrize(
+        ("name", "most"),
+        [
+            ("num_enqueue_threads", 256),
+            ("queue_capacity", 100_000),
+            ("intra_op_threads", 1024),
+            ("inter_op_threads", 1024),
+        ],
+    )
+    def test_what_a_machine_could_not_do_is_refused(self, name, most):
+        assert getattr(RunConfig(SHAPE, **{name: most}), name) == most
+        with pytest.raises(UsageError, match=rf"^{name} \({most + 1}\) must be at most {most}$"):
+            RunConfig(SHAPE, **{name: most + 1})
+
+    @pytest.mark.parametrize("precision", ["bf16", "double", None, 16])
+    def test_an_unknown_precision_is_refused_with_the_list(self, precision):
+        with pytest.raises(UsageError, match="float32, bfloat16, float16"):
+            ComputeSettings(precision=precision)
+
     def test_the_shape_alone_gives_the_settings_of_the_published_runs(self):
         config = RunConfig(SHAPE)
         assert (config.batch_size, config.num_images_per_id) == (128, 4)

@@ -359,9 +359,7 @@ class TestErrors:
         with pytest.raises(TypeError, match=words):
             encoder([np.zeros(IMAGE_SHAPE, np.uint8), crop])
 
-    @pytest.mark.parametrize(
-        "shape", [(5, 4), (5, 4, 1), (5, 4, 4), (0, 4, 3), (5, 0, 3), (2,) * 4]
-    )
+    @pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 4), (2,) * 4])
     def test_a_crop_of_another_shape(self, encoder, shape):
         with pytest.raises(UsageError, match=r"crop 0 has the shape .*\(height, width, 3\), BGR"):
             encoder([np.zeros(shape, np.uint8)])
@@ -450,6 +448,24 @@ class TestErrors:
         monkeypatch.setattr(sessions, "computes_in", lambda compute: True)
         with pytest.raises(UsageError, match=f"float32, not {precision}: name the checkpoint"):
             Encoder(frozen, compute=ComputeSettings(precision=precision))
+
+    def test_what_imread_gives_for_a_missing_file(self, encoder):
+        with pytest.raises(TypeError, match=r"crop 0 is of type NoneType \(cv2.imread gives that"):
+            encoder([cv2.imread("no_such_file.jpg")])
+
+    @pytest.mark.parametrize("shape", [(0, 4, 3), (5, 0, 3)])
+    def test_a_crop_without_pixels(self, encoder, shape):
+        with pytest.raises(UsageError, match=r"crop 1 has the shape \(.*\): leave out what has no"):
+            encoder([*draw_crops(1), np.zeros(shape, np.uint8)])
+
+    def test_closed_by_another_thread_while_it_computes(self, frozen):
+        def run(batch):
+            raise tf.errors.CancelledError(None, None, "Run call was cancelled")
+
+        with Encoder(frozen) as encoder:
+            encoder._run = run
+            with pytest.raises(UsageError, match="the encoder is closed"):
+                encoder(draw_crops(1))
 
     def test_a_closed_encoder(self, frozen):
         with Encoder(frozen) as encoder:
