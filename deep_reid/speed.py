@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from deep_reid import input_pipeline, training, training_graph
+from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import tf
 from deep_reid.health import Health
 from deep_reid.sessions import create_session_config
@@ -108,10 +109,7 @@ def _read_first_batch(preprocess_fn, train_x, train_y, config):
         try:
             return session.run(pixels, {image_var: image_batch}), label_batch
         except tf.errors.OpError as error:
-            better_error = explain_error([image_batch])
-            if better_error is None:
-                raise
-            raise better_error from error
+            return StopAtBadImages(explain_error).handle([image_batch], error)  # raises
 
 
 def _mean_secs(function, num_before, secs):
