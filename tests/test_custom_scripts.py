@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy import io
+from score_bounds import assert_scores_of_features
 
 from datasets import synthetic
 from datasets.custom import Custom
@@ -111,7 +112,9 @@ def test_a_gray_run_is_gray_in_all_modes(drawn, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(name)), (64, 64)))
     run("--mode=train", "--dataset=square", "--batch_size=16", "--run_id=gray",
-        "--gray", "--image_shape", "64", "64", "--number_of_steps=3", cwd=tmp_path)  # fmt: skip
+        "--gray", "--image_shape", "64", "64", "--number_of_steps=10",
+        # What is hardly trained has all its images at one place, where rounding makes the ranks.
+        "--learning_rate=0.01", "--seed=1", "--deterministic", cwd=tmp_path)  # fmt: skip
     run_dir = tmp_path / "output/custom/train/gray"
     assert RunConfig.load(run_dir).image_shape == (64, 64, 1)
     output = run("--mode=freeze", cwd=tmp_path)
@@ -120,17 +123,17 @@ def test_a_gray_run_is_gray_in_all_modes(drawn, tmp_path):
     assert shape == [None, 64, 64, 1]
     run("--mode=eval", "--max_num_evaluations=1", cwd=tmp_path)
     run("--mode=export", cwd=tmp_path)
-    checkpoint_score = metrics_of(tmp_path)
-    assert metrics_of(tmp_path, "--frozen_graph=custom.pb", "--run_id=gray") == checkpoint_score
-    # As the documentation says it: what OpenCV reads.
     dataset = Custom(tmp_path / "square")
+    exported = io.loadmat(tmp_path / "output/custom/export/feat_test.mat")["features"]
+    for argv in [], ["--frozen_graph=custom.pb", "--run_id=gray"]:
+        assert_scores_of_features(metrics_of(tmp_path, *argv), dataset.test_set(), exported)
+    # As the documentation says it: what OpenCV reads.
     images = [
         cv2.imread(name, cv2.IMREAD_GRAYSCALE)[..., None] for name in dataset.validation.filenames
     ]
-    exported = io.loadmat(tmp_path / "output/custom/export/feat_test.mat")["features"]
     np.testing.assert_allclose(use_graph(tmp_path / "custom.pb", images), exported, atol=1e-5)
-    run("--mode=train", "--run_id=gray", "--batch_size=16", "--number_of_steps=4", cwd=tmp_path)
-    assert (run_dir / "model.ckpt-4.index").exists()
+    run("--mode=train", "--run_id=gray", "--batch_size=16", "--number_of_steps=11", cwd=tmp_path)
+    assert (run_dir / "model.ckpt-11.index").exists()
 
 
 def test_fine_tuning_on_more_classes_starts_ahead(tmp_path):
