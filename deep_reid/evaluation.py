@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from deep_reid import export, input_pipeline, metrics, pictures, precision, score_log
+from deep_reid import export, input_pipeline, locks, metrics, pictures, precision, score_log
 from deep_reid import projector as projector_files
 from deep_reid.best import BestCheckpoint
 from deep_reid.compat import tf
@@ -113,7 +113,8 @@ def eval_loop(
     DataError
         If no identity has two images, or an image cannot be read.
     RunError
-        If the scores cannot be written, say for want of space, or the images take too long to read.
+        If another process evaluates into that directory, the scores cannot be written, say for want
+        of space, or the images take too long to read.
     """
     images, read_from_file = input_pipeline.as_image_source(data_x)
     image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
@@ -123,50 +124,51 @@ def eval_loop(
     measure = measure_of_loss_mode(loss_mode)
     eval_dir = os.path.join(eval_log_dir, run_id or "")
     shown_images = images[..., ::-1] if input_pipeline.expects_bgr(preprocess_fn) else images
-    report = _Report(eval_dir, shown_images, labels, galleries[-1])
-    if keep_best:
-        report.best = BestCheckpoint(os.path.join(log_dir, run_id or ""), "Precision@1")
-        report.best.catch_up(report.log)
-    if projector:
-        encode_images = functools.partial(
-            export.encode,
-            preprocess_fn,
-            network_factory,
-            image_shape=image_shape,
-            compute=compute,
-        )
-        report.projector = _Projector(
-            eval_dir, images, shown_images, labels, camera_indices, encode_images
-        )
-    with tf.Graph().as_default():
-        precision.set_precision(compute)
-        trainer = create_image_trainer(
-            preprocess_fn,
-            image_shape,
-            read_from_file,
-            feed_timeout_secs=feed_timeout_secs,
-            compute=compute,
-        )
-        updates, results, summary_op = _create_metrics(
-            trainer, network_factory, batches.batch_size, measure
-        )
-        value = trainer.evaluate(
-            batches,
-            log_dir,
-            eval_log_dir,
-            run_id=run_id,
-            eval_op=updates,
-            final_op=results,
-            summary_op=summary_op,
-            eval_interval_secs=eval_interval_secs,
-            max_num_evaluations=max_num_evaluations,
-            timeout_secs=timeout_secs,
-            on_evaluation=report,
-            is_evaluated=report.log.has,
-        )
-    if value is None:
-        return report.log.last_scores([f"Precision@{k}" for k in RANKS])
-    return _as_floats(value["scores"])
+    with locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION):
+        report = _Report(eval_dir, shown_images, labels, galleries[-1])
+        if keep_best:
+            report.best = BestCheckpoint(os.path.join(log_dir, run_id or ""), "Precision@1")
+            report.best.catch_up(report.log)
+        if projector:
+            encode_images = functools.partial(
+                export.encode,
+                preprocess_fn,
+                network_factory,
+                image_shape=image_shape,
+                compute=compute,
+            )
+            report.projector = _Projector(
+                eval_dir, images, shown_images, labels, camera_indices, encode_images
+            )
+        with tf.Graph().as_default():
+            precision.set_precision(compute)
+            trainer = create_image_trainer(
+                preprocess_fn,
+                image_shape,
+                read_from_file,
+                feed_timeout_secs=feed_timeout_secs,
+                compute=compute,
+            )
+            updates, results, summary_op = _create_metrics(
+                trainer, network_factory, batches.batch_size, measure
+            )
+            value = trainer.evaluate(
+                batches,
+                log_dir,
+                eval_log_dir,
+                run_id=run_id,
+                eval_op=updates,
+                final_op=results,
+                summary_op=summary_op,
+                eval_interval_secs=eval_interval_secs,
+                max_num_evaluations=max_num_evaluations,
+                timeout_secs=timeout_secs,
+                on_evaluation=report,
+                is_evaluated=report.log.has,
+            )
+        if value is None:
+            return report.log.last_scores([f"Precision@{k}" for k in RANKS])
+        return _as_floats(value["scores"])
 
 
 class _GalleryBatches:

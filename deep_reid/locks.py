@@ -5,8 +5,11 @@ import datetime
 import json
 import logging
 import os
+import pathlib
+import shutil
 import socket
 import threading
+from typing import NamedTuple
 
 from deep_reid.errors import RunError
 
@@ -15,14 +18,36 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-LOCK_FILENAME = "lock"
 
+class Use(NamedTuple):
+    """What a folder is locked for; a folder may be in each use once at a time.
+
+    Parameters
+    ----------
+    verb, participle : str
+        Such as "train", "trained".
+    filename : str
+        Of the lock, within the folder.
+    way_out : str
+        What to do when another process holds it, beside stopping that.
+    """
+
+    verb: str
+    participle: str
+    filename: str
+    way_out: str
+
+
+TRAINING = Use("train", "trained", "lock", "use another run_id")
+EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
+
+_FILENAMES = frozenset(use.filename for use in (TRAINING, EVALUATION))
 _logger = logging.getLogger(__name__)
-_held = {}  # from (thread, folder) to file descriptor
+_held = {}  # from (thread, path of the lock) to file descriptor
 
 
 @contextlib.contextmanager
-def holding(folder, name):
+def holding(folder, name, use=TRAINING):
     """Hold the lock on a folder until the block ends.
 
     A thread may take a lock again that it holds already. Where the system or its file system knows
@@ -31,36 +56,54 @@ def holding(folder, name):
     Parameters
     ----------
     folder : str or Path
-        Made where it is missing; a file ``lock`` is left in it.
+        Made where it is missing; then also removed, if nothing but the lock is in it at the end.
     name : str
         What the folder is called in messages, such as "run baseline".
+    use : Use
 
     Raises
     ------
     RunError
         If it is locked by another process or thread; the message names the process.
     """
-    key = (threading.get_ident(), os.path.realpath(folder))
+    path = os.path.join(folder, use.filename)
+    key = (threading.get_ident(), os.path.realpath(path))
     if key in _held:
         yield
         return
-    descriptor = _lock(os.path.join(folder, LOCK_FILENAME), name)
-    if descriptor is None:
-        yield
-        return
-    _held[key] = descriptor
+    made = _list_missing(folder)
+    descriptor = _lock(path, name, use)
     try:
+        if descriptor is not None:
+            _held[key] = descriptor
         yield
     finally:
+        if made and is_unused(folder):
+            _remove(made)
         # A forked process has closed it by itself.
         if _held.pop(key, None) is not None:
             os.close(descriptor)
 
 
-def _lock(path, name):
+def is_unused(folder):
+    """Tell whether there is nothing in a folder but locks.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    bool
+        False also for a folder that does not exist.
+    """
+    return os.path.isdir(folder) and set(os.listdir(folder)) <= _FILENAMES
+
+
+def _lock(path, name, use):
     """Return the descriptor of the locked file; None where there are no locks."""
     if fcntl is None:
-        _logger.warning("This system knows no locks: do not train %s twice at a time", name)
+        _logger.warning("This system knows no locks: do not %s %s twice at a time", use.verb, name)
         return None
     while True:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -74,19 +117,34 @@ def _lock(path, name):
             owner = _read_owner(descriptor)
             os.close(descriptor)
             raise RunError(
-                f"{name} is being trained by {owner}: stop it, or use another run_id"
+                f"{name} is being {use.participle} by {owner}: stop it, or {use.way_out}"
             ) from error
         except OSError as error:
             os.close(descriptor)
             _logger.warning(
-                "%s cannot be locked (%s): do not train %s twice at a time",
+                "%s cannot be locked (%s): do not %s %s twice at a time",
                 path,
                 error.strerror,
+                use.verb,
                 name,
             )
             return None
         # Who held the lock removed the folder in the meantime: this is the lock of nothing.
         os.close(descriptor)
+
+
+def _list_missing(folder):
+    """List the folders that have to be made for one, that one first."""
+    path = pathlib.Path(folder)
+    return [part for part in (path, *path.parents) if not part.exists()]
+
+
+def _remove(folders):
+    """Remove a folder that is unused, and those above it where they are empty then."""
+    shutil.rmtree(folders[0], ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for folder in folders[1:]:
+            folder.rmdir()
 
 
 def _is_file(descriptor, path):

@@ -81,7 +81,7 @@ def lock_run(log_dir, run_id=None):
         try:
             yield run_id
         finally:
-            if _is_unused(run_dir):
+            if locks.is_unused(run_dir):
                 shutil.rmtree(run_dir, ignore_errors=True)
             if is_first:
                 with contextlib.suppress(OSError):  # it holds a run
@@ -123,7 +123,7 @@ def open_run(log_dir, config, run_id=None, class_names=None):
     with contextlib.ExitStack() as stack:
         run_id = stack.enter_context(lock_run(log_dir, run_id))
         run_dir = os.path.join(log_dir, run_id)
-        is_new = _is_unused(run_dir)
+        is_new = locks.is_unused(run_dir)
         if not is_new:
             if class_names is not None:
                 labels.check_same(run_dir, class_names)
@@ -280,10 +280,6 @@ def _make_dir(path):
         os.mkdir(path)
         return True
     return False
-
-
-def _is_unused(run_dir):
-    return os.path.isdir(run_dir) and set(os.listdir(run_dir)) <= {locks.LOCK_FILENAME}
 
 
 def _remove_run(log_dir, run_id, previous_run):

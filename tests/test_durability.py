@@ -364,6 +364,40 @@ class TestLock:
         with runs.lock_run(tmp_path, "run"):
             pass
 
+    def test_a_second_evaluation_into_a_directory_is_refused(self, tmp_path):
+        from deep_reid import locks
+
+        code = """
+            import sys
+            from deep_reid import locks
+            with locks.holding(sys.argv[1], "run a", locks.EVALUATION):
+                pass
+        """
+        with locks.holding(tmp_path, "run a", locks.EVALUATION):
+            expected = f"run a is being evaluated by process {os.getpid()} on"
+            second = run_python(code, tmp_path)
+            assert expected in second.stderr
+            assert "stop it, or use another eval_log_dir" in second.stderr
+            # It may be the run's own directory: training and evaluation do not exclude each other.
+            with locks.holding(tmp_path, "run a", locks.TRAINING):
+                pass
+        assert run_python(code, tmp_path).returncode == 0
+
+    @pytest.mark.parametrize("is_used", [False, True])
+    def test_folders_that_were_made_for_nothing_but_the_lock_are_removed(self, tmp_path, is_used):
+        from deep_reid import locks
+
+        (tmp_path / "old").mkdir()
+        folder = tmp_path / "old" / "new" / "run"
+        with locks.holding(folder, "run", locks.EVALUATION):
+            if is_used:
+                (folder / "metrics.jsonl").touch()
+        assert (tmp_path / "old").exists()
+        assert (tmp_path / "old" / "new").exists() == folder.exists() == is_used
+        with locks.holding(tmp_path / "old", "run", locks.EVALUATION):
+            pass
+        assert (tmp_path / "old").exists()
+
     def test_without_locks_a_warning_says_so(self, tmp_path, monkeypatch, caplog):
         def refuse(*args):
             raise OSError(95, "Operation not supported")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import checkpoints, evaluation, feeding, galleries, pictures
+from deep_reid import checkpoints, evaluation, feeding, galleries, locks, pictures
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, RunError
 
@@ -99,6 +99,27 @@ def cosine(a, b):
 
 def euclidean(a, b):
     return np.sum((a - b) ** 2)
+
+
+def test_one_evaluation_at_a_time_writes_into_a_directory(trained):
+    refused = []
+
+    def evaluate_beside():
+        with tf.Graph().as_default(), pytest.raises(RunError, match="run run is being evaluated"):
+            evaluate(trained)
+        refused.append(os.listdir(trained / "eval" / "run"))
+
+    with locks.holding(trained / "eval" / "run", "run run", locks.EVALUATION):
+        thread = threading.Thread(target=evaluate_beside)
+        thread.start()
+        thread.join()
+    assert refused == [["evaluation.lock"]]
+    assert evaluate(trained) is not None
+
+
+def test_an_evaluation_without_a_checkpoint_leaves_nothing_behind(tmp_path):
+    assert evaluate(tmp_path) is None
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
