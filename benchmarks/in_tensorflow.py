@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import flops
 from benchmarks.workers import mean_secs
 from datasets import market1501, mars
-from deep_reid import export, queued_trainer, samplers, training
+from deep_reid import export, image_trainer, input_pipeline, samplers, training
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
 from deep_reid.nets import deep_sort
@@ -278,13 +278,13 @@ class MatrixProduct:
 
 
 def _create_pixels(is_training):
-    return queued_trainer.input_pipeline.create_image_input(
+    return input_pipeline.create_image_input(
         deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True, is_training=is_training
     )
 
 
 def _create_trainer(num_threads):
-    return queued_trainer.create_image_trainer(
+    return image_trainer.create_image_trainer(
         deep_sort.preprocess,
         IMAGE_SHAPE,
         read_from_file=True,

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from deep_reid import checkpoints, export
+from deep_reid import export, restoring
 from deep_reid.compat import slim, tf
 from deep_reid.nets import deep_sort
 
@@ -65,7 +65,7 @@ class ModelWriter:
             images = tf.map_fn(preprocess, images, dtype=tf.float32, back_prop=False)
             features, _ = self._factory(images)
             tf.identity(features, name="features")
-            checkpoints.restore_model(session, str(self._directory / CHECKPOINT))
+            restoring.restore_model(session, str(self._directory / CHECKPOINT))
             graph_def = tf.graph_util.convert_variables_to_constants(
                 session, session.graph.as_graph_def(), ["features"]
             )

@@ -48,6 +48,8 @@ class Encoder:
         If the file is missing, or is not what it has to be.
     UsageError
         If a setting breaks its rule, or the machine does not support it.
+    TypeError
+        If `compute` is something else, such as the name of a precision.
 
     Examples
     --------

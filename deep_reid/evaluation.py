@@ -15,7 +15,7 @@ from deep_reid.config import ComputeSettings
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
-from deep_reid.queued_trainer import create_image_trainer
+from deep_reid.image_trainer import create_image_trainer
 from deep_reid.scoring import RANKS
 
 METRICS_FILENAME = score_log.FILENAME

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from deep_reid import checkpoints, files, graph_folding, input_pipeline, saving
+from deep_reid import checkpoints, files, graph_folding, input_pipeline, restoring, saving
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import DataError, MissingPathError, UsageError
@@ -84,7 +84,7 @@ def encode(
                 preprocess_fn, image_shape, read_from_file, jpeg_dct=input_pipeline.OPENCV_DCT
             )
             features, _ = network_factory(input_var)
-        checkpoints.restore_model(session, checkpoint_path)
+        restoring.restore_model(session, checkpoint_path)
 
         return _encode_in_batches(
             session, image_var, features, images, batch_size, explain_error, progress
@@ -163,7 +163,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
             _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, False)
             network_factory(input_var)
             saver = saving.Saver(slim.get_model_variables())
-        checkpoints.restore_model(session, checkpoint_path)
+        restoring.restore_model(session, checkpoint_path)
         pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
         saver.save(session, os.fspath(output_filename), write_meta_graph=False, write_state=False)
     _logger.info("Wrote the model variables of %s to %s", checkpoint_path, output_filename)
@@ -275,7 +275,7 @@ def create_frozen_graph(
             features, _ = network_factory(network_input)
             output = tf.identity(features, name=feature_name)
             _check_names(images, input_name, output, feature_name)
-        checkpoints.restore_model(session, checkpoint_path)
+        restoring.restore_model(session, checkpoint_path)
         graph_def = tf.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), [feature_name]
         )

@@ -11,10 +11,8 @@ import itertools
 import logging
 import os
 
-import numpy as np
-
-from deep_reid import checkpoints, input_pipeline, runs, saving
-from deep_reid.bad_images import StopAtBadImages, create_policy
+from deep_reid import checkpoints, restoring, runs, saving
+from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import DataError, RunError, UsageError
@@ -25,7 +23,7 @@ from deep_reid.samplers import (
     random_shuffle_forever,
     run_in_batches,
 )
-from deep_reid.sessions import create_session_config, find_gpu
+from deep_reid.sessions import create_session_config
 from deep_reid.staging import StagedFeed, StagingArea
 from deep_reid.train_step import TrainStep
 
@@ -432,67 +430,6 @@ class QueuedTrainer:
             )
 
 
-def create_image_trainer(
-    preprocess_fn,
-    image_shape,
-    read_from_file,
-    is_training=False,
-    *,
-    num_enqueue_threads=4,
-    queue_capacity=512,
-    feed_timeout_secs=600,
-    on_bad_image="stop",
-    num_files=None,
-    compute=ComputeSettings(),
-):
-    """Create a trainer that is fed with (images or file names, labels).
-
-    Parameters
-    ----------
-    preprocess_fn, image_shape, read_from_file, is_training
-        As in `deep_reid.input_pipeline.create_image_input`.
-    num_enqueue_threads, queue_capacity, feed_timeout_secs, compute
-        As in `QueuedTrainer`.
-    on_bad_image : {"stop", "skip"}
-        An image that cannot be read is an error with its name, or is replaced by another image of
-        its batch, as `deep_reid.bad_images` says. In training, their number is a summary.
-    num_files : int, optional
-        Number of distinct files; "skip" needs it.
-
-    Returns
-    -------
-    QueuedTrainer
-        What goes through its queue are the network's input, float32 of shape (N,) + image_shape,
-        and labels, int64 of shape (N,).
-
-    Raises
-    ------
-    UsageError
-        If a setting breaks its rule.
-    """
-    policy = create_policy(on_bad_image, read_from_file, image_shape, num_files)
-    # Decoding and the queue stay on the CPU: a GPU, where the next batch waits already, has nothing
-    # to do but the network.
-    with tf.device("/cpu:0"):
-        image_var, images = input_pipeline.create_image_input(
-            preprocess_fn, image_shape, read_from_file, is_training
-        )
-        label_var = tf.placeholder(tf.int64, (None,), name="labels")
-        if is_training:  # with either policy, as each op changes what a seed draws
-            num_bad = tf.numpy_function(lambda: np.int64(policy.num_bad), [], tf.int64)
-            tf.summary.scalar("feed/num_bad_images", tf.reshape(num_bad, ()))
-        return QueuedTrainer(
-            [image_var, label_var],
-            [images, label_var],
-            num_enqueue_threads,
-            queue_capacity,
-            bad_images=policy,
-            feed_timeout_secs=feed_timeout_secs,
-            compute=compute,
-            staging_device=find_gpu(),
-        )
-
-
 class _EvaluationOps:
     def __init__(self, init_op, eval_op, final_op, summary_op):
         no_op = tf.no_op()
@@ -540,8 +477,6 @@ def _plan_start(own_checkpoint, restore_path, variables_to_restore):
         return None
     if restore_path is None:
         return None
-    plan = checkpoints.plan_restore(
-        restore_path, variables_to_restore or slim.get_model_variables()
-    )
+    plan = restoring.plan_restore(restore_path, variables_to_restore or slim.get_model_variables())
     plan.log_report()
     return plan.create_init_fn()

@@ -61,9 +61,13 @@ def check_precision(compute):
 
     Raises
     ------
+    TypeError
+        If `compute` is something else.
     UsageError
         If it does not; the message says what it does.
     """
+    if not isinstance(compute, ComputeSettings):
+        raise TypeError(f"compute is {compute!r}: use ComputeSettings(precision=...)")
     if computes_in(compute):
         return
     others = [

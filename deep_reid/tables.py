@@ -1,4 +1,4 @@
-"""Tables of text; needs nothing."""
+"""Tables and lists as text; needs nothing."""
 
 
 def align(rows, left=(0,)):
@@ -24,3 +24,25 @@ def align(rows, left=(0,)):
         ).rstrip()
         for row in rows
     )
+
+
+def list_some(names, none="none", at_most=5):
+    """List the first of some names, and tell how many more there are.
+
+    Parameters
+    ----------
+    names : sequence of str
+    none : str
+        What to say where there are none.
+    at_most : int
+        Names to list.
+
+    Returns
+    -------
+    str
+        Such as ``"a, b and 3 more"``.
+    """
+    if not names:
+        return none
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more

@@ -11,7 +11,7 @@ from deep_reid import checkpoints, input_pipeline, runs, samplers
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import DataError
-from deep_reid.queued_trainer import create_image_trainer
+from deep_reid.image_trainer import create_image_trainer
 from deep_reid.training_graph import create_step, create_trainer, prepare_graph, scope_pattern
 
 __all__ = [

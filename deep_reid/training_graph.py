@@ -7,7 +7,7 @@ from deep_reid import health, losses, precision
 from deep_reid.compat import enable_op_determinism, slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import UsageError
-from deep_reid.queued_trainer import create_image_trainer
+from deep_reid.image_trainer import create_image_trainer
 
 _MAX_SUMMARY_IMAGES = 8
 

@@ -434,6 +434,10 @@ class TestErrors:
         with pytest.raises(UsageError, match=words):
             Encoder(checkpoint, **settings)
 
+    def test_a_precision_alone_is_not_how_to_compute(self, checkpoint):
+        with pytest.raises(TypeError, match="compute is 'bfloat16': use ComputeSettings"):
+            Encoder(checkpoint, compute="bfloat16")
+
     def test_settings_that_a_frozen_graph_does_not_take(self, frozen):
         with pytest.raises(UsageError, match="leave out the settings"):
             Encoder(frozen, network="deep_sort")

@@ -10,7 +10,7 @@ import pytest
 from golden import rule_made_value
 from saved import save
 
-from deep_reid import checkpoints, export, training
+from deep_reid import checkpoints, export, restoring, training
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort, mars_small128
@@ -239,7 +239,7 @@ class TestPublishedCheckpoint:
 
     def test_every_variable_of_the_network_is_restored(self, checkpoint):
         connect(num_classes=NUM_CLASSES, image_shape=IMAGE_SHAPE)
-        plan = checkpoints.plan_restore(checkpoint, slim.get_model_variables())
+        plan = restoring.plan_restore(checkpoint, slim.get_model_variables())
         assert (plan.missing, plan.mismatched, plan.unused) == ((), (), ())
         assert {variable.op.name for variable in plan.restored} == set(read_table())
 
@@ -247,7 +247,7 @@ class TestPublishedCheckpoint:
         images = tf.placeholder(tf.uint8, (None, *IMAGE_SHAPE))
         factory = mars_small128.create_network_factory(False, NUM_CLASSES, add_logits=True)
         outputs = factory(mars_small128.preprocess(images, input_is_bgr=True))
-        plan = checkpoints.plan_restore(checkpoint, slim.get_model_variables())
+        plan = restoring.plan_restore(checkpoint, slim.get_model_variables())
         with tf.Session() as session:
             plan.create_init_fn()(session)
             features, logits = session.run(outputs, {images: bgr_images})
