@@ -419,4 +419,5 @@ def _list_versions():
 def _progress_bar(total, title):
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=title, unit=" images")
+    # Not at once: what is refused in the first moment leaves no bar behind.
+    return tqdm(total=total, desc=title, unit=" images", delay=1)
