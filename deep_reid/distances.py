@@ -9,13 +9,13 @@ def pdist(a, b=None):
 
     Parameters
     ----------
-    a : tf.Tensor of float32, shape (N, D)
-    b : tf.Tensor of float32, shape (M, D), optional
+    a : tf.Tensor of float32 or float64, shape (N, D)
+    b : tf.Tensor of the same type, shape (M, D), optional
         Default: `a`.
 
     Returns
     -------
-    tf.Tensor of float32, shape (N, M)
+    tf.Tensor of the same type, shape (N, M)
         Entry (i, j) is ``||a[i] - b[j]||^2``. It is expanded into inner products, so values
         close to zero may come out slightly negative.
     """
@@ -31,14 +31,14 @@ def cosine_distance(a, b=None):
 
     Parameters
     ----------
-    a : tf.Tensor of float32, shape (N, D)
+    a : tf.Tensor of float32 or float64, shape (N, D)
         Rows of any length other than zero: they are normalized here.
-    b : tf.Tensor of float32, shape (M, D), optional
+    b : tf.Tensor of the same type, shape (M, D), optional
         Default: `a`.
 
     Returns
     -------
-    tf.Tensor of float32, shape (N, M)
+    tf.Tensor of the same type, shape (N, M)
         Entry (i, j) is one minus the cosine of the angle between ``a[i]`` and ``b[j]``, in [0, 2].
     """
     a_normed = tf.nn.l2_normalize(a, axis=1)

@@ -201,7 +201,8 @@ def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
 
 def _create_metrics(trainer, network_factory, batch_size, measure):
     images, labels = trainer.get_input_vars(batch_size)
-    features = _encode_in_parts(network_factory, images, batch_size)
+    # A narrowed product of features would be another ranking.
+    features = precision.keep_exact(_encode_in_parts(network_factory, images, batch_size))
     probe_x, gallery_x = tf.split(features, 2)
     probe_y, gallery_y = tf.split(labels, 2)
     scores, updates, summaries = {}, [], []
@@ -219,7 +220,7 @@ def _create_metrics(trainer, network_factory, batch_size, measure):
         collections=[tf.GraphKeys.LOCAL_VARIABLES],
         name="last_distances",
     )
-    updates.append(distances.assign(measure(probe_x, gallery_x)))
+    updates.append(distances.assign(precision.release(measure(probe_x, gallery_x))))
     return updates, {"scores": scores, "distances": distances}, tf.summary.merge(summaries)
 
 

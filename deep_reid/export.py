@@ -266,7 +266,7 @@ def create_frozen_graph(
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
     """
-    with _new_session() as session:
+    with _new_session(compute) as session:
         with session.graph.as_default():
             set_precision(compute)
             images, network_input = _create_frozen_input(

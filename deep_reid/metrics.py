@@ -22,9 +22,9 @@ def recognition_rate_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=pdi
 
     Parameters
     ----------
-    probe_x : tf.Tensor of float32, shape (N, D)
+    probe_x : tf.Tensor of float32 or float64, shape (N, D)
     probe_y : tf.Tensor of int, shape (N,)
-    gallery_x : tf.Tensor of float32, shape (M, D)
+    gallery_x : tf.Tensor of the same type, shape (M, D)
     gallery_y : tf.Tensor of int, shape (M,)
     k : int
         Number of nearest gallery items to look at; all of them, where the gallery has fewer.
@@ -72,7 +72,8 @@ def average_precision(probe_x, probe_y, gallery_x, gallery_y, good_mask=None, me
     is_match = tf.logical_and(is_match, good_mask)
     distances = measure(probe_x, gallery_x)
     # Junk goes to the end of the ranking, behind every hit, where it cannot lower a precision.
-    distances = tf.where(good_mask, distances, tf.fill(tf.shape(distances), float("inf")))
+    infinity = tf.constant(float("inf"), distances.dtype)
+    distances = tf.where(good_mask, distances, tf.fill(tf.shape(distances), infinity))
     ranking = tf.argsort(distances, axis=1, stable=True)
     hits = tf.cast(tf.gather(is_match, ranking, batch_dims=1), tf.float32)
     ranks = tf.cast(tf.range(1, tf.shape(hits)[1] + 1), tf.float32)

@@ -8,14 +8,14 @@ that costs nothing that can be measured.
 """
 
 from deep_reid.compat import tf
-from deep_reid.sessions import check_precision, find_gpu
+from deep_reid.sessions import check_precision, find_gpu, start_runtime
 
 # Collections of two underscores are not exported with a checkpoint.
 _IS_NARROWED = "__deep_reid_is_narrowed"
 
 
 def set_precision(compute):
-    """Say in which precision the default graph is going to be run; to be called first.
+    """Say how the default graph is going to be run; to be called before anything is built.
 
     Parameters
     ----------
@@ -26,6 +26,7 @@ def set_precision(compute):
     UsageError
         If this machine does not compute in that precision.
     """
+    start_runtime(compute)
     check_precision(compute)
     if compute.precision != "float32":
         tf.add_to_collection(_IS_NARROWED, True)

@@ -14,11 +14,12 @@ IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
 of the few that TensorFlow has for all sessions, and that the training step needs, too."""
 
 
-# Grappler's rewrites of a graph to a narrower type: on GPUs, and on CPUs that have it in hardware.
+# Grappler's rewrites of a graph to a narrower type: bfloat16 for CPUs that have it in hardware,
+# float16 for GPUs, which it knows in no other type.
 _REWRITES = {
-    "float32": (),
-    "bfloat16": ("auto_mixed_precision_onednn_bfloat16",),
-    "float16": ("auto_mixed_precision", "auto_mixed_precision_cpu"),
+    "float32": None,
+    "bfloat16": "auto_mixed_precision_onednn_bfloat16",
+    "float16": "auto_mixed_precision",
 }
 _ON = 1  # of RewriterConfig.Toggle, which has no public name
 _XLA_ON_CPUS = "--tf_xla_cpu_global_jit"
@@ -27,7 +28,8 @@ _XLA_ON_CPUS = "--tf_xla_cpu_global_jit"
 def create_session_config(compute=ComputeSettings()):
     """Create the settings of a session.
 
-    TensorFlow makes its threads once in a process: those of the first session count.
+    What a process makes only once, its threads and the memory of GPUs, is made by the settings of
+    its first session; see `start_runtime`.
 
     Parameters
     ----------
@@ -44,12 +46,27 @@ def create_session_config(compute=ComputeSettings()):
         inter_op_parallelism_threads=compute.inter_op_threads or 0,
     )
     config.gpu_options.allow_growth = compute.gpu_memory_growth
-    for rewrite in _REWRITES[compute.precision]:
+    rewrite = _REWRITES[compute.precision]
+    if rewrite is not None:
         setattr(config.graph_options.rewrite_options, rewrite, _ON)
     if compute.xla:
         config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
         _let_xla_compile_for_cpus()
     return config
+
+
+def start_runtime(compute):
+    """Have TensorFlow make its threads, and the memory of GPUs, by some settings.
+
+    It makes them once in a process, and not only for a session: tracing a function, as
+    `deep_reid.mapping` does when a graph is built, makes as many threads as there are cores.
+    Where they are made already, nothing changes.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+    """
+    tf.Session(graph=tf.Graph(), config=create_session_config(compute)).close()
 
 
 def check_precision(compute):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import checkpoints, evaluation, feeding, galleries, locks, pictures
+from deep_reid import checkpoints, evaluation, feeding, galleries, locks, pictures, sessions
 from deep_reid.compat import slim, tf
+from deep_reid.config import ComputeSettings
 from deep_reid.errors import DataError, RunError
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -99,6 +100,27 @@ def cosine(a, b):
 
 def euclidean(a, b):
     return np.sum((a - b) ** 2)
+
+
+@pytest.mark.skipif(
+    not sessions.computes_in(ComputeSettings(precision="bfloat16")),
+    reason="bfloat16 needs a CPU with AVX-512",
+)
+@pytest.mark.parametrize(
+    ("loss_mode", "distance"), [("cosine-softmax", cosine), ("triplet", euclidean)]
+)
+def test_features_that_lie_close_together_are_ranked_exactly_in_bfloat16(
+    trained, loss_mode, distance
+):
+    images, labels, cameras = draw_data(num_identities=24)
+    images[:, 0, 0] = 200 + images[:, 0, 0] // 8  # bfloat16 has 8 bits for all of it
+    scores = evaluate(
+        trained,
+        (images, labels, cameras),
+        loss_mode=loss_mode,
+        compute=ComputeSettings(precision="bfloat16"),
+    )
+    assert scores == pytest.approx(plain_scores(images, labels, cameras, distance))
 
 
 def test_one_evaluation_at_a_time_writes_into_a_directory(trained):

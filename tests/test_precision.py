@@ -1,5 +1,10 @@
 """Training in narrower types: what is narrowed, what stays exact, what is refused."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tiny
@@ -9,6 +14,8 @@ from deep_reid.compat import slim, tf
 from deep_reid.config import LOSS_MODES, ComputeSettings
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -133,10 +140,52 @@ def test_losses_in_float64_are_those_in_float32(loss_mode, monitor_losses):
 
 @pytest.mark.parametrize("wanted", ["bfloat16", "float16"])
 def test_what_the_machine_does_not_compute_in_is_refused(monkeypatch, wanted):
-    monkeypatch.setattr(sessions, "_REWRITES", dict.fromkeys(sessions._REWRITES, ()))
+    monkeypatch.setattr(sessions, "_REWRITES", dict.fromkeys(sessions._REWRITES))
     with pytest.raises(UsageError, match=rf"{wanted} is not supported .* use float32$"):
         precision.set_precision(ComputeSettings(precision=wanted))
     assert not tf.get_default_graph().get_operations()
+
+
+COUNT_THREADS = """
+import os
+import numpy as np
+from deep_reid import mapping, precision, sessions
+from deep_reid.compat import tf
+from deep_reid.config import ComputeSettings
+
+compute = ComputeSettings(intra_op_threads=1, inter_op_threads=1)
+precision.set_precision(compute)
+mapping.map_images(lambda row: row + 1.0, [tf.zeros((3, 2))], tf.float32, (2,))
+matrix = tf.get_variable("matrix", (1500, 1500))
+product = tf.matmul(matrix, matrix).op
+
+def read_secs():
+    secs = {}
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        secs[thread] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return secs
+
+with tf.Session(config=sessions.create_session_config(compute)) as session:
+    session.run(tf.global_variables_initializer())
+    session.run(product)
+    before = read_secs()
+    for _ in range(15):
+        session.run(product)
+    spent = {thread: secs - before.get(thread, 0.0) for thread, secs in read_secs().items()}
+print(sum(secs > 0.1 * sum(spent.values()) for secs in spent.values()))
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted on Linux")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core works with one thread anyway")
+def test_the_threads_of_a_graph_are_as_many_as_was_asked_for():
+    process = subprocess.run(
+        [sys.executable, "-c", COUNT_THREADS],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert process.stdout == "1\n", process.stderr
 
 
 class TestFloat16:
@@ -144,7 +193,7 @@ class TestFloat16:
 
     @pytest.fixture(autouse=True)
     def no_rewriting(self, monkeypatch):
-        monkeypatch.setitem(sessions._REWRITES, "float16", ())
+        monkeypatch.setitem(sessions._REWRITES, "float16", None)
         monkeypatch.setattr(precision, "check_precision", lambda compute: None)
 
     def create_step(self, network_factory):
