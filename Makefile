@@ -2,8 +2,9 @@
 # make test    runs all tests but the longest
 # make test-long  runs those that take minutes: faults, random inputs, a soak
 # make lint    checks style and format
-# make bench   measures training, encoding, input, memory and ranking against PyTorch, ONNX Runtime
-#              and the original's way: about an hour; BENCH_ARGS="--group input" does a part
+# make bench   measures training, encoding, input and ranking against PyTorch, ONNX Runtime and the
+#              original's way; share of the machine's peak, memory, accuracy: about an hour;
+#              BENCH_ARGS="--group input" does a part
 # make test-bench  tests that the benchmarks compare the same work, and that they run
 
 PYTHON ?= python3

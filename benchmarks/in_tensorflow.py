@@ -158,7 +158,7 @@ class Input:
         self._session.close()
 
     def _take_batch(self):
-        self._feed.raise_error()
+        self._feed.wait_for_batch()
         self._session.run(self._dequeue)
 
 
@@ -336,7 +336,7 @@ class _NaiveFeed:
             thread.start()
         return self
 
-    def raise_error(self):
+    def wait_for_batch(self):
         self._coordinator.raise_requested_exception()
 
     def stop(self):

@@ -1,4 +1,4 @@
-"""Measures training, encoding, input, peak and memory, and prints one table in Markdown.
+"""Measures training, encoding, input, peak, memory, accuracy, and prints one table in Markdown.
 
 What is compared runs in processes of its own, in turn, many rounds; see ``workers.py``. Ratios are
 formed in each round: the table has their medians. What cannot be measured, say for want of a

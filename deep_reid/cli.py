@@ -43,7 +43,8 @@ def main(dataset_class, argv=None):
     Returns
     -------
     int
-        Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM).
+        Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
+        129 (SIGHUP).
     """
     parser = create_argument_parser(dataset_class)
     args = parser.parse_args(argv)

@@ -53,7 +53,13 @@ def measure_of_loss_mode(loss_mode):
     Returns
     -------
     {"cosine", "euclidean"}
+
+    Raises
+    ------
+    UsageError
+        If there is no such loss.
     """
+    check_choice("loss_mode", loss_mode, LOSS_MODES)
     return "cosine" if loss_mode == "cosine-softmax" else "euclidean"
 
 
@@ -65,8 +71,8 @@ class ComputeSettings:
     ----------
     precision : {"float32", "bfloat16", "float16"}
         Type in which convolutions and the fully connected layer are computed, with what lies
-        between them. Weights, statistics of batch norm, normalization, logits, losses and the
-        optimizer stay float32.
+        between them. Weights, statistics of batch norm and the optimizer stay float32;
+        normalization, logits, losses and scores are as exact as in float32, or more.
     intra_op_threads, inter_op_threads : int, optional
         Threads within an op, and ops side by side. None: one per core.
     gpu_memory_growth : bool
@@ -89,11 +95,33 @@ class ComputeSettings:
 
     def __post_init__(self):
         """Check the settings."""
-        _check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("intra_op_threads", "inter_op_threads"):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
             if getattr(self, name) is not None:
-                _check_positive_integer(name, getattr(self, name))
+                check_positive_integer(name, getattr(self, name))
+
+    @staticmethod
+    def of(compute):
+        """Return these settings out of an object that has them, such as a `RunConfig`.
+
+        Parameters
+        ----------
+        compute : ComputeSettings
+
+        Returns
+        -------
+        ComputeSettings
+
+        Raises
+        ------
+        TypeError
+            If it is something else, such as the name of a precision.
+        """
+        if not isinstance(compute, ComputeSettings):
+            raise TypeError(f"compute is {compute!r}: use ComputeSettings(precision=...)")
+        names = [field.name for field in dataclasses.fields(ComputeSettings)]
+        return ComputeSettings(**{name: getattr(compute, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,13 +231,13 @@ class RunConfig(ComputeSettings):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
         for name in ("learning_rate", "num_validation", "feed_timeout_secs"):
             object.__setattr__(self, name, _as_plain_number(getattr(self, name)))
-        self._check_image_shape()
+        as_image_shape(self.image_shape, (1, 3))
         self._check_scopes()
         for name in _COUNTS:
-            _check_positive_integer(name, getattr(self, name))
+            check_positive_integer(name, getattr(self, name))
         for name in _OPTIONAL_COUNTS:
             if getattr(self, name) is not None:
-                _check_positive_integer(name, getattr(self, name))
+                check_positive_integer(name, getattr(self, name))
         for name in _POSITIVE_NUMBERS:
             _check_positive(name, getattr(self, name))
         if self.seed is not None:
@@ -217,10 +245,10 @@ class RunConfig(ComputeSettings):
         _check_seed("split_seed", self.split_seed)
         self._check_batch_size()
         self._check_num_validation()
-        _check_choice("loss_mode", self.loss_mode, LOSS_MODES)
-        _check_choice("on_bad_image", self.on_bad_image, BAD_IMAGE_POLICIES)
+        check_choice("loss_mode", self.loss_mode, LOSS_MODES)
+        check_choice("on_bad_image", self.on_bad_image, BAD_IMAGE_POLICIES)
         if self.network is not None:
-            _check_choice("network", self.network, NETWORKS)
+            check_choice("network", self.network, NETWORKS)
 
     @property
     def num_identities_per_batch(self):
@@ -271,16 +299,6 @@ class RunConfig(ComputeSettings):
             return cls(**{name: value for name, value in settings.items() if name in known})
         except UsageError as error:
             raise DataError(f"{path}: {error}") from error
-
-    def _check_image_shape(self):
-        is_right = len(self.image_shape) == 3 and all(
-            _is_integer(size) and size > 0 for size in self.image_shape
-        )
-        if not is_right or self.image_shape[2] not in (1, 3):
-            raise UsageError(
-                f"image_shape {self.image_shape} must be (height, width, channels) with 1 or 3 "
-                "channels: the default of the re-identification sets is (128, 64, 3)"
-            )
 
     def _check_scopes(self):
         for name in ("exclude_from_restore", "trainable_scopes"):
@@ -333,7 +351,51 @@ def _is_integer(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_positive_integer(name, value):
+def as_image_shape(image_shape, num_channels=None):
+    """Check the shape of an image.
+
+    Parameters
+    ----------
+    image_shape : sequence of int
+        (height, width, channels).
+    num_channels : sequence of int, optional
+        The numbers of channels that are possible. Default: all.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    UsageError
+        If it is something else.
+    """
+    sizes = _as_tuple("image_shape", image_shape)
+    is_shape = len(sizes) == 3 and all(_is_integer(size) and size > 0 for size in sizes)
+    if not is_shape or (num_channels and sizes[2] not in num_channels):
+        rule = f" with {' or '.join(map(str, num_channels))} channels" if num_channels else ""
+        raise UsageError(
+            f"image_shape {sizes} must be (height, width, channels){rule}: the default of the "
+            "re-identification sets is (128, 64, 3)"
+        )
+    return sizes
+
+
+def check_positive_integer(name, value):
+    """Check a count.
+
+    Parameters
+    ----------
+    name : str
+        Of the setting.
+    value : int
+
+    Raises
+    ------
+    UsageError
+        If it is none, less than 1, or beyond what is of use for a setting of that name.
+    """
+    value = _as_plain_integer(value)
     if not _is_integer(value) or value < 1:
         raise UsageError(f"{name} ({value!r}) must be a whole number of at least 1")
     if value > _UPPER_BOUNDS.get(name, value):
@@ -345,7 +407,20 @@ def _check_seed(name, value):
         raise UsageError(f"{name} ({value!r}) must be a whole number from 0 to 2^31 - 1")
 
 
-def _check_choice(name, value, choices):
+def check_choice(name, value, choices):
+    """Check a setting that has a few possible values.
+
+    Parameters
+    ----------
+    name : str
+    value : str
+    choices : sequence of str
+
+    Raises
+    ------
+    UsageError
+        If it is none of them.
+    """
     if value not in choices:
         raise UsageError(f"{name} ({value!r}) is unknown: use one of {', '.join(choices)}")
 

@@ -11,7 +11,7 @@ from deep_reid import export, input_pipeline, locks, metrics, pictures, precisio
 from deep_reid import projector as projector_files
 from deep_reid.best import BestCheckpoint
 from deep_reid.compat import tf
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, check_positive_integer
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
@@ -110,16 +110,20 @@ def eval_loop(
     ------
     TypeError
         If `data_x` is neither file names nor uint8 images.
+    UsageError
+        If a setting breaks its rule.
     DataError
-        If no identity has two images, or an image cannot be read.
+        If there is not one label for each image, no identity has two images, or an image cannot be
+        read.
     RunError
         If another process evaluates into that directory, the scores cannot be written, say for want
         of space, or the images take too long to read.
     """
     images, read_from_file = input_pipeline.as_image_source(data_x)
     image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
-    galleries = _draw_galleries(data_y, camera_indices, num_galleries, random_seed)
     labels = np.asarray(data_y, dtype=np.int64)
+    _check_lengths(images, labels)
+    galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
     batches = _GalleryBatches(images, labels, galleries)
     measure = measure_of_loss_mode(loss_mode)
     eval_dir = os.path.join(eval_log_dir, run_id or "")
@@ -185,7 +189,16 @@ class _GalleryBatches:
             yield self._images[indices], self._labels[indices]
 
 
+def _check_lengths(images, labels):
+    if labels.shape != (len(images),):
+        raise DataError(
+            f"there are {len(images)} images, but labels of shape {labels.shape}: give one label "
+            "for each image, as a vector"
+        )
+
+
 def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
+    check_positive_integer("num_galleries", num_galleries)
     galleries = [
         create_cmc_probe_and_gallery(labels, camera_indices, seed=random_seed + index)
         for index in range(num_galleries)

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from deep_reid import checkpoints, files, graph_folding, input_pipeline, restoring, saving
 from deep_reid.compat import slim, tf
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, as_image_shape
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.precision import set_precision
 from deep_reid.samplers import run_in_batches
@@ -112,12 +112,16 @@ def encode_with_frozen_graph(
 
     Raises
     ------
+    TypeError
+        If `filenames` are something else, such as images.
     MissingPathError, DataError
         If the graph or an image is missing or cannot be used.
     UsageError
         If a setting breaks its rule; the precision must be float32.
     """
-    images, _ = input_pipeline.as_image_source(filenames)
+    images, read_from_file = input_pipeline.as_image_source(filenames)
+    if not read_from_file:
+        raise TypeError("these are images, not names of files: use deep_reid.Encoder, or encode")
     graph_def, image_shape = read_frozen_graph(frozen_graph_path, compute)
     with _new_session(compute) as session:
         with session.graph.as_default():
@@ -151,11 +155,13 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
     UsageError
-        If the output would overwrite the checkpoint.
+        If the output would overwrite the checkpoint, or is the name of a folder.
     RunError
         If the output cannot be written, say for want of space.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    if not os.path.basename(output_filename):
+        raise UsageError(f"{output_filename} is a folder: add the name of the checkpoint in it")
     if os.path.abspath(output_filename) == os.path.abspath(checkpoint_path):
         raise UsageError(f"{output_filename} is the checkpoint itself: name another output file")
     with _new_session() as session:
@@ -208,6 +214,8 @@ def freeze(
     ------
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
+    UsageError
+        If a setting breaks its rule, or the network has a scope of a node's name.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
     graph_def, feature_size = create_frozen_graph(
@@ -265,7 +273,10 @@ def create_frozen_graph(
     ------
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
+    UsageError
+        If a setting breaks its rule, or the network has a scope of a node's name.
     """
+    image_shape = as_image_shape(image_shape)
     with _new_session(compute) as session:
         with session.graph.as_default():
             set_precision(compute)

@@ -13,6 +13,7 @@ import numpy as np
 
 from deep_reid import image_files
 from deep_reid.compat import tf
+from deep_reid.config import as_image_shape
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.mapping import map_images
 from deep_reid.sessions import IN_OWN_THREAD, create_session_config
@@ -85,10 +86,11 @@ def check_image_shape(images, read_from_file, image_shape):
     Raises
     ------
     UsageError
-        If there is no shape for images that are read from files, or the number of channels differs.
+        If there is no shape for images that are read from files, it is no shape of an image, or the
+        number of channels differs.
     """
     if image_shape is not None:
-        image_shape = tuple(int(size) for size in image_shape)
+        image_shape = as_image_shape(image_shape)
         if not read_from_file and images.shape[3] != image_shape[2]:
             raise UsageError(
                 f"images of shape {images.shape} do not have the {image_shape[2]} channels of "
@@ -131,12 +133,13 @@ def create_image_input(
     Raises
     ------
     UsageError
-        If files are to be read, which gives RGB or gray, by a `preprocess_fn` that expects BGR, or
-        to another number of channels.
+        If `image_shape` is none, or files are to be read, which gives RGB or gray, by a
+        `preprocess_fn` that expects BGR, or to another number of channels.
     """
+    image_shape = as_image_shape(image_shape)
     if read_from_file and image_shape[2] not in (1, 3):
         raise UsageError(
-            f"image_shape {tuple(image_shape)} has {image_shape[2]} channels, but files are "
+            f"image_shape {image_shape} has {image_shape[2]} channels, but files are "
             "decoded to 3 (RGB) or 1 (gray): change image_shape"
         )
     if read_from_file and expects_bgr(preprocess_fn):

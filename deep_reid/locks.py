@@ -41,7 +41,6 @@ class Use(NamedTuple):
 TRAINING = Use("train", "trained", "lock", "use another run_id")
 EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
 
-_FILENAMES = frozenset(use.filename for use in (TRAINING, EVALUATION))
 _logger = logging.getLogger(__name__)
 _held = {}  # from (thread, path of the lock) to file descriptor
 
@@ -78,26 +77,27 @@ def holding(folder, name, use=TRAINING):
             _held[key] = descriptor
         yield
     finally:
-        if made and is_unused(folder):
+        if made and is_unused(folder, use):
             _remove(made)
         # A forked process has closed it by itself.
         if _held.pop(key, None) is not None:
             os.close(descriptor)
 
 
-def is_unused(folder):
-    """Tell whether there is nothing in a folder but locks.
+def is_unused(folder, use=TRAINING):
+    """Tell whether there is nothing in a folder but the lock of a use.
 
     Parameters
     ----------
     folder : str or Path
+    use : Use
 
     Returns
     -------
     bool
         False also for a folder that does not exist.
     """
-    return os.path.isdir(folder) and set(os.listdir(folder)) <= _FILENAMES
+    return os.path.isdir(folder) and set(os.listdir(folder)) <= {use.filename}
 
 
 def _lock(path, name, use):

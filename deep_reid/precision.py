@@ -26,8 +26,8 @@ def set_precision(compute):
     UsageError
         If this machine does not compute in that precision.
     """
-    start_runtime(compute)
     check_precision(compute)
+    start_runtime(compute)
     if compute.precision != "float32":
         tf.add_to_collection(_IS_NARROWED, True)
 

@@ -7,6 +7,7 @@ training step.
 
 import contextlib
 import functools
+import inspect
 import itertools
 import logging
 import os
@@ -14,7 +15,7 @@ import os
 from deep_reid import checkpoints, restoring, runs, saving
 from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, check_positive_integer
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.feeding import QueueFeed
 from deep_reid.samplers import (
@@ -69,7 +70,7 @@ class QueuedTrainer:
     Raises
     ------
     UsageError
-        If a count is less than 1, or a time not more than 0.
+        If a count or a time breaks its rule.
     ValueError
         If a dimension of `input_vars` is not known.
     """
@@ -87,12 +88,8 @@ class QueuedTrainer:
         compute=ComputeSettings(),
         staging_device=None,
     ):
-        for name, value in (
-            ("num_enqueue_threads", num_enqueue_threads),
-            ("queue_capacity", queue_capacity),
-        ):
-            if value < 1:
-                raise UsageError(f"{name} ({value}) must be at least 1")
+        check_positive_integer("num_enqueue_threads", num_enqueue_threads)
+        check_positive_integer("queue_capacity", queue_capacity)
         if feed_timeout_secs is not None and not feed_timeout_secs > 0:
             raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
         self._enqueue_vars = enqueue_vars
@@ -125,8 +122,8 @@ class QueuedTrainer:
         Raises
         ------
         UsageError
-            If batches of another size were asked for before: what waits in the queue are whole
-            batches.
+            If batches of another size were asked for before, as what waits in the queue are whole
+            batches; or any, with `staging_device`.
         """
         if self._feed is None:
             self._create_feed(batch_size)
@@ -175,6 +172,7 @@ class QueuedTrainer:
         return StagedFeed(feed, lambda: session.run(self._staging.put))
 
     def _create_feed(self, batch_size):
+        check_positive_integer("batch_size", batch_size)
         self._batch_size = batch_size
         capacity = max(1, self._queue_capacity // batch_size)
         with tf.device("/cpu:0"):
@@ -351,6 +349,8 @@ class QueuedTrainer:
 
         Raises
         ------
+        UsageError
+            If `max_num_evaluations` is less than 1.
         Exception
             Whatever the data set or a feed thread raised, with its trace. That checkpoint then does
             not count as evaluated.
@@ -358,6 +358,8 @@ class QueuedTrainer:
             If a checkpoint is of another network. One that is damaged or deleted is passed over,
             with a warning.
         """
+        if max_num_evaluations is not None:
+            check_positive_integer("max_num_evaluations", max_num_evaluations)
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
@@ -456,9 +458,13 @@ def _check_slim_kwargs(slim_train_kwargs, run_id, is_chief):
         raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
     if slim_train_kwargs.get("trace_every_n_steps") is not None:
         raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
-    number_of_steps = slim_train_kwargs.get("number_of_steps")
-    if number_of_steps is not None and number_of_steps < 1:
-        raise UsageError(f"number_of_steps ({number_of_steps}) must be at least 1, or None")
+    unknown = sorted(
+        set(slim_train_kwargs) - set(inspect.signature(slim.learning.train).parameters)
+    )
+    if unknown:
+        raise UsageError(f"slim.learning.train knows no setting {', '.join(unknown)}: leave it out")
+    if slim_train_kwargs.get("number_of_steps") is not None:
+        check_positive_integer("number_of_steps", slim_train_kwargs["number_of_steps"])
     if not is_chief and run_id is None:
         raise UsageError("workers other than the chief need run_id: give all the same name")
 

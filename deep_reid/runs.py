@@ -264,7 +264,7 @@ def _make_run_dir(log_dir, run_id):
 
 
 def _is_plain_name(run_id):
-    return run_id not in ("", "..") and pathlib.PurePath(run_id).name == run_id
+    return run_id not in ("", "..", LATEST_RUN_FILENAME) and pathlib.PurePath(run_id).name == run_id
 
 
 def _make_new_run_dir(log_dir):

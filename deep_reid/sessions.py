@@ -39,7 +39,13 @@ def create_session_config(compute=ComputeSettings()):
     -------
     tf.ConfigProto
         Ops without a GPU kernel run on the CPU.
+
+    Raises
+    ------
+    TypeError
+        If `compute` is something else, such as the name of a precision.
     """
+    compute = ComputeSettings.of(compute)
     config = tf.ConfigProto(
         allow_soft_placement=True,
         intra_op_parallelism_threads=compute.intra_op_threads or 0,
@@ -83,8 +89,6 @@ def check_precision(compute):
     UsageError
         If it does not; the message says what it does.
     """
-    if not isinstance(compute, ComputeSettings):
-        raise TypeError(f"compute is {compute!r}: use ComputeSettings(precision=...)")
     if computes_in(compute):
         return
     others = [
@@ -110,7 +114,7 @@ def computes_in(compute):
     -------
     bool
     """
-    if compute.precision == "float32":
+    if ComputeSettings.of(compute).precision == "float32":
         return True
     config = create_session_config(compute)
     config.graph_options.rewrite_options.min_graph_nodes = -1  # small graphs, too

@@ -3,13 +3,14 @@
 Nothing is written: no run is made, and no checkpoint is touched.
 """
 
+import contextlib
 import time
 
 import numpy as np
 
 from deep_reid import input_pipeline, training, training_graph
-from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import tf
+from deep_reid.errors import UsageError
 from deep_reid.health import Health
 from deep_reid.sessions import create_session_config
 
@@ -38,26 +39,11 @@ def measure_input(preprocess_fn, train_x, train_y, config, secs=10.0):
     UsageError, DataError
         As in `deep_reid.training.train`.
     """
-    images, _ = input_pipeline.as_image_source(train_x)
-    labels = np.asarray(train_y, dtype=np.int64)
-    with tf.Graph().as_default():
-        trainer = training.create_run_trainer(preprocess_fn, images, config)
-        batch = trainer.get_input_vars(config.batch_size)
-        with tf.Session(config=create_session_config(config)) as session:
-            feed = trainer.start_feed(session, training.create_batches(images, labels, config))
-
-            def take_batch():
-                feed.wait_for_batch()
-                session.run([tensor.op for tensor in batch])
-
-            num_before = config.queue_capacity // config.batch_size + config.num_enqueue_threads + 1
-            try:
-                return config.batch_size / _mean_secs(take_batch, num_before, secs)
-            except tf.errors.OutOfRangeError:
-                feed.raise_error()
-                raise
-            finally:
-                feed.stop()
+    _check_secs(secs)
+    num_before = config.queue_capacity // config.batch_size + config.num_enqueue_threads + 1
+    with _feeding(preprocess_fn, train_x, train_y, config) as (take, batch):
+        ops = [tensor.op for tensor in batch]
+        return config.batch_size / _mean_secs(lambda: take(ops), num_before, secs)
 
 
 def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs=10.0):
@@ -81,15 +67,18 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
     UsageError, DataError
         As in `deep_reid.training.train`.
     """
-    batch = _read_first_batch(preprocess_fn, train_x, train_y, config)
+    _check_secs(secs)
+    with _feeding(preprocess_fn, train_x, train_y, config) as (take, batch):
+        first_batch = take(batch)
     with tf.Graph().as_default():
         training_graph.prepare_graph(config)
         # Variables lie where they are used, say on a GPU; constants would be folded.
         images, labels = (
             tf.Variable(array, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
-            for array in batch
+            for array in first_batch
         )
         step = training.create_run_step(network_factory, images, labels, config)
+        training.check_labels(np.asarray(train_y, dtype=np.int64), step.num_classes)
         fetches = [step.train_op, Health(tf.get_default_graph()).tensors]
         with tf.Session(config=create_session_config(config)) as session:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
@@ -97,19 +86,33 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
             return config.batch_size / secs
 
 
-def _read_first_batch(preprocess_fn, train_x, train_y, config):
-    images, read_from_file = input_pipeline.as_image_source(train_x)
+@contextlib.contextmanager
+def _feeding(preprocess_fn, train_x, train_y, config):
+    """Feed a run's batches; yield a function that takes one, and its tensors."""
+    images, _ = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
-    image_batch, label_batch = next(training.create_batches(images, labels, config))
-    explain_error = input_pipeline.create_error_explainer(read_from_file, config.image_shape)
-    with tf.Graph().as_default(), tf.Session() as session:
-        image_var, pixels = input_pipeline.create_image_input(
-            preprocess_fn, config.image_shape, read_from_file, is_training=True
-        )
-        try:
-            return session.run(pixels, {image_var: image_batch}), label_batch
-        except tf.errors.OpError as error:
-            return StopAtBadImages(explain_error).handle([image_batch], error)  # raises
+    with tf.Graph().as_default():
+        trainer = training.create_run_trainer(preprocess_fn, images, config)
+        batch = trainer.get_input_vars(config.batch_size)
+        with tf.Session(config=create_session_config(config)) as session:
+            feed = trainer.start_feed(session, training.create_batches(images, labels, config))
+
+            def take(fetches):
+                feed.wait_for_batch()
+                return session.run(fetches)
+
+            try:
+                yield take, batch
+            except tf.errors.OutOfRangeError:
+                feed.raise_error()
+                raise
+            finally:
+                feed.stop()
+
+
+def _check_secs(secs):
+    if not secs > 0:
+        raise UsageError(f"secs ({secs}) must be greater than 0")
 
 
 def _mean_secs(function, num_before, secs):

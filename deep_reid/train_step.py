@@ -105,17 +105,19 @@ class TrainStep:
         try:
             loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
             is_last = self._number_of_steps is not None and step >= self._number_of_steps
-            should_stop = is_last or self._should_stop() is not None
+            is_over = is_last or self._should_stop() is not None
+            if not is_over and self._save_timer.is_due():  # TF-Slim saves the last one
+                self._save_now(session, step)
+            self._log_progress(loss, step, is_over)
+            should_stop = is_over
         except KeyboardInterrupt:
             self._save_now(session, int(session.run(global_step)))
             raise
         finally:
-            # Also on an error or Ctrl-C: the threads must end before their session is closed.
+            # Also on an error or Ctrl-C: the threads must end before their session is closed, which
+            # else waits for a thread that hangs in a file.
             if should_stop:
                 self.stop_feed()
-        if self._save_timer.is_due() and not should_stop:  # TF-Slim saves the last one
-            self._save_now(session, step)
-        self._log_progress(loss, step, should_stop)
         return loss, should_stop
 
     def stop_feed(self):

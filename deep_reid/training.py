@@ -15,6 +15,7 @@ from deep_reid.image_trainer import create_image_trainer
 from deep_reid.training_graph import create_step, create_trainer, prepare_graph, scope_pattern
 
 __all__ = [
+    "check_labels",
     "create_batches",
     "create_run_step",
     "create_run_trainer",
@@ -91,12 +92,17 @@ def train_loop(
     Raises
     ------
     TypeError
-        If `train_x` is neither file names nor uint8 images.
+        If `train_x` is neither file names nor uint8 images, or `compute` is something else.
     UsageError
         If a setting breaks its rule.
+    ValueError
+        If there is not one label for each image.
     DataError
         If there are fewer identities than a batch takes, a label is out of range, or an image
         cannot be read.
+    RunError
+        If the run is being trained by another process, a number is not finite, the images take too
+        long to read, or a checkpoint cannot be written.
     """
     images, read_from_file = input_pipeline.as_image_source(train_x)
     config = RunConfig(
@@ -117,7 +123,7 @@ def train_loop(
         monitor_losses=monitor_losses,
         num_enqueue_threads=num_enqueue_threads,
         queue_capacity=queue_capacity,
-        **dataclasses.asdict(compute),
+        **dataclasses.asdict(ComputeSettings.of(compute)),
     )
     return train(preprocess_fn, network_factory, images, train_y, config, log_dir, run_id)
 
@@ -150,6 +156,11 @@ def train(
     -------
     float or None
         The last loss.
+
+    Raises
+    ------
+    TypeError, UsageError, ValueError, DataError, RunError
+        As in `train_loop`.
     """
     images, _ = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
@@ -163,7 +174,7 @@ def train(
         batches = create_batches(images, labels, config, first_batch)
         trainer = create_run_trainer(preprocess_fn, images, config)
         step = create_run_step(network_factory, *trainer.get_input_vars(config.batch_size), config)
-        _check_labels(labels, step.num_classes)
+        check_labels(labels, step.num_classes)
         _warn_of_unknown_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
             slim.get_model_variables(),
@@ -295,7 +306,19 @@ def _warn_of_unknown_scopes(excluded_scopes):
             )
 
 
-def _check_labels(labels, num_classes):
+def check_labels(labels, num_classes):
+    """Check that each label is a class of the network.
+
+    Parameters
+    ----------
+    labels : np.ndarray of int64, shape (N,)
+    num_classes : int or None
+        None: the network has no classes.
+
+    Raises
+    ------
+    DataError
+    """
     if num_classes is None or not len(labels):
         return
     for label in (int(labels.min()), int(labels.max())):

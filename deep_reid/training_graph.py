@@ -67,8 +67,9 @@ def create_trainer(
     Raises
     ------
     UsageError
-        If the loss mode is unknown or needs logits that the network does not give, or if there is
-        nothing to train in a scope.
+        If the loss mode is unknown or needs logits that the network does not give, there is nothing
+        to train in a scope, another setting breaks its rule, or this machine does not compute in
+        that precision.
     """
     precision.set_precision(compute)
     trainer = create_image_trainer(
@@ -139,6 +140,11 @@ def create_step(
         Runs an update and gives the total loss.
     num_classes : int or None
         Number of classes of the network's logits, if it has them.
+
+    Raises
+    ------
+    UsageError
+        As in `create_trainer`.
     """
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
     features, logits = network_factory(images)
@@ -155,24 +161,44 @@ def create_step(
             health.watch_numbers(name, tensor)
     health.watch_spread(features)
     tf.summary.scalar("learning_rate", learning_rate)
-    train_op = slim.training.create_train_op(
-        total_loss,
-        _create_optimizer(learning_rate, compute),
-        variables_to_train=_select_trainable(trainable_scopes),
-        # With float16, gradients that overflow are a part of the search for their scale.
-        transform_grads_fn=None if compute.precision == "float16" else health.watch_gradients,
-        check_numerics=False,  # these checks say more
-    )
+    optimizer = tf.train.AdamOptimizer(learning_rate)
+    create = _create_scaled_train_op if compute.precision == "float16" else _create_train_op
+    train_op = create(total_loss, optimizer, _select_trainable(trainable_scopes))
     return TrainingStep(train_op, num_classes)
 
 
-def _create_optimizer(learning_rate, compute):
-    optimizer = tf.train.AdamOptimizer(learning_rate)
-    if compute.precision != "float16":
-        return optimizer
-    # The gradients of most weights are below what float16 can hold (Micikevicius et al. 2018).
+def _create_train_op(total_loss, optimizer, variables):
+    return slim.training.create_train_op(
+        total_loss,
+        optimizer,
+        variables_to_train=variables,
+        transform_grads_fn=health.watch_gradients,
+        check_numerics=False,  # these checks say more
+    )
+
+
+def _create_scaled_train_op(total_loss, optimizer, variables):
+    """Scale the loss: the gradients of most weights are below what float16 can hold [1]_.
+
+    Gradients that overflow are a part of the search for the scale, and make no update. The step is
+    counted all the same: its batch is used up, and a run that is resumed goes on with the next.
+
+    References
+    ----------
+    .. [1] P. Micikevicius et al.: Mixed Precision Training. ICLR 2018.
+    """
     scale = tf.mixed_precision.DynamicLossScale()
-    return tf.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, scale)
+    update = slim.training.create_train_op(
+        total_loss,
+        tf.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, scale),
+        global_step=None,
+        variables_to_train=variables,
+        check_numerics=False,
+    )
+    with tf.control_dependencies([update]):
+        count = tf.train.get_or_create_global_step().assign_add(1)
+    with tf.control_dependencies([count]):
+        return tf.identity(update)
 
 
 def _assert_labels(labels, num_classes):

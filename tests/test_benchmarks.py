@@ -84,9 +84,10 @@ class PyTorchNetwork:
             "moving_variance": stem[1].running_var.numpy(),
         }
 
-    def learning(self):
-        """Train two steps as the benchmark does, on one batch; tell which weights moved."""
-        return [name for name, weights in self._network.named_parameters() if weights.requires_grad]
+    def trained_sizes(self):
+        """Sizes of all that is trained, sorted."""
+        weights = self._network.parameters()
+        return sorted(each.numel() for each in weights if each.requires_grad)
 
     def _to_input(self, images):
         images = self._torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -167,6 +168,16 @@ def test_pytorch_network_trains_as_ours(graph, images, start):
     for name, values in ours.items():
         scale = np.abs(values).max()
         np.testing.assert_allclose(theirs[name], values, atol=1e-3 * scale, err_msg=name)
+
+
+@needs_pytorch
+def test_pytorch_network_trains_as_many_weights_as_ours(graph, images, start):
+    from deep_reid.compat import tf
+
+    weights = create_network(tf.constant(images), is_training=True)[-1]
+    ours = sorted(variable.get_shape().num_elements() for variable in tf.trainable_variables())
+    theirs = start(f"{HERE}:PyTorchNetwork", weights=weights).ask("trained_sizes")
+    assert theirs == ours
 
 
 def test_flops_are_those_of_products(graph):

@@ -63,6 +63,15 @@ def test_it_obeys_the_arg_scope_of_slim():
     assert dropout(inputs, 0.6) is not inputs
 
 
+def test_whether_it_is_training_may_be_a_tensor():
+    is_training = tf.placeholder(tf.bool, ())
+    with slim.arg_scope([slim.dropout], is_training=is_training):
+        outputs = dropout(tf.ones(SHAPE), 0.6)
+    with tf.Session() as session:
+        assert (session.run(outputs, {is_training: False}) == 1.0).all()
+        assert (session.run(outputs, {is_training: True}) == 0.0).any()
+
+
 def test_shapes_may_be_open():
     inputs = tf.placeholder(tf.float32, (None, 5))
     outputs = dropout(inputs, 0.6)

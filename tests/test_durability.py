@@ -383,6 +383,18 @@ class TestLock:
                 pass
         assert run_python(code, tmp_path).returncode == 0
 
+    def test_a_training_that_ends_unused_leaves_the_lock_of_an_evaluation(self, tmp_path):
+        from deep_reid import locks
+
+        with locks.holding(tmp_path / "run", "run run", locks.EVALUATION):
+            with runs.lock_run(tmp_path, "run"):
+                pass
+            assert (tmp_path / "run" / "evaluation.lock").exists()
+        with runs.lock_run(tmp_path, "run"):
+            with locks.holding(tmp_path / "run", "run run", locks.EVALUATION):
+                pass
+            assert (tmp_path / "run" / "lock").exists()
+
     @pytest.mark.parametrize("is_used", [False, True])
     def test_folders_that_were_made_for_nothing_but_the_lock_are_removed(self, tmp_path, is_used):
         from deep_reid import locks

@@ -15,7 +15,7 @@ import tiny
 from deep_reid import checkpoints, evaluation, feeding, galleries, locks, pictures, sessions
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
-from deep_reid.errors import DataError, RunError
+from deep_reid.errors import DataError, RunError, UsageError
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -137,6 +137,24 @@ def test_one_evaluation_at_a_time_writes_into_a_directory(trained):
         thread.join()
     assert refused == [["evaluation.lock"]]
     assert evaluate(trained) is not None
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "words"),
+    [
+        ({"loss_mode": "cosine_softmax"}, UsageError, "loss_mode"),
+        ({"num_galleries": 0}, UsageError, r"num_galleries \(0\) must be a whole number of at"),
+        ({"max_num_evaluations": 0}, UsageError, r"max_num_evaluations \(0\) must be a whole num"),
+        ({"image_shape": (2, 2)}, UsageError, r"image_shape \(2, 2\) must be \(height, width"),
+        ({"data_y": np.arange(5)}, DataError, r"24 images, but labels of shape \(5,\)"),
+    ],
+)
+def test_settings_and_data_that_break_their_rule(trained, kwargs, error, words):
+    images, labels, cameras = draw_data()
+    labels = kwargs.pop("data_y", labels)
+    with pytest.raises(error, match=words):
+        evaluate(trained, (images, labels, cameras), **kwargs)
+    assert not (trained / "eval").exists()
 
 
 def test_an_evaluation_without_a_checkpoint_leaves_nothing_behind(tmp_path):

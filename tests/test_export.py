@@ -154,6 +154,20 @@ class TestEncode:
         with pytest.raises(TypeError, match="float64"):
             encode(checkpoint, np.zeros((1, *tiny.IMAGE_SHAPE)))
 
+    @pytest.mark.parametrize("image_shape", [(32, 16), (32, 16, 0), (32, 16.5, 3), "abc"])
+    def test_a_shape_that_is_none_is_refused(self, checkpoint, filenames, tmp_path, image_shape):
+        match = "image_shape .* must be"
+        with pytest.raises(UsageError, match=match):
+            encode(checkpoint, filenames, image_shape=image_shape)
+        for write in (export.freeze, export.finalize):
+            with pytest.raises(UsageError, match=match):
+                write(tiny.preprocess, FACTORY, checkpoint, image_shape, tmp_path / "out")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_frozen_graph_takes_names_of_files(self, rgb_images):
+        with pytest.raises(TypeError, match="images, not names of files"):
+            export.encode_with_frozen_graph("any.pb", rgb_images)
+
     def test_a_missing_checkpoint_is_named(self, filenames, tmp_path):
         with pytest.raises(MissingPathError, match="nowhere"):
             encode(tmp_path / "nowhere", filenames)
@@ -200,6 +214,11 @@ class TestFinalize:
         shapes = tf.train.load_checkpoint(str(tmp_path / "model")).get_variable_to_shape_map()
         assert "num_calls" not in shapes
         assert "tiny/conv/weights" in shapes
+
+    def test_the_name_of_a_folder_is_refused(self, checkpoint, tmp_path):
+        with pytest.raises(UsageError, match="is a folder: add the name of the checkpoint"):
+            finalize(checkpoint, f"{tmp_path}{os.sep}")
+        assert not list(tmp_path.iterdir())
 
     def test_there_are_the_checkpoints_two_files_alone(self, finalized):
         names = sorted(path.name for path in Path(finalized).parent.iterdir())

@@ -11,8 +11,8 @@ import pytest
 import tiny
 from test_queued_trainer import feed_threads
 
-from deep_reid import bad_images, feeding, samplers
-from deep_reid.compat import tf
+from deep_reid import bad_images, feeding, samplers, saving
+from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.image_trainer import create_image_trainer
 
@@ -146,13 +146,44 @@ class TestCreateImageTrainer:
                         os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK))
         assert not feed_threads()
 
+    def test_a_checkpoint_that_cannot_be_written_ends_the_run_beside_a_file_that_hangs(
+        self, image_files, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+        names, labels = image_files
+        hanging = str(tmp_path / "hanging")
+        os.mkfifo(hanging)
+        trainer = create_image_trainer(tiny.preprocess, tiny.IMAGE_SHAPE, True, is_training=True)
+        images, _ = trainer.get_input_vars(4)
+        weight = slim.model_variable("weight", (), initializer=tf.ones_initializer())
+        step = tf.train.get_or_create_global_step()
+        with tf.control_dependencies([step.assign_add(1)]):
+            train_op = weight * tf.reduce_mean(images)
+        batches = [(names[:4], labels[:4])] * 3 + [(np.array([hanging] * 4, object), labels[:4])]
+        save, num_saved = saving.Saver.save, []
+
+        def save_once(self, *args, **kwargs):
+            if num_saved:
+                raise RunError("the disk is full")
+            num_saved.append(1)
+            return save(self, *args, **kwargs)
+
+        monkeypatch.setattr(saving.Saver, "save", save_once)
+        try:
+            with pytest.raises(RunError, match="the disk is full"):
+                trainer.run(iter(batches), train_op, tmp_path / "log", save_interval_secs=1e-6)
+        finally:
+            while feed_threads():
+                with contextlib.suppress(OSError):
+                    os.close(os.open(hanging, os.O_WRONLY | os.O_NONBLOCK))
+
     @pytest.mark.parametrize(
         "kwargs, match",
         [
             ({"on_bad_image": "ignore"}, "use one of stop, skip"),
             ({"on_bad_image": "skip"}, "needs num_files"),
             ({"feed_timeout_secs": 0}, r"feed_timeout_secs \(0\) must be greater than 0"),
-            ({"num_enqueue_threads": 0}, "must be at least 1"),
+            ({"num_enqueue_threads": 0}, "must be a whole number of at least 1"),
         ],
     )
     def test_settings_are_checked(self, kwargs, match):

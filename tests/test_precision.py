@@ -229,7 +229,9 @@ class TestFloat16:
             before = session.run([weights, scales[0]])
             loss = session.run(train_op)
             after = session.run([weights, scales[0]])
+            step = session.run(tf.train.get_global_step())
         assert np.isfinite(loss)
+        assert step == 1  # its batch is used up
         np.testing.assert_array_equal(before[0], after[0])
         assert after[1] < before[1]
 

@@ -218,7 +218,8 @@ class TestRun:
     @pytest.mark.parametrize(
         ("kwargs", "match"),
         [
-            ({"number_of_steps": 0}, "must be at least 1"),
+            ({"number_of_steps": 0}, "must be a whole number of at least 1"),
+            ({"numer_of_steps": 3}, "knows no setting numer_of_steps: leave it out"),
             ({"trace_every_n_steps": 5}, "not supported"),
             ({"is_chief": False, "run_id": None}, "need run_id"),
         ],
@@ -407,10 +408,16 @@ def slow(feed):
 
 
 class TestConstructor:
-    @pytest.mark.parametrize("kwargs", [{"num_enqueue_threads": 0}, {"queue_capacity": 0}])
+    @pytest.mark.parametrize("kwargs", [{"num_enqueue_threads": 0}, {"queue_capacity": 1.5}])
     def test_counts_are_at_least_one(self, kwargs):
-        with pytest.raises(UsageError, match="must be at least 1"):
+        with pytest.raises(UsageError, match="must be a whole number of at least 1"):
             QueuedTrainer([tf.placeholder(tf.float32, (None,))], **kwargs)
+
+    @pytest.mark.parametrize("batch_size", [0, -1, 1.5])
+    def test_a_batch_has_rows(self, batch_size):
+        trainer = QueuedTrainer([tf.placeholder(tf.float32, (None,))])
+        with pytest.raises(UsageError, match="batch_size .* must be a whole number of at least 1"):
+            trainer.get_input_vars(batch_size)
 
     def test_shapes_must_be_known(self):
         with pytest.raises(ValueError, match="must be known"):

@@ -37,7 +37,7 @@ class TestStartRun:
         assert (tmp_path / "first" / "file").read_text() == "kept"
         assert runs.find_latest_run(tmp_path) == "first"
 
-    @pytest.mark.parametrize("run_id", ["a/b", "../a", "/a", "a/", "", ".", ".."])
+    @pytest.mark.parametrize("run_id", ["a/b", "../a", "/a", "a/", "", ".", "..", "latest_run"])
     def test_a_name_that_is_no_plain_folder_name_is_refused(self, tmp_path, run_id):
         log_dir = tmp_path / "log"
         with pytest.raises(UsageError, match="plain folder name"):

@@ -1,5 +1,7 @@
 """What limits a training: the feed alone, and the step on a constant batch alone."""
 
+import dataclasses
+import os
 import threading
 
 import cv2
@@ -7,10 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import queued_trainer, speed, training
+from deep_reid import speed, training
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
-from deep_reid.errors import DataError
+from deep_reid.errors import DataError, UsageError
 
 CONFIG = RunConfig(tiny.IMAGE_SHAPE, batch_size=8, loss_mode="triplet", seed=1)
 LABELS = np.repeat(np.arange(3), 4)
@@ -59,13 +61,11 @@ def test_what_waited_in_the_queue_does_not_count(monkeypatch):
 
 
 def test_the_model_is_trained_on_one_batch_that_nothing_feeds(monkeypatch):
-    monkeypatch.setattr(
-        queued_trainer.QueuedTrainer, "start_feed", lambda *args: pytest.fail("nothing to feed")
-    )
     seen = []
     create_step = training.create_run_step
 
     def watch(network_factory, images, labels, *args, **kwargs):
+        assert not [t for t in threading.enumerate() if t.name.startswith("feed")]
         seen.append((images, labels))
         return create_step(network_factory, images, labels, *args, **kwargs)
 
@@ -75,6 +75,34 @@ def test_the_model_is_trained_on_one_batch_that_nothing_feeds(monkeypatch):
     ((images, labels),) = seen
     assert images.get_shape().as_list() == [8, *tiny.IMAGE_SHAPE]
     assert labels.dtype.base_dtype == tf.int64
+
+
+def test_bad_images_are_skipped_where_the_training_skips_them(tmp_path, filenames):
+    with open(filenames[0], "wb"):
+        pass
+    names = filenames + [filenames[1]] * 190
+    for number in range(190):
+        names[12 + number] = str(tmp_path / f"copy{number}.jpg")
+        os.link(filenames[1 + number % 11], names[12 + number])
+    labels = np.resize(LABELS, len(names))
+    # One batch has all files of each identity: the empty one, too.
+    config = dataclasses.replace(CONFIG, on_bad_image="skip", batch_size=201, num_images_per_id=67)
+    network_factory = tiny.create_network_factory(True)
+    speed.measure_model(tiny.preprocess, network_factory, names, labels, config, secs=SECS)
+
+
+def test_labels_and_times_are_checked():
+    network_factory = tiny.create_network_factory(True, num_classes=2)
+    with pytest.raises(DataError, match="label 2 is out of range: the network has 2 classes"):
+        speed.measure_model(tiny.preprocess, network_factory, IMAGES, LABELS, CONFIG)
+    for measure in (
+        lambda: speed.measure_input(tiny.preprocess, IMAGES, LABELS, CONFIG, secs=0),
+        lambda: speed.measure_model(
+            tiny.preprocess, network_factory, IMAGES, LABELS, CONFIG, secs=-1
+        ),
+    ):
+        with pytest.raises(UsageError, match="must be greater than 0"):
+            measure()
 
 
 def test_a_bad_image_is_named(filenames):

@@ -334,3 +334,12 @@ class TestCreateTrainer:
 def _dequeued(graph):
     (op,) = [op for op in graph.get_operations() if op.type == "QueueDequeueV2"]
     return op.outputs
+
+
+def test_how_to_compute_may_be_told_by_settings_that_have_more(tmp_path):
+    config = RunConfig(tiny.IMAGE_SHAPE, batch_size=4, intra_op_threads=2)
+    train(tmp_path, compute=config)
+    assert RunConfig.load(tmp_path / "run").intra_op_threads == 2
+    assert RunConfig.load(tmp_path / "run").batch_size == 8
+    with pytest.raises(TypeError, match="compute is None: use ComputeSettings"):
+        train(tmp_path, compute=None)

@@ -20,11 +20,16 @@ def dropout(inputs, keep_prob):
     -------
     tf.Tensor of the type and shape of `inputs`
         `inputs` themselves where an enclosing ``slim.arg_scope([slim.dropout], is_training=False)``
-        says so.
+        says so; it may also say it with a tensor. Nothing else of such a scope counts.
     """
     scope = slim.current_arg_scope().get(slim.arg_scope_func_key(slim.dropout), {})
-    if not scope.get("is_training", True):
-        return inputs
+    is_training = scope.get("is_training", True)
+    if tf.is_tensor(is_training):
+        return tf.cond(is_training, lambda: _drop(inputs, keep_prob), lambda: inputs)
+    return _drop(inputs, keep_prob) if is_training else inputs
+
+
+def _drop(inputs, keep_prob):
     with tf.name_scope("dropout"):
         is_kept = _draw(tf.shape(inputs)) < round(keep_prob * _NUM_VALUES)
         return tf.where(is_kept, inputs * (1.0 / keep_prob), tf.zeros_like(inputs))

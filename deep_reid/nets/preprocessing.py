@@ -41,7 +41,7 @@ def mirror_in_training(image, is_training):
     if image.get_shape().ndims != 4:
         return tf.image.random_flip_left_right(image)
     # tf.image mirrors all images of a batch, by a kernel that is slow for batches, and adds each to
-    # its mirror image, one of the two times 0. All this takes ten times as long.
+    # its mirror image, one of the two times 0. All this takes several times as long.
     is_mirrored = tf.random.uniform(tf.shape(image)[:1]) < 0.5
     return map_images(_mirror_if, [image, is_mirrored], image.dtype, image.get_shape()[1:])
 
