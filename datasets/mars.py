@@ -20,11 +20,10 @@ import os
 import re
 from typing import NamedTuple
 
-from scipy import io
-
 from datasets.base import ReidDataset, Split, list_jpegs, read_images
 from datasets.protocols import create_track_test_set
 from deep_reid.errors import DataError
+from deep_reid.matlab import read_variable
 
 MAX_LABEL = 1500
 """The largest person number of MARS."""
@@ -217,16 +216,7 @@ class Mars(ReidDataset):
 
     def _read_table(self, filename, variable):
         path = self.find(self.dataset_dir, os.path.join("info", filename))
-        try:
-            return io.loadmat(path)[variable]
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise DataError(
-                f"{path} is no MATLAB file: restore it from the MARS evaluation code"
-            ) from error
-        except KeyError:
-            raise DataError(
-                f"{path} has no variable {variable!r}: restore it from the MARS evaluation code"
-            ) from None
+        return read_variable(path, variable, "restore it from the MARS evaluation code")
 
     def export_files(self):
         """List the images whose features the official MATLAB code wants.

@@ -58,13 +58,13 @@ def create_validation_split(data_y, num_validation_y, seed=None):
 def _num_validation_identities(num_validation_y, num_identities):
     if isinstance(num_validation_y, bool) or not isinstance(num_validation_y, numbers.Real):
         raise UsageError(
-            f"num_validation_y ({num_validation_y!r}) must be a number of identities (int) "
+            f"num_validation ({num_validation_y!r}) must be a number of identities (int) "
             "or a share of them (float): use for example 0.1"
         )
     if isinstance(num_validation_y, numbers.Integral):
         if not 0 <= num_validation_y < num_identities:
             raise UsageError(
-                f"num_validation_y ({num_validation_y}) must be at least 0 and less than the "
+                f"num_validation ({num_validation_y}) must be at least 0 and less than the "
                 f"number of identities ({num_identities}), or none is left for training: "
                 f"use at most {num_identities - 1}"
             )

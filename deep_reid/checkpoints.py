@@ -57,6 +57,8 @@ def resolve_checkpoint(path):
         If there is no such checkpoint; the message lists those that are near.
     """
     path = os.fspath(path)
+    if not path:
+        raise MissingPathError("the name of a checkpoint is empty: name one, or a directory")
     if path.endswith(".pb"):
         raise MissingPathError(f"{path} is a frozen graph, no checkpoint: name a checkpoint")
     if os.path.isdir(path):
@@ -463,8 +465,9 @@ def _step_in_name(prefix):
 
 
 def _suggest_checkpoints(path):
-    directory = os.path.dirname(path) or "."
+    directory = os.path.dirname(path) or os.curdir
+    place = "this folder" if directory == os.curdir else directory
     names = [os.path.basename(prefix) for prefix in _list_unrecorded(directory)]
     if not names:
-        return f"{directory} holds none either; name a run's directory or a checkpoint's prefix"
-    return f"{directory} has {', '.join(names[-5:])}"
+        return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
+    return f"{place} has {', '.join(names[-5:])}"

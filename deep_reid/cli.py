@@ -26,6 +26,19 @@ _ONLY_FOR = {
     "benchmark_input": "train",
     "benchmark_model": "train",
     "no_preprocess": "freeze",
+    "keep_best": "eval",
+    "projector": "eval",
+    "features": "test",
+    "query_features": "test",
+    "frozen_graph": "test",
+    "rerank": "test",
+    "report_dir": "test",
+}
+# So TensorFlow ends its own messages of the system's errors.
+_WAYS_OUT = {
+    "No space left on device": "free some space",
+    "Permission denied": "check the path and its permissions",
+    "Read-only file system": "check the path and its permissions",
 }
 _OF_WEIGHTS = ("finalize", "freeze")
 
@@ -381,8 +394,10 @@ def _expected_errors():
 
 def _describe(error):
     line = first_line(error)
-    # So TensorFlow ends its own message.
-    return f"{line}; free some space" if line.endswith("No space left on device") else line
+    for ending, way_out in _WAYS_OUT.items():
+        if line.endswith(ending):
+            return f"{line}; {way_out}"
+    return line
 
 
 class _ArgumentParser(argparse.ArgumentParser):

@@ -26,9 +26,13 @@ def replacing(path):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-    )
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     os.close(descriptor)
     try:
         yield temporary
@@ -37,9 +41,9 @@ def replacing(path):
         os.replace(temporary, path)
         flush_to_disk(path.parent)
     except OSError as error:
-        # A write to a full disk does not say what was written.
-        if error.errno is not None and error.filename is None:
-            error.filename = os.fspath(path)
+        # A write to a full disk does not say what was written; the temporary name says nothing.
+        if error.errno is not None and error.filename in (None, temporary):
+            error.filename, error.filename2 = os.fspath(path), None
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):

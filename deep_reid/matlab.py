@@ -1,8 +1,10 @@
-"""Feature files for the official MATLAB evaluation codes."""
+"""Files of MATLAB: features for the official evaluation codes, and what comes with data sets."""
 
 from scipy import io
+from scipy.io.matlab import MatReadError
 
 from deep_reid import files
+from deep_reid.errors import DataError, first_line
 
 VARIABLE_NAME = "features"
 
@@ -19,3 +21,42 @@ def write_features(path, features):
     """
     with files.replacing(path) as temporary:
         io.savemat(temporary, {VARIABLE_NAME: features}, appendmat=False, do_compression=False)
+
+
+def read_variable(path, name, way_out):
+    """Read a variable of a ``.mat`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+    name : str
+        Of the variable.
+    way_out : str
+        What to do when that fails; the end of the message.
+
+    Returns
+    -------
+    np.ndarray
+
+    Raises
+    ------
+    OSError
+        If the file is not there, or must not be read.
+    DataError
+        If it is damaged, of another kind, or lacks the variable.
+    """
+    try:
+        variables = io.loadmat(path, appendmat=False)
+    # For SciPy, a file that is cut short is an OSError without a number.
+    except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"{path} cannot be read as a MATLAB file of version 5 ({first_line(error)}): {way_out}"
+        ) from error
+    if name not in variables:
+        others = sorted(other for other in variables if not other.startswith("__"))
+        raise DataError(
+            f"{path} has no variable {name!r} (it has {', '.join(others) or 'none'}): {way_out}"
+        )
+    return variables[name]

@@ -17,6 +17,7 @@ from deep_reid import __version__, labels, matlab, ranking, report, runs, scorin
 from deep_reid.config import NETWORKS, measure_of_loss_mode
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.settings import (
+    check_split,
     find_run_dir,
     is_dataset_of_run,
     open_dataset,
@@ -139,6 +140,7 @@ def evaluate(args, dataset_class):
     dataset = open_dataset(dataset_class, config)
     validation = dataset.validation
     _check_unseen(run_dir, dataset, validation.labels)
+    check_split(config, run_dir)
     from deep_reid import evaluation
 
     network = _import_network(config)

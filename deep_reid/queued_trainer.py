@@ -478,7 +478,7 @@ def _plan_start(own_checkpoint, restore_path, variables_to_restore):
         _logger.info("Resuming from the run's own checkpoint %s", own_checkpoint)
         if restore_path is not None:
             _logger.warning(
-                "restore_path %s is not used: the run's own checkpoint is newer", restore_path
+                "restore_path %s is not used: this run has a checkpoint of its own", restore_path
             )
         return None
     if restore_path is None:

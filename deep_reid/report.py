@@ -304,6 +304,7 @@ def _describe_distances(query, gallery, measure, *, same_camera_is_junk=True, se
         "pairs": pairs,
         "by_camera": by_camera,
         "threshold": None,
+        "max_cosine_distance": None,
     }
     if not len(pairs.same) or not len(pairs.different):
         return said
@@ -325,7 +326,22 @@ def _describe_distances(query, gallery, measure, *, same_camera_is_junk=True, se
         axes.set_ylim(0)
         axes.figure.legend(loc="outside upper left", ncols=3)
 
-    return {**said, "threshold": threshold, "image": _draw(draw, height=4.4)}
+    max_cosine_distance = None
+    if measure == "cosine":
+        max_cosine_distance = threshold.distance
+    elif _are_unit_vectors(query.features) and _are_unit_vectors(gallery.features):
+        # ||a - b||^2 = 2 - 2 a.b
+        max_cosine_distance = threshold.distance**2 / 2
+    return {
+        **said,
+        "threshold": threshold,
+        "max_cosine_distance": max_cosine_distance,
+        "image": _draw(draw, height=4.4),
+    }
+
+
+def _are_unit_vectors(features):
+    return np.allclose(np.linalg.norm(features, axis=1), 1.0, atol=1e-3)
 
 
 def _draw(draw, height):
@@ -353,6 +369,8 @@ def _as_text(value):
 
 def _as_distance(value):
     # Of a network that has just begun to learn, all features are close together.
+    if 0.0 < value < 1e-4:
+        return f"{value:.1e}"
     if 0.0 < value < 0.01:
         return np.format_float_positional(value, precision=2, fractional=False, trim="-")
     return f"{value:.3f}"

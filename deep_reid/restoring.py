@@ -63,12 +63,13 @@ class RestorePlan:
         ------
         DataError
         """
-        if self.missing or self.mismatched:
+        reasons = (("it lacks", self.missing), ("other shapes:", self.mismatched))
+        said = "; ".join(f"{title} {list_some(names)}" for title, names in reasons if names)
+        if said:
             raise DataError(
-                f"checkpoint {self.checkpoint_path} does not fit the network: it lacks "
-                f"{list_some(self.missing)}; other shapes: {list_some(self.mismatched)}. Name a "
-                "checkpoint of this network and of this image shape (--network, --image_shape, "
-                "--gray)"
+                f"checkpoint {self.checkpoint_path} does not fit the network: {said}. Name a "
+                "checkpoint of this network and of this image shape (settings network, "
+                "image_shape, gray)"
             )
 
     def log_report(self):

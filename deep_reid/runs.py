@@ -13,6 +13,7 @@ import time
 from deep_reid import files, labels, locks
 from deep_reid.config import CONFIG_FILENAME, RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.tables import list_some
 
 LATEST_RUN_FILENAME = "latest_run"
 # The copy of a run's best checkpoint: a folder in the run's directory, with its scores.
@@ -220,7 +221,11 @@ def wait_for_run(log_dir, run_id=None, interval_secs=1, timeout_secs=None):
                 f"{log_dir} has no {wanted} after {timeout_secs:g} s: start one with --mode=train"
             )
         if not is_announced:
-            _logger.info("Waiting for a %s in %s", wanted, log_dir)
+            others = sorted(
+                path.parent.name for path in pathlib.Path(log_dir).glob(f"*/{CONFIG_FILENAME}")
+            )
+            has = f", which has {list_some(others)}" if run_id is not None and others else ""
+            _logger.info("Waiting for a %s in %s%s", wanted, log_dir, has)
             is_announced = True
         time.sleep(interval_secs)
     return found

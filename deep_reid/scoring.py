@@ -6,12 +6,10 @@ import json
 import os
 
 import numpy as np
-from scipy import io
-from scipy.io.matlab import MatReadError
 
 from deep_reid import files, ranking
 from deep_reid.errors import DataError, MissingPathError, first_line
-from deep_reid.matlab import VARIABLE_NAME
+from deep_reid.matlab import VARIABLE_NAME, read_variable
 
 RANKS = (1, 5, 10, 20)
 
@@ -37,23 +35,16 @@ def load_features(path):
     """
     path = os.fspath(path)
     if not os.path.exists(path):
-        raise MissingPathError(f"features {path} do not exist: --mode=export writes them")
-    try:
-        if path.endswith(".npy"):
-            return np.load(path, allow_pickle=False)
-        variables = io.loadmat(path, appendmat=False)
-    except (ValueError, TypeError, NotImplementedError, EOFError, MatReadError) as error:
-        raise DataError(
-            f"features {path} cannot be read ({first_line(error)}): use a .mat file of "
-            "version 5 or a .npy file"
-        ) from error
-    if VARIABLE_NAME not in variables:
-        names = sorted(name for name in variables if not name.startswith("__"))
-        raise DataError(
-            f"{path} has no variable {VARIABLE_NAME!r} (it has {', '.join(names) or 'none'}): "
-            "rename the variable"
+        raise MissingPathError(
+            f"features {path} do not exist: --mode=export writes them, below ./output"
         )
-    return variables[VARIABLE_NAME]
+    way_out = f"use a .mat file of version 5 with the variable {VARIABLE_NAME}, or a .npy file"
+    if not path.endswith(".npy"):
+        return read_variable(path, VARIABLE_NAME, way_out)
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({first_line(error)}): {way_out}") from error
 
 
 def create_feature_sets(test_set, gallery_features, query_features=None):

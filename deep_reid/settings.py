@@ -136,6 +136,32 @@ def find_run_dir(args):
     return run_dir if run_id and os.path.isdir(run_dir) else None
 
 
+def check_split(config, run_dir):
+    """Check that identities for validation are those that a run kept from training.
+
+    Parameters
+    ----------
+    config : RunConfig
+        How data are split now.
+    run_dir : str or Path
+
+    Raises
+    ------
+    UsageError
+        If the run's own data were split in another way.
+    """
+    if config.dataset is None or not is_dataset_of_run(run_dir, config.dataset):
+        return
+    recorded = _load(run_dir)
+    for name in ("num_validation", "split_seed"):
+        before, now = getattr(recorded, name), getattr(config, name)
+        if before != now:
+            raise UsageError(
+                f"run {os.path.basename(run_dir)} was trained with {name} {before}, not {now}: scores "
+                f"of other identities, some of them trained on, do not compare. Leave --{name} out"
+            )
+
+
 def is_dataset_of_run(run_dir, dataset_dir):
     """Tell whether a data set is the one that a run was trained on.
 

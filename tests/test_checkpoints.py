@@ -97,6 +97,10 @@ class TestResolveCheckpoint:
         with pytest.raises(MissingPathError, match="holds no checkpoint"):
             checkpoints.resolve_checkpoint(tmp_path)
 
+    def test_an_empty_name_is_none(self):
+        with pytest.raises(MissingPathError, match="the name of a checkpoint is empty"):
+            checkpoints.resolve_checkpoint("")
+
     def test_a_run_without_checkpoints_says_so(self, tmp_path):
         runs.start_run(tmp_path, "young")
         with pytest.raises(MissingPathError, match="holds no checkpoint"):

@@ -242,7 +242,7 @@ class TestResume:
     def test_its_own_checkpoint_comes_before_restore_path(self, caplog, begun):
         code, _ = self.resume(caplog, "--number_of_steps=2", f"--restore_path={begun}")
         assert code == 0
-        assert "is not used: the run's own checkpoint is newer" in caplog.text
+        assert "is not used: this run has a checkpoint of its own" in caplog.text
 
     def test_evaluation_on_what_was_trained_on_is_refused(self, caplog, begun, workplace):
         for argv in (["--mode=eval", "--timeout_secs=1"], ["--mode=test"]):

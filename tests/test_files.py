@@ -21,6 +21,21 @@ def umask():
 
 
 class TestReplacing:
+    def test_errors_name_the_file_and_not_the_temporary_one(self, tmp_path, monkeypatch):
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(IsADirectoryError) as caught:
+            files.write_text(tmp_path / "folder", "text")
+        assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "folder"), None)
+
+        def refuse(**kwargs):
+            raise PermissionError(13, "Permission denied", os.path.join(kwargs["dir"], ".a-x.txt"))
+
+        monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+        with pytest.raises(PermissionError) as caught:
+            files.write_text(tmp_path / "a.txt", "text")
+        assert caught.value.filename == str(tmp_path / "a.txt")
+        assert names_in(tmp_path) == ["folder"]
+
     def test_the_file_appears_when_the_block_ends(self, tmp_path):
         path = tmp_path / "result.bin"
         with files.replacing(path) as temporary:

@@ -89,14 +89,18 @@ class TestMars:
         with pytest.raises(MissingPathError, match="test_name.txt"):
             _ = test_set.gallery_images
 
-    @pytest.mark.parametrize("content", ["text", "other variable"])
+    @pytest.mark.parametrize("content", ["text", "short", "cut", "other variable"])
     def test_a_table_that_cannot_be_read_is_named(self, tmp_path, content):
         (tmp_path / "info").mkdir()
         path = tmp_path / "info" / "tracks_test_info.mat"
         if content == "text":
             path.write_text("no MATLAB file at all, but long enough to have a header" * 9)
+        elif content == "short":
+            path.write_text("x")
         else:
-            io.savemat(path, {"something": [1]})
+            io.savemat(path, {"something": np.arange(1000)})
+            if content == "cut":
+                path.write_bytes(path.read_bytes()[:300])
         with pytest.raises(DataError, match=r"tracks_test_info.mat .*restore it"):
             Mars(tmp_path, needs_train=False).test_set()
 

@@ -344,7 +344,7 @@ class TestRun:
                 ones(100), tmp_path, number_of_steps=12, restore_path=tmp_path / "old", run_id="new"
             )
         assert weight_in(tf.train.latest_checkpoint(tmp_path / "new")) == 12.0
-        assert "is not used: the run's own checkpoint is newer" in caplog.text
+        assert "is not used: this run has a checkpoint of its own" in caplog.text
 
     def test_fault_13_old_checkpoints_are_deleted(self, tmp_path):
         model = LinearModel()

@@ -267,10 +267,29 @@ class TestDistances:
         assert f"max_cosine_distance = {threshold.distance:.3f}</code>" in text
         assert f"{100 * threshold.share_of_same:.1f} % of the pairs of the same person" in text
 
-    def test_a_euclidean_threshold_is_none_for_deep_sort(self, write):
-        text = write(measure="euclidean").read_text()
-        assert "This is a Euclidean distance and no value for" in text
+    def test_a_euclidean_threshold_is_none_for_deep_sort(self, write, query, gallery):
+        long_query, long_gallery = (
+            FeatureSet(3.0 * each.features, each.labels, each.cameras) for each in (query, gallery)
+        )
+        text = write(measure="euclidean", query=long_query, gallery=long_gallery).read_text()
+        assert "This is a Euclidean distance of features that are not of unit length" in text
         assert "max_cosine_distance =" not in text
+
+    def test_a_euclidean_threshold_of_unit_vectors_is_told_as_cosine_distance(
+        self, write, query, gallery
+    ):
+        query, gallery = (
+            FeatureSet(
+                each.features / np.linalg.norm(each.features, axis=1, keepdims=True),
+                each.labels,
+                each.cameras,
+            )
+            for each in (query, gallery)
+        )
+        pairs = pairs_module.sample_distances(query, gallery)
+        threshold = pairs_module.distance_threshold(pairs.same, pairs.different)
+        text = write(measure="euclidean", query=query, gallery=gallery).read_text()
+        assert f"max_cosine_distance = {threshold.distance:.3f}</code>, half the square" in text
 
     def test_with_a_single_identity_the_page_says_what_is_missing(self, write):
         features = np.random.default_rng(0).random((4, 3))

@@ -75,8 +75,8 @@ class TestRestore:
     @pytest.mark.parametrize(
         "shapes, message",
         [
-            ({"a": (2,), "new": (2,)}, "lacks new; other shapes: none"),
-            ({"a": (3,)}, r"lacks none; other shapes: a \(\[2\] in the checkpoint, \[3\] here\)"),
+            ({"a": (2,), "new": (2,)}, r"network: it lacks new\. Name"),
+            ({"a": (3,)}, r"network: other shapes: a \(\[2\] in the checkpoint, \[3\] here\)"),
             ({f"n{i}": () for i in range(7)}, r"lacks n0, n1, n2, n3, n4 and 2 more"),
         ],
     )

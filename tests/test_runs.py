@@ -81,6 +81,14 @@ class TestWaitForRun:
         starter.join()
         assert caplog.text.count("Waiting for a run") == 1
 
+    def test_says_which_runs_there_are_in_its_place(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO)
+        with runs.open_run(tmp_path, CONFIG, "baseline"):
+            pass
+        with pytest.raises(MissingPathError, match="no run basline after"):
+            runs.wait_for_run(tmp_path, "basline", interval_secs=0.01, timeout_secs=0.01)
+        assert f"Waiting for a run basline in {tmp_path}, which has baseline" in caplog.text
+
     def test_gives_up_with_the_way_out(self, tmp_path):
         with pytest.raises(MissingPathError, match="no run after 0.1 s: start one"):
             runs.wait_for_run(tmp_path, interval_secs=0.02, timeout_secs=0.1)

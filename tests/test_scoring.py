@@ -48,7 +48,7 @@ class TestLoadFeatures:
             scoring.load_features(tmp_path / "f.mat")
 
     @pytest.mark.parametrize("name", ["f.mat", "f.npy"])
-    @pytest.mark.parametrize("content", [b"", b"text" * 99])
+    @pytest.mark.parametrize("content", [b"", b"x", b"text" * 99])
     def test_a_file_of_another_kind(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="cannot be read"):

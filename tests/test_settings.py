@@ -38,6 +38,26 @@ def run_dir(tmp_path):
     return tmp_path / "run"
 
 
+class TestCheckSplit:
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            ({}, None),
+            ({"num_validation": 4}, "num_validation 3, not 4: .* Leave --num_validation out"),
+            ({"split_seed": 1}, "split_seed 9, not 1"),
+            ({"split_seed": 1, "dataset": "/data/others"}, None),
+            ({"split_seed": 1, "dataset": None}, None),
+        ],
+    )
+    def test_the_runs_own_data_are_split_as_they_were(self, run_dir, changed, words):
+        config = dataclasses.replace(RECORDED, **changed)
+        if words is None:
+            settings.check_split(config, run_dir)
+        else:
+            with pytest.raises(UsageError, match=f"run run was trained with {words}"):
+                settings.check_split(config, run_dir)
+
+
 class TestSettle:
     def test_defaults_are_those_of_the_original(self):
         config = settings.settle(parse(), Market1501)
