@@ -157,8 +157,9 @@ def check_split(config, run_dir):
         before, now = getattr(recorded, name), getattr(config, name)
         if before != now:
             raise UsageError(
-                f"run {os.path.basename(run_dir)} was trained with {name} {before}, not {now}: scores "
-                f"of other identities, some of them trained on, do not compare. Leave --{name} out"
+                f"run {os.path.basename(run_dir)} was trained with {name} {before}, not {now}: "
+                "scores of other identities, some of them trained on, do not compare. Leave "
+                f"--{name} out"
             )
 
 

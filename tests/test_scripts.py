@@ -242,6 +242,14 @@ def test_what_limits_a_training_is_told_without_a_run(trained):
     assert not (trained.cwd / "unused").exists()
 
 
+@with_market1501
+def test_identities_that_were_trained_on_are_not_scored(trained):
+    before = trained.records()
+    output = trained.run("--mode=eval", "--num_validation=7", code=2)
+    assert "was trained with num_validation 0.1, not 7" in output
+    assert trained.records() == before
+
+
 def test_checkpoint_frozen_graph_and_exported_features_have_the_same_score(trained):
     argv = ["--mode=test", "--batch_size=50"]
     by_checkpoint = trained.run(
