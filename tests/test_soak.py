@@ -72,8 +72,8 @@ def test_memory_is_flat_and_threads_are_constant_over_2000_steps(tmp_path, recor
         record_property(f"MB of {name}, first and last quarter", f"{first:.1f}, {last:.1f}")
         record_property(f"threads of {name}", f"{threads.min()} to {threads.max()}")
         assert last <= 1.05 * first, f"{name}: {first:.0f} MB to {last:.0f} MB"
-        # Evaluation starts feed threads for each checkpoint, and ends them: a sample may meet them or
-        # not. What stays in between is what is left of all evaluations before.
+        # Evaluation starts feed threads for each checkpoint, and ends them: a sample meets them by
+        # chance. What stays in between is what is left of all evaluations before.
         assert threads[-quarter:].min() <= threads[:quarter].min(), name
         if name == "training":
             assert np.ptp(threads) == 0
