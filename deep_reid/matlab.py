@@ -1,5 +1,7 @@
 """Files of MATLAB: features for the official evaluation codes, and what comes with data sets."""
 
+import zlib
+
 from scipy import io
 from scipy.io.matlab import MatReadError
 
@@ -7,6 +9,17 @@ from deep_reid import files
 from deep_reid.errors import DataError, first_line
 
 VARIABLE_NAME = "features"
+# What SciPy raises over damaged files. One that is cut short may be an OSError without a number.
+_READ_ERRORS = (
+    EOFError,
+    IndexError,
+    MatReadError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 
 
 def write_features(path, features):
@@ -47,8 +60,7 @@ def read_variable(path, name, way_out):
     """
     try:
         variables = io.loadmat(path, appendmat=False)
-    # For SciPy, a file that is cut short is an OSError without a number.
-    except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
+    except _READ_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(

@@ -54,6 +54,20 @@ class TestLoadFeatures:
         with pytest.raises(DataError, match="cannot be read"):
             scoring.load_features(tmp_path / name)
 
+    def test_a_mat_file_that_is_damaged_anywhere(self, tmp_path):
+        path = tmp_path / "f.mat"
+        io.savemat(path, {"features": np.random.default_rng(1).random(3000)}, do_compression=True)
+        content = path.read_bytes()
+        damaged = [content[:size] for size in range(0, 300, 7)]
+        for position in range(130, 300, 11):
+            changed = bytearray(content)
+            changed[position] ^= 255
+            damaged.append(bytes(changed))
+        for part in damaged:
+            path.write_bytes(part)
+            with pytest.raises(DataError, match="f.mat cannot be read"):
+                scoring.load_features(path)
+
 
 class TestFeatureSets:
     def test_images_are_items(self):
