@@ -222,7 +222,8 @@ class RunConfig(ComputeSettings):
     def __post_init__(self):
         """Bring the settings into their types and check them."""
         super().__post_init__()
-        for name in ("image_shape", "exclude_from_restore", "trainable_scopes"):
+        object.__setattr__(self, "image_shape", as_image_shape(self.image_shape, (1, 3)))
+        for name in ("exclude_from_restore", "trainable_scopes"):
             object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
         for name in ("restore_path", "dataset"):
             if getattr(self, name) is not None:
@@ -231,7 +232,6 @@ class RunConfig(ComputeSettings):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
         for name in ("learning_rate", "num_validation", "feed_timeout_secs"):
             object.__setattr__(self, name, _as_plain_number(getattr(self, name)))
-        as_image_shape(self.image_shape, (1, 3))
         self._check_scopes()
         for name in _COUNTS:
             check_positive_integer(name, getattr(self, name))

@@ -12,7 +12,7 @@ from deep_reid.compat import tf
 from deep_reid.config import NETWORKS, ComputeSettings, RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export import create_frozen_graph, read_frozen_graph
-from deep_reid.sessions import check_precision, create_session_config
+from deep_reid.sessions import create_session_config
 
 _logger = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
@@ -69,7 +69,7 @@ class Encoder:
     ):
         if max_batch_size < 1:
             raise UsageError(f"max_batch_size ({max_batch_size}) must be at least 1")
-        check_precision(compute)
+        compute = ComputeSettings.of(compute)
         graph_def, self._image_shape = _load(os.fspath(path), network, image_shape, compute)
         self._max_batch_size = max_batch_size
         self._session = _start_session(graph_def, compute)
