@@ -81,8 +81,9 @@ def eval_loop(
     loss_mode : {"cosine-softmax", "magnet", "triplet"}
         Features are ranked by cosine distance for the first, else by squared Euclidean distance.
     num_galleries : int
-    random_seed : int
-        Gallery number i is drawn with the seed ``random_seed + i``.
+    random_seed : int or None
+        Gallery number i is drawn with the seed ``random_seed + i``. None: galleries differ from one
+        call to the next.
     eval_interval_secs : float
         Seconds between two looks for new checkpoints; each look takes in all of them.
     max_num_evaluations : int, optional
@@ -124,7 +125,8 @@ def eval_loop(
     labels = np.asarray(data_y, dtype=np.int64)
     _check_lengths(images, labels)
     galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
-    batches = _GalleryBatches(images, labels, galleries)
+    # A batch per gallery: all probes, then all gallery images, in the same order of identities.
+    rows = np.concatenate([np.concatenate(gallery) for gallery in galleries])
     measure = measure_of_loss_mode(loss_mode)
     eval_dir = os.path.join(eval_log_dir, run_id or "")
     shown_images = images[..., ::-1] if input_pipeline.expects_bgr(preprocess_fn) else images
@@ -154,10 +156,10 @@ def eval_loop(
                 compute=compute,
             )
             updates, results, summary_op = _create_metrics(
-                trainer, network_factory, batches.batch_size, measure
+                trainer, network_factory, len(rows) // num_galleries, measure
             )
             value = trainer.evaluate(
-                batches,
+                [_Gathered(images, rows), labels[rows]],
                 log_dir,
                 eval_log_dir,
                 run_id=run_id,
@@ -175,18 +177,18 @@ def eval_loop(
         return _as_floats(value["scores"])
 
 
-class _GalleryBatches:
-    """A batch per gallery: all probes, then all gallery images, in the same order of identities."""
+class _Gathered:
+    """Rows of an array in another order, copied only when they are taken."""
 
-    def __init__(self, images, labels, galleries):
-        self._images = images
-        self._labels = labels
-        self._indices = [np.concatenate(gallery) for gallery in galleries]
-        self.batch_size = len(self._indices[0])
+    def __init__(self, array, rows):
+        self._array = array
+        self._rows = rows
 
-    def __iter__(self):
-        for indices in self._indices:
-            yield self._images[indices], self._labels[indices]
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, part):
+        return self._array[self._rows[part]]
 
 
 def _check_lengths(images, labels):
@@ -200,7 +202,9 @@ def _check_lengths(images, labels):
 def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
     check_positive_integer("num_galleries", num_galleries)
     galleries = [
-        create_cmc_probe_and_gallery(labels, camera_indices, seed=random_seed + index)
+        create_cmc_probe_and_gallery(
+            labels, camera_indices, seed=None if random_seed is None else random_seed + index
+        )
         for index in range(num_galleries)
     ]
     if not len(galleries[0][0]):

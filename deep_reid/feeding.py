@@ -1,16 +1,12 @@
 """Threads that take batches from a Python generator, in its order, into a TensorFlow queue."""
 
-import contextlib
 import logging
 import os
 import threading
 import time
 
-import numpy as np
-
 from deep_reid.compat import tf
 from deep_reid.errors import RunError
-from deep_reid.sessions import IN_OWN_THREAD
 
 _logger = logging.getLogger(__name__)
 _JOIN_TIMEOUT_SECS = 10
@@ -242,131 +238,3 @@ def _describe(batch):
         return f"of {len(rows)} rows"
     others = f" and {len(rows) - 1} more files" if len(rows) > 1 else ""
     return f"{os.fsdecode(rows[0])}{others}"
-
-
-class QueueFeed:
-    """The queue's side of `FeedThreads`: ops to enqueue, to close, and to count what is in it.
-
-    Parameters
-    ----------
-    enqueue_vars : sequence of tf.Tensor
-        Placeholders with the batch as their first dimension.
-    input_vars : sequence of tf.Tensor
-        What is made of them and goes through the queue, in whole batches: no row is copied.
-    batch_size : int
-        Rows of a batch in the queue. Batches of another size are cut and joined; rows that do not
-        make a whole batch at the end of the feed are left out.
-    capacity : int
-        Batches that the queue holds.
-    bad_images : object
-        A policy of `deep_reid.bad_images`.
-    """
-
-    def __init__(self, enqueue_vars, input_vars, batch_size, capacity, bad_images):
-        self._enqueue_vars = enqueue_vars
-        self._input_vars = input_vars
-        self._batch_size = batch_size
-        self._bad_images = bad_images
-        shapes = [[batch_size, *variable.get_shape()[1:]] for variable in input_vars]
-        self.queue = tf.FIFOQueue(capacity, [x.dtype for x in input_vars], shapes, name="inputs")
-        self._enqueue_op = self.queue.enqueue(input_vars)
-        self._close_ops = {cancel: self.queue.close(cancel) for cancel in (False, True)}
-
-    def dequeue(self):
-        """Take a batch out of the queue.
-
-        Returns
-        -------
-        list of tf.Tensor
-            One for each of `input_vars`, with the batch's size.
-        """
-        tensors = self.queue.dequeue()
-        return [tensors] if isinstance(tensors, tf.Tensor) else list(tensors)
-
-    def start(self, session, batches, num_threads, timeout_secs=None):
-        """Start threads that feed the queue of a session.
-
-        Parameters
-        ----------
-        session : tf.Session
-        batches : iterable
-            Each batch is a sequence of one array per placeholder.
-        num_threads : int
-        timeout_secs : float, optional
-            As in `FeedThreads`.
-
-        Returns
-        -------
-        FeedThreads
-        """
-
-        def run(fetches, feed_dict=None):
-            return session.run(fetches, feed_dict, options=IN_OWN_THREAD)
-
-        def prepare(batch):
-            batch = self._bad_images.replace(batch)
-            while True:
-                try:
-                    return run(self._input_vars, dict(zip(self._enqueue_vars, batch, strict=True)))
-                except tf.errors.CancelledError:
-                    raise
-                except tf.errors.OpError as error:
-                    batch = self._bad_images.handle(batch, error)
-
-        def enqueue(rows):
-            if len(rows[0]) < self._batch_size:
-                return  # what is left at the end
-            # Fed with its own inputs, the op does not compute them again.
-            run(self._enqueue_op, dict(zip(self._input_vars, rows, strict=True)))
-
-        def close(cancel_pending):
-            # Another thread may have closed the queue, or the session with it.
-            with contextlib.suppress(tf.errors.CancelledError, RuntimeError):
-                run(self._close_ops[cancel_pending])
-
-        def leave_open():
-            # To close a session waits, without limit, for all that runs in it.
-            session.close = lambda: None
-
-        return FeedThreads(
-            _in_batches_of(self._batch_size, self._check_batches(batches)),
-            prepare,
-            enqueue,
-            close,
-            num_threads,
-            timeout_secs=timeout_secs,
-            on_stuck=leave_open,
-        )
-
-    def _check_batches(self, batches):
-        for batch in batches:
-            if len(batch) != len(self._enqueue_vars):
-                raise RunError(
-                    f"the feed gave {len(batch)} arrays, but there are {len(self._enqueue_vars)} "
-                    "placeholders: yield one array for each"
-                )
-            sizes = [len(rows) for rows in batch]
-            if len(set(sizes)) > 1:
-                raise RunError(
-                    f"the feed gave arrays of {' and '.join(map(str, sizes))} rows in one batch: "
-                    "yield as many rows for each placeholder"
-                )
-            yield batch
-
-
-def _in_batches_of(size, batches):
-    """Cut and join batches, such that all but the last are of one size."""
-    waiting = []
-    for batch in batches:
-        waiting = _join(waiting, batch)
-        while waiting and len(waiting[0]) >= size:
-            yield [rows[:size] for rows in waiting]
-            waiting = [rows[size:] for rows in waiting]
-    if waiting and len(waiting[0]):
-        yield waiting
-
-
-def _join(first, second):
-    if not first or not len(first[0]):
-        return second
-    return [np.concatenate(rows) for rows in zip(first, second, strict=True)]

@@ -60,8 +60,8 @@ def create_image_trainer(
             num_bad = tf.numpy_function(lambda: np.int64(policy.num_bad), [], tf.int64)
             tf.summary.scalar("feed/num_bad_images", tf.reshape(num_bad, ()))
         return QueuedTrainer(
-            [image_var, label_var],
             [images, label_var],
+            [image_var, label_var],
             num_enqueue_threads,
             queue_capacity,
             bad_images=policy,

@@ -1,7 +1,7 @@
 """Training and evaluation on data that goes through a queue.
 
-A `QueuedTrainer` takes batches from a Python generator, feeds them into placeholders in several
-threads, and lets what the graph makes of them, say decoded images, wait in a FIFO queue for the
+A `QueuedTrainer` takes batches from a Python generator and feeds them into placeholders in several
+threads. What the graph makes of them, such as decoded images, waits in a FIFO queue for the
 training step.
 """
 
@@ -17,8 +17,9 @@ from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, check_positive_integer
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.feeding import QueueFeed
+from deep_reid.feed_queue import FeedQueue, SessionFlag
 from deep_reid.samplers import (
+    ThreadSafeIterator,
     iterate_forever,
     random_sample_identities_forever,
     random_shuffle_forever,
@@ -30,13 +31,18 @@ from deep_reid.train_step import TrainStep
 
 __all__ = [
     "QueuedTrainer",
+    "ThreadSafeIterator",
     "iterate_forever",
     "random_sample_identities_forever",
     "random_shuffle_forever",
     "run_in_batches",
 ]
 
+DEFAULT_LOG_DIR = "./output/train"
+"""Where `QueuedTrainer.run` writes runs when no other directory is named."""
+
 _logger = logging.getLogger(__name__)
+_PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
 
 
 class QueuedTrainer:
@@ -45,10 +51,11 @@ class QueuedTrainer:
     Parameters
     ----------
     enqueue_vars : sequence of tf.Tensor
-        Placeholders that a batch is fed into; the first dimension is the batch.
+        What goes into the queue, row by row, such as preprocessed images and labels. All dimensions
+        but the first must be known.
     input_vars : sequence of tf.Tensor, optional
-        What goes through the queue, row by row: usually made of `enqueue_vars`. Default:
-        `enqueue_vars` themselves. All dimensions but the first must be known.
+        The placeholders that `enqueue_vars` are made of. The generator gives one array for each of
+        them; the first dimension is the batch. Default: `enqueue_vars` themselves.
     num_enqueue_threads : int
         Threads that feed side by side.
     queue_capacity : int
@@ -57,22 +64,24 @@ class QueuedTrainer:
         ``explain_error(batch)`` returns a better error, or None, when a ``tf.errors.OpError`` was
         raised over a batch.
     bad_images : object, optional
-        A policy of `deep_reid.bad_images`, in the place of `explain_error`.
+        A policy of `deep_reid.bad_images`; replaces `explain_error`.
     feed_timeout_secs : float, optional
-        When a batch takes longer to be drawn from the generator, or to be prepared, although the
-        queue has room for it, that is a RunError. None: it may take for ever.
+        It is a RunError when the generator takes longer to give a batch, or the graph to prepare
+        one, although the queue has room for it. None: no limit.
     compute : ComputeSettings
         For the sessions of `run` and `evaluate`.
     staging_device : str, optional
-        Such as ``"/gpu:0"``: the next batch is copied to there while the training step works on
-        one. Default: batches come right out of the queue.
+        Such as ``"/gpu:0"``: the next batch is copied to that device while the training step works
+        on the current one. Default: batches come right out of the queue. So they do, too, where
+        `get_input_vars` is called more than once.
 
     Raises
     ------
     UsageError
-        If a count or a time breaks its rule.
+        If a count or a time breaks its rule, an input is no placeholder, or `enqueue_vars` need a
+        placeholder that is not among `input_vars`.
     ValueError
-        If a dimension of `input_vars` is not known.
+        If a dimension of `enqueue_vars` is not known.
     """
 
     def __init__(
@@ -92,9 +101,12 @@ class QueuedTrainer:
         check_positive_integer("queue_capacity", queue_capacity)
         if feed_timeout_secs is not None and not feed_timeout_secs > 0:
             raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
-        self._enqueue_vars = enqueue_vars
-        self._input_vars = enqueue_vars if input_vars is None else input_vars
-        _check_shapes(self._input_vars)
+        self._enqueue_vars = _as_tensors("enqueue_vars", enqueue_vars)
+        self._input_vars = (
+            self._enqueue_vars if input_vars is None else _as_tensors("input_vars", input_vars)
+        )
+        _check_shapes(self._enqueue_vars)
+        _check_placeholders(self._enqueue_vars, self._input_vars)
         self._num_enqueue_threads = num_enqueue_threads
         self._queue_capacity = queue_capacity
         self._feed_timeout_secs = feed_timeout_secs
@@ -102,12 +114,18 @@ class QueuedTrainer:
         self._staging_device = staging_device
         self._bad_images = StopAtBadImages(explain_error) if bad_images is None else bad_images
         self._batch_size = None
+        self._num_takers = 0
         # Made with the first batch that is taken: then its size is known.
-        self._feed = None
+        self._queue = None
         self._staging = None
+        self._has_many_takers = None
 
     def get_input_vars(self, batch_size):
         """Take a batch out of the queue.
+
+        May be called more than once, also with different sizes: each batch takes the next rows. The
+        size of the last call is that of the batches of `evaluate`. With one size for all calls,
+        whole batches wait in the queue and no row is copied.
 
         Parameters
         ----------
@@ -116,31 +134,39 @@ class QueuedTrainer:
         Returns
         -------
         list of tf.Tensor, shapes (batch_size, ...)
-            One for each of the constructor's `input_vars`. Running them waits until there are as
-            many rows; ``tf.errors.OutOfRangeError`` says that there will not be.
+            One for each of the constructor's `enqueue_vars`. Running them waits until there are
+            enough rows; ``tf.errors.OutOfRangeError`` says that there will not be.
 
         Raises
         ------
         UsageError
-            If batches of another size were asked for before, as what waits in the queue are whole
-            batches; or any, with `staging_device`.
+            If `batch_size` is less than 1.
         """
-        if self._feed is None:
-            self._create_feed(batch_size)
-        if batch_size != self._batch_size:
-            raise UsageError(
-                f"batch_size ({batch_size}) differs from the {self._batch_size} of the first call: "
-                "make another QueuedTrainer for batches of another size"
+        check_positive_integer("batch_size", batch_size)
+        self._batch_size = batch_size
+        self._num_takers += 1
+        if self._queue is None:
+            self._queue = FeedQueue(
+                self._enqueue_vars,
+                self._input_vars,
+                batch_size,
+                self._queue_capacity,
+                self._bad_images,
             )
-        if self._staging is not None:
-            raise UsageError(
-                "get_input_vars can be called only once with staging_device: use its tensors again"
-            )
-        tensors = self._feed.dequeue()
-        if self._staging_device is None:
-            return tensors
-        self._staging = StagingArea(tensors, self._staging_device)
-        return self._staging.staged
+            if self._staging_device is not None:
+                return self._stage(batch_size)
+        return self._queue.dequeue(batch_size)
+
+    def _stage(self, batch_size):
+        """Take batches from the staging area; from the queue, if others take batches, too."""
+        self._has_many_takers = SessionFlag("has_many_takers")
+        self._staging = StagingArea(self._queue.dequeue(batch_size), self._staging_device)
+        return tf.cond(
+            self._has_many_takers.value,
+            lambda: self._queue.dequeue(batch_size),
+            self._staging.take,
+            strict=True,
+        )
 
     def start_feed(self, session, batches):
         """Start to feed the queue; `run` and `evaluate` do so themselves.
@@ -149,45 +175,38 @@ class QueuedTrainer:
         ----------
         session : tf.Session
         batches : iterable
-            Each batch is a sequence of one array per placeholder.
+            Each batch is a list of one array per placeholder. Where there is one placeholder, its
+            array may also come alone.
 
         Returns
         -------
         deep_reid.feeding.FeedThreads or deep_reid.staging.StagedFeed
-            To be asked for each batch before it is taken (`wait_for_batch`), and to be stopped
-            before the session is closed.
+            Call `wait_for_batch` before each batch is taken, and `stop` before the session is
+            closed.
 
         Raises
         ------
         UsageError
             If nothing takes batches out of the queue.
         """
-        if self._feed is None:
-            raise UsageError("nothing takes batches from this trainer: call get_input_vars before")
-        feed = self._feed.start(
+        self._check_has_taker()
+        is_staged = self._staging is not None and self._num_takers == 1
+        if self._staging is not None and not is_staged:
+            session.run(self._has_many_takers.set_op)
+        feed = self._queue.start(
             session, batches, self._num_enqueue_threads, self._feed_timeout_secs
         )
-        if self._staging is None:
-            return feed
-        return StagedFeed(feed, lambda: session.run(self._staging.put))
+        return StagedFeed(feed, lambda: session.run(self._staging.put)) if is_staged else feed
 
-    def _create_feed(self, batch_size):
-        check_positive_integer("batch_size", batch_size)
-        self._batch_size = batch_size
-        capacity = max(1, self._queue_capacity // batch_size)
-        with tf.device("/cpu:0"):
-            self._feed = QueueFeed(
-                self._enqueue_vars, self._input_vars, batch_size, capacity, self._bad_images
-            )
-            # Near empty, the data is the bottleneck; near full, the step is.
-            fill = tf.cast(self._feed.queue.size(), tf.float32) / capacity
-        tf.summary.scalar("queue/share_filled", fill)
+    def _check_has_taker(self):
+        if self._queue is None:
+            raise UsageError("nothing takes batches from this trainer: call get_input_vars before")
 
     def run(
         self,
         feed_generator,
         train_op,
-        log_dir,
+        log_dir=DEFAULT_LOG_DIR,
         restore_path=None,
         variables_to_restore=None,
         run_id=None,
@@ -204,7 +223,8 @@ class QueuedTrainer:
         Parameters
         ----------
         feed_generator : iterator
-            Yields batches: a sequence of one array per placeholder.
+            Yields batches: a list of one array for each of the constructor's `input_vars`. Where
+            there is one, its array may also come alone.
         train_op : tf.Tensor
             From ``slim.learning.create_train_op``.
         log_dir : str or Path
@@ -218,9 +238,10 @@ class QueuedTrainer:
         run_id : str, optional
             Default: a new one.
         max_checkpoints_to_keep : int
+            0 keeps all.
         should_stop : callable, optional
-            Asked after each step; training saves and ends, well, where it returns something other
-            than None.
+            Called after each step. Training saves and ends, without an error, when it returns
+            something other than None.
         **slim_train_kwargs
             Handed to ``slim.learning.train``. These are understood here: ``number_of_steps``,
             ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs`` (300)
@@ -244,6 +265,8 @@ class QueuedTrainer:
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
         _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
+        _check_max_checkpoints(max_checkpoints_to_keep)
+        self._check_has_taker()
         with contextlib.ExitStack() as stack:
             if is_chief:
                 run_id = stack.enter_context(runs.lock_run(log_dir, run_id))
@@ -258,6 +281,7 @@ class QueuedTrainer:
             run_dir = os.path.join(log_dir, run_id)
             _logger.info("Run directory: %s", run_dir)
             stack.enter_context(train_op.graph.as_default())
+            tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
             step = TrainStep(
@@ -313,9 +337,10 @@ class QueuedTrainer:
 
         Parameters
         ----------
-        dataset : iterable
-            The batches of one evaluation, each a sequence of one array per placeholder; gone
-            through from its start for every checkpoint.
+        dataset : list or tuple
+            The data of one evaluation in columns: ``dataset[i]`` has all rows of the constructor's
+            ``input_vars[i]``, as an array, a list, or what else has a length and can be sliced.
+            All columns have the same length, a multiple of the batch size of `get_input_vars`.
         checkpoint_dir, log_dir : str or Path
             Where checkpoints are looked for and events are written. With `run_id`, the folder of
             that name in each.
@@ -323,11 +348,12 @@ class QueuedTrainer:
         init_op : tf.Operation, optional
             Run before each evaluation, after the local variables are set back.
         eval_op : tf.Tensor or tf.Operation
-            Run for each batch, usually the update of streaming metrics.
+            Run once for each batch, usually the update of streaming metrics.
         final_op : any structure of tf.Tensor, optional
             Run once at the end of each evaluation.
         summary_op : tf.Tensor of string, optional
-            Written at the checkpoint's step.
+            Run after the last batch, and written at the checkpoint's step. Default: all summaries
+            of the graph but those that would need one more batch.
         variables_to_restore : sequence of tf.Variable, optional
             Default: the model variables.
         eval_interval_secs : float
@@ -335,7 +361,7 @@ class QueuedTrainer:
         max_num_evaluations : int, optional
             Default: no end.
         timeout_secs : float, optional
-            Ends after so many seconds without a new checkpoint. Default: never.
+            Ends after this many seconds without a new checkpoint. Default: never.
         on_evaluation : callable, optional
             ``on_evaluation(checkpoint_path, step, value)`` with the value of `final_op`. May return
             a ``tf.Summary``, to be written at the checkpoint's step.
@@ -350,16 +376,20 @@ class QueuedTrainer:
         Raises
         ------
         UsageError
-            If `max_num_evaluations` is less than 1.
+            If `max_num_evaluations` is less than 1, or `dataset` is not in columns.
         Exception
-            Whatever the data set or a feed thread raised, with its trace. That checkpoint then does
-            not count as evaluated.
+            Whatever a feed thread raised, with its trace. That checkpoint then does not count as
+            evaluated.
+        RunError
+            If the rows fill no batch, or not the last one, or `eval_op` takes more than one batch.
         DataError
             If a checkpoint is of another network. One that is damaged or deleted is passed over,
             with a warning.
         """
         if max_num_evaluations is not None:
             check_positive_integer("max_num_evaluations", max_num_evaluations)
+        self._check_has_taker()
+        _check_columns(dataset, self._input_vars, self._batch_size)
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
@@ -410,26 +440,21 @@ class QueuedTrainer:
             yield path, step, value, summary
 
     def _run_for_each_batch(self, session, dataset, op):
-        feed = self.start_feed(session, dataset)
+        starts = range(0, len(dataset[0]), self._batch_size)
+        batches = ([rows[i : i + self._batch_size] for rows in dataset] for i in starts)
+        feed = self.start_feed(session, batches)
         try:
-            while True:
+            for _ in starts:
                 feed.wait_for_batch()
                 session.run(op)
-        except tf.errors.OutOfRangeError:
+        except tf.errors.OutOfRangeError as error:
             feed.raise_error()
+            raise RunError(
+                f"eval_op takes more than the {self._batch_size} rows of a batch: take them with "
+                "the last call of get_input_vars alone"
+            ) from error
         finally:
             feed.stop()
-        if feed.num_rows == 0:
-            raise RunError(
-                "the data set to evaluate gave no batch: use a list, or an object that begins anew "
-                "with each iteration (a generator does not)"
-            )
-        num_left_over = feed.num_rows % self._batch_size
-        if num_left_over:
-            raise RunError(
-                f"the evaluation's {feed.num_rows} rows are no multiple of the batch size "
-                f"({self._batch_size}): {num_left_over} rows would be left out"
-            )
 
 
 class _EvaluationOps:
@@ -439,16 +464,126 @@ class _EvaluationOps:
         self.init = no_op if init_op is None else init_op
         self.update = no_op if eval_op is None else eval_op
         self.final = no_op if final_op is None else final_op
-        self.summary = no_op if summary_op is None else summary_op
+        self.summary = _merge_summaries() if summary_op is None else summary_op
 
 
-def _check_shapes(input_vars):
+def _merge_summaries():
+    """Merge all summaries of the graph but those that take a batch, as there is none left."""
+    summaries = tf.get_collection(tf.GraphKeys.SUMMARIES)
+    taking = [summary for summary in summaries if _takes_batch(summary.op)]
+    if taking:
+        _logger.warning(
+            "These summaries are not written, as they would need one more batch: %s",
+            ", ".join(summary.op.name for summary in taking),
+        )
+    kept = [summary for summary in summaries if summary not in taking]
+    return tf.summary.merge(kept) if kept else tf.no_op()
+
+
+def _takes_batch(op):
+    takers = ("QueueDequeue", "Unstage")
+    return any(ancestor.type.startswith(takers) for ancestor in _list_ancestors(op))
+
+
+def _list_ancestors(op):
+    """List an op and all that it needs, each once."""
+    found, waiting = {}, [op]
+    while waiting:
+        op = waiting.pop()
+        if op not in found:
+            found[op] = None
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return list(found)
+
+
+def _as_tensors(name, variables):
+    if isinstance(variables, tf.Tensor) or not hasattr(variables, "__iter__"):
+        raise UsageError(f"{name} ({variables!r}) must be a list of tensors: use [tensor]")
+    tensors = list(variables)
+    if not tensors:
+        raise UsageError(f"{name} is empty: name at least one tensor")
+    for tensor in tensors:
+        if not isinstance(tensor, tf.Tensor):
+            raise UsageError(f"{name} has {tensor!r} in it, which is no tensor: leave it out")
+    return tensors
+
+
+def _check_placeholders(enqueue_vars, input_vars):
     for variable in input_vars:
-        if not variable.get_shape()[1:].is_fully_defined():
+        if variable.op.type not in _PLACEHOLDERS:
+            raise UsageError(
+                f"input_vars: {variable.name} is no placeholder, but the output of "
+                f"{variable.op.type}: name the placeholders that enqueue_vars are made of"
+            )
+    needed = {
+        op
+        for variable in enqueue_vars
+        for op in _list_ancestors(variable.op)
+        if op.type in _PLACEHOLDERS
+    }
+    given = {variable.op for variable in input_vars}
+    missing = [op.name for op in needed - given if op.type == "Placeholder"]
+    if missing:
+        raise UsageError(
+            f"enqueue_vars need the placeholder {', '.join(sorted(missing))}, which nothing feeds: "
+            "add it to input_vars"
+        )
+    unused = [op.name for op in given - needed]
+    if unused:
+        raise UsageError(
+            f"input_vars: nothing in enqueue_vars is made of {', '.join(sorted(unused))}: leave "
+            "it out, or add what is made of it to enqueue_vars"
+        )
+
+
+def _check_columns(dataset, input_vars, batch_size):
+    if not isinstance(dataset, list | tuple):
+        raise UsageError(
+            f"dataset is of type {type(dataset).__name__}: use a list with one column for each of "
+            f"the {len(input_vars)} input_vars"
+        )
+    if len(dataset) != len(input_vars):
+        raise UsageError(
+            f"dataset has {len(dataset)} columns, but there are {len(input_vars)} input_vars: use "
+            "a list with one column for each, with all rows of the data"
+        )
+    for column in dataset:
+        if not hasattr(column, "__len__") or not hasattr(column, "__getitem__"):
+            raise UsageError(
+                f"dataset has a column of type {type(column).__name__}: use arrays or lists, with "
+                "one row for each row of the data"
+            )
+    sizes = [len(column) for column in dataset]
+    if len(set(sizes)) > 1:
+        raise UsageError(
+            f"dataset has columns of {' and '.join(map(str, sizes))} rows: use as many rows in each"
+        )
+    if sizes[0] < batch_size:
+        raise RunError(
+            f"the evaluation's {sizes[0]} rows are fewer than a batch ({batch_size}): use more "
+            "data, or take smaller batches with get_input_vars"
+        )
+    if sizes[0] % batch_size:
+        raise RunError(
+            f"the evaluation's {sizes[0]} rows are no multiple of the batch size ({batch_size}): "
+            f"{sizes[0] % batch_size} rows would be left out. Take batches of another size with "
+            "get_input_vars"
+        )
+
+
+def _check_shapes(enqueue_vars):
+    for variable in enqueue_vars:
+        shape = variable.get_shape()
+        if shape.ndims == 0 or not shape[1:].is_fully_defined():
             raise ValueError(
                 f"input {variable.name} has shape {variable.get_shape()}, but all dimensions "
                 "behind the first must be known: set them with set_shape"
             )
+
+
+def _check_max_checkpoints(max_checkpoints_to_keep):
+    if max_checkpoints_to_keep != 0:
+        check_positive_integer("max_checkpoints_to_keep", max_checkpoints_to_keep)
 
 
 def _check_slim_kwargs(slim_train_kwargs, run_id, is_chief):

@@ -6,11 +6,33 @@ The generators check their arguments when they are called, not when the first ba
 import itertools
 import numbers
 import os
+import threading
 
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.galleries import rows_by_label
+
+
+class ThreadSafeIterator:
+    """An iterator that several threads may draw from: one item goes to one of them.
+
+    Parameters
+    ----------
+    iterator : iterator
+        Such as a generator, which raises ``ValueError`` when two threads draw from it at once.
+    """
+
+    def __init__(self, iterator):
+        self._iterator = iter(iterator)
+        self._lock = threading.Lock()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        with self._lock:
+            return next(self._iterator)
 
 
 def run_in_batches(f, data_dict, out, batch_size):
@@ -71,8 +93,8 @@ def iterate_forever(batch_size, data, *other):
 
     Returns
     -------
-    batches : iterator of tuple of ndarray, each of shape (batch_size, ...)
-        One array per argument.
+    batches : iterator of ndarray, or of list of ndarray; each of shape (batch_size, ...)
+        The array itself where `data` is the only argument, else a list of one array per argument.
 
     Raises
     ------
@@ -91,7 +113,7 @@ def iterate_forever(batch_size, data, *other):
         np.arange(start, start + batch_size) % num_rows
         for start in itertools.count(step=batch_size)
     )
-    return (tuple(array[rows] for array in arrays) for rows in blocks)
+    return (_take(arrays, rows) for rows in blocks)
 
 
 def random_shuffle_forever(batch_size, data, *other, seed=None):
@@ -113,8 +135,8 @@ def random_shuffle_forever(batch_size, data, *other, seed=None):
 
     Returns
     -------
-    batches : iterator of tuple of ndarray, each of shape (batch_size, ...)
-        One array per argument.
+    batches : iterator of ndarray, or of list of ndarray; each of shape (batch_size, ...)
+        The array itself where `data` is the only argument, else a list of one array per argument.
 
     Raises
     ------
@@ -131,7 +153,7 @@ def random_shuffle_forever(batch_size, data, *other, seed=None):
     if seed is not None:
         _check_not_negative("seed", seed)
     blocks = _shuffled_blocks(batch_size, len(arrays[0]), np.random.default_rng(seed))
-    return (tuple(array[rows] for array in arrays) for rows in blocks)
+    return (_take(arrays, rows) for rows in blocks)
 
 
 def _shuffled_blocks(batch_size, num_rows, random):
@@ -181,7 +203,7 @@ def random_sample_identities_forever(
 
     Returns
     -------
-    batches : iterator of (batch_x, batch_y)
+    batches : iterator of list [batch_x, batch_y]
         `batch_x` is an ndarray of shape (batch_size, ...), `batch_y` one of int64 of shape
         (batch_size,).
 
@@ -226,7 +248,12 @@ def random_sample_identities_forever(
         return np.concatenate(drawn)
 
     blocks = (draw_rows(batch) for batch in itertools.count(first_batch))
-    return ((data_x[rows], data_y[rows]) for rows in blocks)
+    return (_take([data_x, data_y], rows) for rows in blocks)
+
+
+def _take(arrays, rows):
+    batch = [array[rows] for array in arrays]
+    return batch if len(batch) > 1 else batch[0]
 
 
 def _draw(rows, count, random):

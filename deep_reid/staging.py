@@ -15,7 +15,7 @@ class StagingArea:
     Parameters
     ----------
     tensors : list of tf.Tensor
-        A batch, say from a queue.
+        A batch from a queue.
     device : str
         Such as ``"/gpu:0"``.
 
@@ -23,19 +23,31 @@ class StagingArea:
     ----------
     put : tf.Operation
         Brings the next batch to the device.
-    staged : list of tf.Tensor
-        The batch that was put first of those not yet taken.
     """
 
     def __init__(self, tensors, device):
-        name = tf.get_default_graph().unique_name("staging")
+        self._tensors = tensors
+        self._device = device
+        self._name = tf.get_default_graph().unique_name("staging")
         with tf.device(device):
-            self.put = tf.raw_ops.Stage(values=tensors, capacity=_CAPACITY, shared_name=name)
-            self.staged = tf.raw_ops.Unstage(
-                dtypes=[tensor.dtype for tensor in tensors], capacity=_CAPACITY, shared_name=name
+            self.put = tf.raw_ops.Stage(values=tensors, capacity=_CAPACITY, shared_name=self._name)
+
+    def take(self):
+        """Take the batch that was put first of those that wait.
+
+        Returns
+        -------
+        list of tf.Tensor
+        """
+        with tf.device(self._device):
+            staged = tf.raw_ops.Unstage(
+                dtypes=[tensor.dtype for tensor in self._tensors],
+                capacity=_CAPACITY,
+                shared_name=self._name,
             )
-        for staged, tensor in zip(self.staged, tensors, strict=True):
-            staged.set_shape(tensor.get_shape())
+        for tensor, source in zip(staged, self._tensors, strict=True):
+            tensor.set_shape(source.get_shape())
+        return list(staged)
 
 
 class StagedFeed:

@@ -388,8 +388,8 @@ class TestRun:
         placeholder = tf.placeholder(tf.float32, (None,))
         positive = tf.check_numerics(tf.log(placeholder), "log")
         trainer = QueuedTrainer(
-            [placeholder],
             [positive],
+            [placeholder],
             explain_error=lambda batch: ValueError(f"row {np.argmin(batch[0])} is not positive"),
         )
         (values,) = trainer.get_input_vars(2)
@@ -494,22 +494,65 @@ class TestConstructor:
                 threads.raise_error()
             threads.stop()
 
-    def test_the_queue_holds_batches_of_one_size(self):
+    def test_batches_of_one_size_are_taken_in_turn(self):
         trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))])
         first, second = (trainer.get_input_vars(2) for _ in range(2))
-        with pytest.raises(UsageError, match=r"batch_size \(3\) differs from the 2"):
-            trainer.get_input_vars(3)
         with tf.Session() as session:
-            threads = trainer.start_feed(session, [(np.arange(2),), (np.arange(2),)])
-            for values in (first, second):
-                np.testing.assert_array_equal(session.run(values), [[0, 1]])
+            threads = trainer.start_feed(session, [(np.arange(4),), (np.arange(4, 6),)])
+            seen = [session.run(values)[0].tolist() for values in (first, second, first)]
             threads.stop()
+        assert seen == [[0, 1], [2, 3], [4, 5]]
+
+    def test_whole_batches_of_one_size_wait_in_the_queue(self):
+        """No row is copied in or out: the ops that would do so do not run."""
+        trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))])
+        (values,) = trainer.get_input_vars(4)
+        metadata = tf.RunMetadata()
+        with tf.Session() as session:
+            threads = trainer.start_feed(session, [(np.arange(4),)])
+            options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+            session.run(values, options=options, run_metadata=metadata)
+            threads.stop()
+        nodes = {node.node_name for device in metadata.step_stats.dev_stats
+                 for node in device.node_stats}  # fmt: skip
+        graph = tf.get_default_graph()
+        run = {graph.get_operation_by_name(name).type for name in nodes
+               if name in {op.name for op in graph.get_operations()}}  # fmt: skip
+        assert "QueueDequeueV2" in run
+        assert "QueueDequeueManyV2" not in run
 
     def test_the_queue_holds_as_many_whole_batches_as_fit(self):
         trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))], queue_capacity=11)
         trainer.get_input_vars(4)
-        (queue,) = [op for op in tf.get_default_graph().get_operations() if "FIFO" in op.type]
-        assert queue.get_attr("capacity") == 2
+        capacity = tf.get_default_graph().get_operation_by_name("inputs").get_attr("capacity")
+        assert capacity == 2
+
+    @pytest.mark.parametrize("staging_device", [None, "/cpu:0"])
+    @pytest.mark.parametrize("batch_size", [1, 6, 24])
+    def test_batches_of_several_sizes_take_the_next_rows_each(self, batch_size, staging_device):
+        """Also where a batch is larger than the queue."""
+        placeholder = tf.placeholder(tf.int64, (None,))
+        trainer = QueuedTrainer(
+            [placeholder, placeholder * 10], [placeholder], 3, 5, staging_device=staging_device
+        )
+        sizes = (4, 2, 4, 7)
+        takes = [trainer.get_input_vars(size) for size in sizes]
+        rows = np.arange(24)
+        with tf.Session() as session:
+            feed = trainer.start_feed(session, [[part] for part in rows.reshape(-1, batch_size)])
+            start = 0
+            for index in (0, 1, 3, 2, 1, 1):
+                feed.wait_for_batch()
+                values, tens = session.run(takes[index])
+                expected = rows[start : start + sizes[index]]
+                np.testing.assert_array_equal(values, expected)
+                np.testing.assert_array_equal(tens, 10 * expected)
+                start += sizes[index]
+            with pytest.raises(tf.errors.OutOfRangeError):
+                session.run(takes[0])  # three rows are left
+            feed.raise_error()
+            feed.stop()
+        assert not feed_threads()
 
     def test_a_feed_that_nothing_takes_from_is_refused(self):
         trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))])
@@ -569,7 +612,7 @@ def trained(tmp_path):
     return tmp_path
 
 
-DATASET = [(np.zeros(4, np.float32),), (np.ones(4, np.float32),)]
+DATASET = [np.repeat([0.0, 1.0], 4).astype(np.float32)]
 
 
 class TestEvaluate:
@@ -591,14 +634,15 @@ class TestEvaluate:
         assert Evaluation().evaluate(DATASET, tmp_path) is None
 
     def test_fault_1_an_error_in_the_data_is_raised_and_nothing_counts_as_evaluated(self, trained):
-        class Broken:
-            def __iter__(self):
-                yield DATASET[0]
-                raise OSError("image 7 is gone")
+        class Broken(list):
+            def __getitem__(self, rows):
+                if rows.start:
+                    raise OSError("image 7 is gone")
+                return super().__getitem__(rows)
 
         evaluation = Evaluation()
         with pytest.raises(OSError, match="image 7 is gone"):
-            evaluation.evaluate(Broken(), trained)
+            evaluation.evaluate([Broken(range(8))], trained)
         assert evaluation.calls == []
         assert "score" not in read_events(trained / "eval" / "run")
         assert not feed_threads()
@@ -672,10 +716,9 @@ class TestEvaluate:
         evaluation.evaluate(DATASET, trained, is_evaluated=lambda path, step: step != 5)
         assert [step for step, _ in evaluation.calls] == [5]
 
-    def test_a_data_set_that_gives_no_batch_is_no_score(self, trained):
-        once = iter(DATASET)
-        with pytest.raises(RunError, match="gave no batch"):
-            Evaluation().evaluate(once, trained)
+    def test_a_data_set_that_fills_no_batch_is_no_score(self, trained):
+        with pytest.raises(RunError, match=r"3 rows are fewer than a batch \(4\)"):
+            Evaluation().evaluate([np.zeros(3)], trained)
 
     def test_init_op_runs_before_each_evaluation(self, trained):
         evaluation = Evaluation()

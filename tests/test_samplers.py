@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers import (
+    ThreadSafeIterator,
     iterate_forever,
     random_sample_identities_forever,
     random_shuffle_forever,
@@ -63,8 +65,8 @@ class TestIterateForever:
     @settings(deadline=None)
     def test_batches_are_full_in_order_and_wrap_round(self, batch_size, num_rows):
         batches = take(iterate_forever(batch_size, np.arange(num_rows)), 9)
-        assert all(len(batch) == 1 and batch[0].shape == (batch_size,) for batch in batches)
-        stream = np.concatenate([batch[0] for batch in batches])
+        assert all(batch.shape == (batch_size,) for batch in batches)
+        stream = np.concatenate(batches)
         expected = list(itertools.islice(itertools.cycle(range(num_rows)), 9 * batch_size))
         assert stream.tolist() == expected
 
@@ -77,7 +79,7 @@ class TestIterateForever:
 
     def test_a_list_of_arrays_is_stacked(self):
         images = [np.full((2, 2, 3), i, np.uint8) for i in range(4)]
-        ((batch,),) = take(iterate_forever(3, images), 1)
+        (batch,) = take(iterate_forever(3, images), 1)
         assert batch.shape == (3, 2, 2, 3)
         assert batch.dtype == np.uint8
 
@@ -87,8 +89,8 @@ class TestRandomShuffleForever:
     @settings(deadline=None)
     def test_every_row_is_used_equally_often(self, batch_size, num_rows, seed):
         batches = take(random_shuffle_forever(batch_size, np.arange(num_rows), seed=seed), num_rows)
-        assert all(batch[0].shape == (batch_size,) for batch in batches)
-        stream = np.concatenate([batch[0] for batch in batches])
+        assert all(batch.shape == (batch_size,) for batch in batches)
+        stream = np.concatenate(batches)
         for epoch in stream.reshape(batch_size, num_rows):
             assert sorted(epoch) == list(range(num_rows))
 
@@ -110,6 +112,29 @@ class TestRandomShuffleForever:
         x = np.random.RandomState(0).rand(7, 2)
         for batch_x, batch_y in take(random_shuffle_forever(3, x, list(range(7)), seed=0), 9):
             np.testing.assert_array_equal(batch_x, x[batch_y])
+
+
+@pytest.mark.parametrize("generator", [iterate_forever, random_shuffle_forever])
+def test_one_array_comes_alone_and_several_as_a_list(generator):
+    assert isinstance(next(generator(2, np.arange(4))), np.ndarray)
+    batch = next(generator(2, np.arange(4), ["a", "b", "c", "d"]))
+    assert isinstance(batch, list)
+    assert [part.shape for part in batch] == [(2,), (2,)]
+
+
+def test_several_threads_draw_each_item_once():
+    """A generator alone raises ValueError when two threads draw from it at once."""
+
+    def count():
+        for number in range(200):
+            time.sleep(0.0001)
+            yield number
+
+    iterator = ThreadSafeIterator(count())
+    assert iter(iterator) is iterator
+    with ThreadPoolExecutor(4) as pool:
+        drawn = [pool.submit(list, iterator) for _ in range(4)]
+    assert sorted(itertools.chain(*(numbers.result() for numbers in drawn))) == list(range(200))
 
 
 @pytest.mark.parametrize("generator", [iterate_forever, random_shuffle_forever])

@@ -7,7 +7,7 @@ import pytest
 from test_queued_trainer import LinearModel, feed_threads, ones, read_events, weight_in
 
 from deep_reid.compat import tf
-from deep_reid.errors import RunError, UsageError
+from deep_reid.errors import RunError
 from deep_reid.queued_trainer import QueuedTrainer
 from deep_reid.staging import StagedFeed
 
@@ -48,7 +48,7 @@ def test_the_next_batch_is_there_before_the_step_that_takes_it():
     assert values.get_shape().as_list() == [2]
     num_put = threading.Semaphore(0)
     with tf.Session() as session:
-        feed = trainer._feed.start(session, [(np.full(2, i),) for i in range(3)], 1)
+        feed = trainer._queue.start(session, [(np.full(2, i),) for i in range(3)], 1)
 
         def put():
             session.run(trainer._staging.put)
@@ -100,8 +100,15 @@ def test_any_error_over_a_batch_is_raised_where_it_is_waited_for():
         staged.stop()
 
 
-def test_batches_are_taken_by_one():
+def test_where_two_take_batches_each_gets_the_next():
+    """A batch that waits for one of them would be lost to the other."""
     trainer = QueuedTrainer([tf.placeholder(tf.int64, (None,))], staging_device=DEVICE)
-    trainer.get_input_vars(2)
-    with pytest.raises(UsageError, match="only once"):
-        trainer.get_input_vars(2)
+    first, second = (trainer.get_input_vars(2) for _ in range(2))
+    with tf.Session() as session:
+        feed = trainer.start_feed(session, [[np.arange(8)]])
+        seen = []
+        for values in (first, second, second, first):
+            feed.wait_for_batch()
+            seen.append(session.run(values)[0].tolist())
+        feed.stop()
+    assert seen == [[0, 1], [2, 3], [4, 5], [6, 7]]
