@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from deep_reid import files, runs
 from deep_reid.compat import tf
-from deep_reid.errors import DataError, MissingPathError, first_line
+from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
 from deep_reid.tables import list_some
 
 _logger = logging.getLogger(__name__)
@@ -55,7 +55,11 @@ def resolve_checkpoint(path):
     ------
     MissingPathError
         If there is no such checkpoint; the message lists those that are near.
+    UsageError
+        If none is named.
     """
+    if path is None:
+        raise UsageError("no checkpoint is named: name one, such as --restore_path=RUN_DIR")
     path = os.fspath(path)
     if not path:
         raise MissingPathError("the name of a checkpoint is empty: name one, or a directory")

@@ -20,6 +20,9 @@ from deep_reid.config import (
 from deep_reid.errors import ReidError, first_line
 
 _logger = logging.getLogger(__name__)
+LINE_FORMAT = {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
+"""Of the lines in the log."""
+
 _EXIT_CODE_INTERRUPTED = 130
 _ONLY_FOR = {
     "check_data": "train",
@@ -96,31 +99,36 @@ def create_argument_parser(dataset_class):
     return parser
 
 
-def create_default_argument_parser(dataset_name):
-    """Create a parser for a script of one's own, which brings network and data itself.
-
-    Parameters
-    ----------
-    dataset_name : str
-        Part of the default directories.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-    """
-    parser = _create_parser(dataset_name, dataset_name)
-    parser.add_argument(
-        "--dataset_dir", default=f"./resources/{dataset_name}", help=f"folder of {dataset_name}"
-    )
+def _create_parser(name, title):
+    parser = ArgumentParser(description=describe(title), **PARSER_SETTINGS)
+    add_arguments(parser, name)
     return parser
 
 
-def _create_parser(name, title):
-    parser = _ArgumentParser(
-        description=f"Train, evaluate and export a re-identification network on {title}.",
-        formatter_class=_HelpFormatter,
-        allow_abbrev=False,
-    )
+def describe(title):
+    """Return the first line of a script's help.
+
+    Parameters
+    ----------
+    title : str
+        Of the data set.
+
+    Returns
+    -------
+    str
+    """
+    return f"Train, evaluate and export a re-identification network on {title}."
+
+
+def add_arguments(parser, name):
+    """Add the arguments that all training scripts have.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser, or an object with its methods
+    name : str
+        Of the data set: part of the default directories.
+    """
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
     parser.add_argument(
         "--log_dir", default=f"./output/{name}/train", help="where training writes its runs"
@@ -149,7 +157,6 @@ def _create_parser(name, title):
     _add_evaluation_arguments(parser.add_argument_group("eval"), name)
     _add_test_arguments(parser.add_argument_group("test"))
     _add_export_arguments(parser.add_argument_group("export, finalize, freeze"), name)
-    return parser
 
 
 def _add_run_arguments(group, dataset_class):
@@ -271,7 +278,10 @@ def _add_training_arguments(group):
         "--save_summaries_secs", type=_positive_float, default=60, help="between summaries"
     )
     group.add_argument(
-        "--max_checkpoints_to_keep", type=_positive_int, default=5, help="older ones are deleted"
+        "--max_checkpoints_to_keep",
+        type=_not_negative_int,
+        default=5,
+        help="older ones are deleted; 0 keeps all",
     )
     group.add_argument(
         "--log_every_n_steps", type=_positive_int, default=10, help="steps between lines in the log"
@@ -379,10 +389,7 @@ MODES = {
 
 def _set_up_logging(debug):
     logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
+        stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, **LINE_FORMAT
     )
 
 
@@ -400,8 +407,10 @@ def _describe(error):
     return line
 
 
-class _ArgumentParser(argparse.ArgumentParser):
-    def error(self, message):
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):  # noqa: D102 - of argparse
         # Without the usage of all flags, in which the one line that matters would drown.
         self.exit(2, f"{self.prog}: error: {message} (--help lists all settings)\n")
 
@@ -410,6 +419,10 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
         # Where there is no fixed default, the help itself says what happens.
         return action.help if action.default is None else super()._get_help_string(action)
+
+
+PARSER_SETTINGS = {"formatter_class": _HelpFormatter, "allow_abbrev": False}
+"""Of each parser of a training script."""
 
 
 def _create_number_reader(convert, is_valid, rule):
@@ -432,6 +445,7 @@ def _path(text):
 
 
 _positive_int = _create_number_reader(int, lambda x: x >= 1, "a whole number of at least 1")
+_not_negative_int = _create_number_reader(int, lambda x: x >= 0, "a whole number of at least 0")
 _positive_float = _create_number_reader(
     float, lambda x: math.isfinite(x) and x > 0, "a number greater than 0"
 )

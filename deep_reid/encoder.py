@@ -9,9 +9,9 @@ import numpy as np
 
 from deep_reid import checkpoints
 from deep_reid.compat import tf
-from deep_reid.config import NETWORKS, ComputeSettings, RunConfig
+from deep_reid.config import NETWORKS, ComputeSettings, RunConfig, add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.export import create_frozen_graph, read_frozen_graph
+from deep_reid.frozen_graph import create_frozen_graph, read_frozen_graph
 from deep_reid.sessions import create_session_config
 
 _logger = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ class Encoder:
         if max_batch_size < 1:
             raise UsageError(f"max_batch_size ({max_batch_size}) must be at least 1")
         compute = ComputeSettings.of(compute)
-        graph_def, self._image_shape = _load(os.fspath(path), network, image_shape, compute)
+        graph_def, self._graph_shape = _load(os.fspath(path), network, image_shape, compute)
+        self._image_shape = add_channels(self._graph_shape)
         self._max_batch_size = max_batch_size
         self._session = _start_session(graph_def, compute)
         features = self._session.graph.get_tensor_by_name("features:0")
@@ -144,7 +145,7 @@ class Encoder:
         if run is None:
             raise _closed_error()
         try:
-            return run(batch)
+            return run(batch.reshape(-1, *self._graph_shape))
         except tf.errors.CancelledError as error:
             raise _closed_error() from error
 

@@ -16,6 +16,7 @@ from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
 from deep_reid.image_trainer import create_image_trainer
+from deep_reid.reuse import allow_reuse
 from deep_reid.scoring import RANKS
 
 METRICS_FILENAME = score_log.FILENAME
@@ -66,7 +67,7 @@ def eval_loop(
         See `deep_reid.input_pipeline.create_image_input`.
     network_factory : callable
         ``network_factory(images) -> (features, logits)``, in inference mode; logits are not used.
-    data_x : sequence of str or Path, or uint8 array (N, H, W, C)
+    data_x : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
         Image files, or images.
     data_y : array_like of int, shape (N,)
         Identities; any numbers.
@@ -75,7 +76,8 @@ def eval_loop(
     log_dir, eval_log_dir : str or Path
         Where training writes its runs, and where evaluation writes; the run's folder in each.
     image_shape : tuple of int, optional
-        (height, width, channels). Needed with files; default with arrays: their own shape.
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
     run_id : str, optional
         Name of the run. Default: both directories are taken as they are.
     loss_mode : {"cosine-softmax", "magnet", "triplet"}
@@ -129,7 +131,7 @@ def eval_loop(
     rows = np.concatenate([np.concatenate(gallery) for gallery in galleries])
     measure = measure_of_loss_mode(loss_mode)
     eval_dir = os.path.join(eval_log_dir, run_id or "")
-    shown_images = images[..., ::-1] if input_pipeline.expects_bgr(preprocess_fn) else images
+    shown_images = _to_rgb(images, preprocess_fn)
     with locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION):
         report = _Report(eval_dir, shown_images, labels, galleries[-1])
         if keep_best:
@@ -152,11 +154,12 @@ def eval_loop(
                 preprocess_fn,
                 image_shape,
                 read_from_file,
+                array_shape=None if read_from_file else images.shape[1:],
                 feed_timeout_secs=feed_timeout_secs,
                 compute=compute,
             )
             updates, results, summary_op = _create_metrics(
-                trainer, network_factory, len(rows) // num_galleries, measure
+                trainer, allow_reuse(network_factory), len(rows) // num_galleries, measure
             )
             value = trainer.evaluate(
                 [_Gathered(images, rows), labels[rows]],
@@ -175,6 +178,14 @@ def eval_loop(
         if value is None:
             return report.log.last_scores([f"Precision@{k}" for k in RANKS])
         return _as_floats(value["scores"])
+
+
+def _to_rgb(images, preprocess_fn):
+    """Return images in the order of colors in which people look at them."""
+    is_color = images.ndim == 4 and images.shape[3] == 3
+    if is_color and input_pipeline.expects_bgr(preprocess_fn, images.shape[1:]):
+        return images[..., ::-1]
+    return images
 
 
 class _Gathered:

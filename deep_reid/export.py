@@ -6,13 +6,14 @@ import os
 import pathlib
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
-from deep_reid import checkpoints, files, graph_folding, input_pipeline, restoring, saving
+from deep_reid import checkpoints, files, input_pipeline, restoring, saving
 from deep_reid.compat import slim, tf
-from deep_reid.config import ComputeSettings, as_image_shape
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.config import ComputeSettings, add_channels
+from deep_reid.errors import UsageError
+from deep_reid.frozen_graph import create_frozen_graph, read_frozen_graph
 from deep_reid.precision import set_precision
+from deep_reid.reuse import allow_reuse
 from deep_reid.samplers import run_in_batches
 from deep_reid.sessions import create_session_config
 
@@ -43,13 +44,14 @@ def encode(
         ``network_factory(images) -> (features, logits)``, in inference mode.
     checkpoint_path : str or Path
         In any form that `deep_reid.checkpoints.resolve_checkpoint` takes.
-    images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C)
+    images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
     batch_size : int
         Images that go through the network at once.
     session : tf.Session, optional
         Session whose graph the network is added to, or shared with. Default: a new one.
     image_shape : tuple of int, optional
-        (height, width, channels). Needed with files; default with arrays: their own shape.
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
     progress : callable, optional
         ``progress(num_images)`` after each batch, such as the ``update`` of a progress bar.
     compute : ComputeSettings
@@ -78,10 +80,15 @@ def encode(
     with contextlib.ExitStack() as stack:
         if session is None:
             session = stack.enter_context(_new_session(compute))
+            network_factory = allow_reuse(network_factory)
         with session.graph.as_default():
             set_precision(compute)
             image_var, input_var = input_pipeline.create_image_input(
-                preprocess_fn, image_shape, read_from_file, jpeg_dct=input_pipeline.OPENCV_DCT
+                preprocess_fn,
+                image_shape,
+                read_from_file,
+                array_shape=None if read_from_file else images.shape[1:],
+                jpeg_dct=input_pipeline.OPENCV_DCT,
             )
             features, _ = network_factory(input_var)
         restoring.restore_model(session, checkpoint_path)
@@ -122,13 +129,14 @@ def encode_with_frozen_graph(
     images, read_from_file = input_pipeline.as_image_source(filenames)
     if not read_from_file:
         raise TypeError("these are images, not names of files: use deep_reid.Encoder, or encode")
-    graph_def, image_shape = read_frozen_graph(frozen_graph_path, compute)
+    graph_def, graph_shape = read_frozen_graph(frozen_graph_path, compute)
+    image_shape = add_channels(graph_shape)
     with _new_session(compute) as session:
         with session.graph.as_default():
             image_var, rgb_images = input_pipeline.create_image_input(
                 _round_to_uint8, image_shape, True, jpeg_dct=input_pipeline.OPENCV_DCT
             )
-            bgr_images = tf.reverse(rgb_images, axis=[-1])
+            bgr_images = tf.reshape(tf.reverse(rgb_images, axis=[-1]), [-1, *graph_shape])
             (features,) = tf.import_graph_def(
                 graph_def, {"images:0": bgr_images}, ["features:0"], name="frozen"
             )
@@ -167,7 +175,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
     with _new_session() as session:
         with session.graph.as_default():
             _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, False)
-            network_factory(input_var)
+            allow_reuse(network_factory)(input_var)
             saver = saving.Saver(slim.get_model_variables())
         restoring.restore_model(session, checkpoint_path)
         pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
@@ -196,12 +204,15 @@ def freeze(
     Parameters
     ----------
     preprocess_fn : callable
-        Takes RGB images; the graph swaps the channels before it. One made with
-        ``functools.partial(preprocess, input_is_bgr=True)`` swaps them itself, and is left to.
+        Takes RGB images: the graph swaps the channels before it. A function that expects BGR gets
+        the images as they are: ``functools.partial(preprocess, input_is_bgr=True)``, a lambda that
+        calls the package's `preprocess` in that way, or one with the attribute ``input_is_bgr =
+        True``.
     network_factory, checkpoint_path
         As in `encode`.
     image_shape : tuple of int
-        (height, width, channels).
+        (height, width, channels). With (height, width), the graph takes gray images without a
+        channel axis, (N, H, W).
     output_filename : str or Path
         Written whole or not at all.
     input_name, feature_name : str
@@ -215,7 +226,8 @@ def freeze(
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
     UsageError
-        If a setting breaks its rule, or the network has a scope of a node's name.
+        If a setting breaks its rule, the network has a scope of a node's name, or `preprocess_fn`
+        moves color channels and does not say which order it expects.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
     graph_def, feature_size = create_frozen_graph(
@@ -230,117 +242,17 @@ def freeze(
     )
     with files.replacing(output_filename) as temporary:
         pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
+    num_channels = add_channels(image_shape)[2]
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
     _logger.info(
-        "Node %s: %s, (N, %d, %d, %d), %s; node %s: float32, (N, %d)",
+        "Node %s: %s, (N, %s), %s; node %s: float32, (N, %d)",
         input_name,
         "uint8" if with_preprocessing else "float32, preprocessed",
-        *image_shape,
-        "gray" if image_shape[2] == 1 else "BGR" if with_preprocessing else "RGB",
+        ", ".join(map(str, image_shape if with_preprocessing else add_channels(image_shape))),
+        "gray" if num_channels == 1 else "BGR" if with_preprocessing else "RGB",
         feature_name,
         feature_size,
     )
-
-
-def create_frozen_graph(
-    preprocess_fn,
-    network_factory,
-    checkpoint_path,
-    image_shape,
-    input_name="images",
-    feature_name="features",
-    *,
-    with_preprocessing=True,
-    compute,
-):
-    """Create the frozen graph that `freeze` writes.
-
-    Parameters
-    ----------
-    preprocess_fn, network_factory, checkpoint_path, image_shape, input_name, feature_name
-        As in `freeze`.
-    with_preprocessing : bool
-        As in `freeze`.
-    compute : ComputeSettings
-        How the graph is going to be run: what must stay exact in a narrower precision is marked.
-
-    Returns
-    -------
-    graph_def : tf.GraphDef
-    feature_size : int
-
-    Raises
-    ------
-    MissingPathError, DataError
-        If the checkpoint is missing or does not fit the network.
-    UsageError
-        If a setting breaks its rule, or the network has a scope of a node's name.
-    """
-    image_shape = as_image_shape(image_shape)
-    with _new_session(compute) as session:
-        with session.graph.as_default():
-            set_precision(compute)
-            images, network_input = _create_frozen_input(
-                preprocess_fn, image_shape, input_name, with_preprocessing
-            )
-            features, _ = network_factory(network_input)
-            output = tf.identity(features, name=feature_name)
-            _check_names(images, input_name, output, feature_name)
-        restoring.restore_model(session, checkpoint_path)
-        graph_def = tf.graph_util.convert_variables_to_constants(
-            session, session.graph.as_graph_def(), [feature_name]
-        )
-    return graph_folding.fold(graph_def, feature_name), output.get_shape().as_list()[1]
-
-
-def read_frozen_graph(path, compute):
-    """Read a frozen graph that takes images, and find their shape.
-
-    Parameters
-    ----------
-    path : str or Path
-        A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
-    compute : ComputeSettings
-        How it is going to be run.
-
-    Returns
-    -------
-    graph_def : tf.GraphDef
-    image_shape : tuple of int
-        (height, width, channels).
-
-    Raises
-    ------
-    MissingPathError, DataError
-        If the graph is missing or cannot be used.
-    UsageError
-        If it is to be run in another precision than float32.
-    """
-    if compute.precision != "float32":
-        # Its normalization, which must stay exact, cannot be told from its layers any more.
-        raise UsageError(
-            f"{path} is a frozen graph, which is computed in float32, not {compute.precision}: "
-            "name the checkpoint instead"
-        )
-    graph_def = _read_graph_def(path)
-    nodes = {node.name: node for node in graph_def.node}
-    if "images" not in nodes or "features" not in nodes:
-        raise DataError(
-            f"{path} has no nodes 'images' and 'features': name a file of --mode=freeze"
-        )
-    images = nodes["images"]
-    if images.attr["dtype"].type != tf.uint8.as_datatype_enum:
-        raise DataError(
-            f"{path} takes preprocessed images, not those of files: name a file of --mode=freeze "
-            "without --no_preprocess"
-        )
-    image_shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise DataError(
-            f"{path} does not tell the size of its images: freeze it with a placeholder of shape "
-            "(None, height, width, channels)"
-        )
-    return graph_def, image_shape
 
 
 def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
@@ -367,37 +279,6 @@ def _round_to_uint8(images, is_training):
 
 
 _round_to_uint8.takes_batches = True
-
-
-def _read_graph_def(path):
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise MissingPathError(f"frozen graph {path} does not exist: --mode=freeze writes it")
-    try:
-        return tf.GraphDef.FromString(path.read_bytes())
-    except DecodeError as error:
-        raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
-
-
-def _create_frozen_input(preprocess_fn, image_shape, input_name, with_preprocessing):
-    """Add the frozen graph's placeholder, and what comes between it and the network."""
-    if not with_preprocessing:
-        images = tf.placeholder(tf.float32, (None, *image_shape), name=input_name)
-        return images, images
-    images = tf.placeholder(tf.uint8, (None, *image_shape), name=input_name)
-    # A preprocessing function that expects BGR swaps the channels itself.
-    is_in_order = input_pipeline.expects_bgr(preprocess_fn) or image_shape[2] == 1
-    ordered_images = images if is_in_order else tf.reverse(images, axis=[-1])
-    return images, input_pipeline.apply_preprocessing(preprocess_fn, ordered_images)
-
-
-def _check_names(images, input_name, features, feature_name):
-    for tensor, name in ((images, input_name), (features, feature_name)):
-        if tensor.op.name != name:
-            raise UsageError(
-                f"the network has a scope {name!r}, which is the name of a node of the frozen "
-                "graph: rename the scope"
-            )
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import numpy as np
 from deep_reid import input_pipeline
 from deep_reid.bad_images import create_policy
 from deep_reid.compat import tf
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, add_channels
 from deep_reid.queued_trainer import QueuedTrainer
 from deep_reid.sessions import find_gpu
 
@@ -16,6 +16,7 @@ def create_image_trainer(
     read_from_file,
     is_training=False,
     *,
+    array_shape=None,
     num_enqueue_threads=4,
     queue_capacity=512,
     feed_timeout_secs=600,
@@ -27,7 +28,7 @@ def create_image_trainer(
 
     Parameters
     ----------
-    preprocess_fn, image_shape, read_from_file, is_training
+    preprocess_fn, image_shape, read_from_file, is_training, array_shape
         As in `deep_reid.input_pipeline.create_image_input`.
     num_enqueue_threads, queue_capacity, feed_timeout_secs, compute
         As in `QueuedTrainer`.
@@ -40,20 +41,20 @@ def create_image_trainer(
     Returns
     -------
     QueuedTrainer
-        What goes through its queue are the network's input, float32 of shape (N,) + image_shape,
-        and labels, int64 of shape (N,).
+        Its queue holds the network's input, float32 of shape (N, H, W, C), and labels, int64 of
+        shape (N,).
 
     Raises
     ------
     UsageError
         If a setting breaks its rule.
     """
-    policy = create_policy(on_bad_image, read_from_file, image_shape, num_files)
+    policy = create_policy(on_bad_image, read_from_file, add_channels(image_shape), num_files)
     # Decoding and the queue stay on the CPU: a GPU, where the next batch waits already, has nothing
     # to do but the network.
     with tf.device("/cpu:0"):
         image_var, images = input_pipeline.create_image_input(
-            preprocess_fn, image_shape, read_from_file, is_training
+            preprocess_fn, image_shape, read_from_file, is_training, array_shape=array_shape
         )
         label_var = tf.placeholder(tf.int64, (None,), name="labels")
         if is_training:  # with either policy, as each op changes what a seed draws

@@ -7,16 +7,31 @@ orientation says, 16 bit reduced to 8, without their alpha channel.
 
 import contextlib
 import functools
-import os
 
 import numpy as np
 
 from deep_reid import image_files
+from deep_reid.channel_order import WatchedPreprocessing
 from deep_reid.compat import tf
-from deep_reid.config import as_image_shape
+from deep_reid.config import add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.image_source import as_image_source, check_image_shape
 from deep_reid.mapping import map_images
 from deep_reid.sessions import IN_OWN_THREAD, create_session_config
+
+__all__ = [
+    "OPENCV_DCT",
+    "ORIGINAL_DCT",
+    "apply_preprocessing",
+    "as_image_source",
+    "check_image_shape",
+    "create_error_explainer",
+    "create_image_input",
+    "decode_image",
+    "expects_bgr",
+    "find_unreadable_image",
+    "open_decoder",
+]
 
 # How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
 # and evaluated with the first, TensorFlow's default. OpenCV, which the frozen graph is fed from,
@@ -34,100 +49,40 @@ _ADOBE = "Adobe"  # CMYK files have it, and some others
 _SPECIAL = r"(BM|\CPNG|GIF8|RIFF)\C*|\C*({})\C*"
 
 
-def as_image_source(images_or_filenames):
-    """Check images at the door, and tell whether they are to be read from files.
-
-    Parameters
-    ----------
-    images_or_filenames : sequence of str or Path, uint8 array (N, H, W, C), or sequence of arrays
-        Arrays of a sequence must have one shape; they are stacked.
-
-    Returns
-    -------
-    images_or_filenames : np.ndarray
-        File names as objects of type str, shape (N,), or uint8 images, shape (N, H, W, C).
-    read_from_file : bool
-
-    Raises
-    ------
-    TypeError
-        If it is anything else.
-    """
-    if not isinstance(images_or_filenames, np.ndarray):
-        images_or_filenames = _stack(images_or_filenames)
-    if images_or_filenames.dtype.kind == "O":
-        images_or_filenames = _stack(images_or_filenames.tolist())
-    if images_or_filenames.dtype.kind in "UO":
-        return np.array([str(os.fspath(name)) for name in images_or_filenames], dtype=object), True
-    if images_or_filenames.dtype != np.uint8 or images_or_filenames.ndim != 4:
-        raise TypeError(
-            f"images of type {images_or_filenames.dtype} and shape {images_or_filenames.shape} "
-            "are not supported: use file names, or a uint8 array of shape (N, height, width, "
-            "channels)"
-        )
-    return images_or_filenames, False
-
-
-def check_image_shape(images, read_from_file, image_shape):
-    """Return the network's input shape, from the images where it is not given.
-
-    Parameters
-    ----------
-    images : np.ndarray
-        As `as_image_source` returns them.
-    read_from_file : bool
-    image_shape : tuple of int, optional
-        (height, width, channels).
-
-    Returns
-    -------
-    tuple of int
-
-    Raises
-    ------
-    UsageError
-        If there is no shape for images that are read from files, it is no shape of an image, or the
-        number of channels differs.
-    """
-    if image_shape is not None:
-        image_shape = as_image_shape(image_shape)
-        if not read_from_file and images.shape[3] != image_shape[2]:
-            raise UsageError(
-                f"images of shape {images.shape} do not have the {image_shape[2]} channels of "
-                f"image_shape {image_shape}: convert them, or change image_shape"
-            )
-        return image_shape
-    if read_from_file:
-        raise UsageError(
-            "image_shape must be given for images that are read from files: for example "
-            "image_shape=(128, 64, 3)"
-        )
-    return tuple(images.shape[1:])
-
-
 def create_image_input(
-    preprocess_fn, image_shape, read_from_file, is_training=False, *, jpeg_dct=ORIGINAL_DCT
+    preprocess_fn,
+    image_shape,
+    read_from_file,
+    is_training=False,
+    *,
+    array_shape=None,
+    jpeg_dct=ORIGINAL_DCT,
 ):
     """Create a placeholder for file names or images, and the network's input from it.
 
     Parameters
     ----------
     preprocess_fn : callable
-        ``preprocess_fn(image, is_training=...)`` takes one image (H, W, C), uint8 or, where it was
-        resized, float32 in [0, 255], and returns float32 (H, W, C). With an attribute
-        ``takes_batches = True`` it is called once for the batch (N, H, W, C).
+        ``preprocess_fn(image, is_training=...)`` takes one image (H, W, C) and returns float32
+        (H, W, C). The image is uint8 as it comes from an array of `image_shape`, and float32 in
+        [0, 255] where it was resized, as all from files are. Gray arrays without a channel axis
+        give (H, W); the result gets a channel axis where it has none. With an attribute
+        ``takes_batches = True`` the function is called once for the batch (N, H, W, C).
     image_shape : tuple of int
-        (height, width, channels) to which images are resized.
+        (height, width, channels) to which images are resized; (height, width) are gray ones.
     read_from_file : bool
-        Whether the placeholder takes file names (str) or arrays (uint8, any height and width).
+        Whether the placeholder takes file names (str) or arrays (uint8).
     is_training : bool
         Handed to `preprocess_fn`.
+    array_shape : tuple of int, optional
+        (height, width, channels) of arrays, or (height, width) of gray ones. Default: `image_shape`
+        as it is given.
     jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
         How JPEG files are decoded: as by the original, or as by OpenCV.
 
     Returns
     -------
-    placeholder : tf.Tensor of string, shape (N,), or uint8, shape (N, any, any, C)
+    placeholder : tf.Tensor of string, shape (N,), or uint8, shape (N,) + array_shape
     images : tf.Tensor of float32, shape (N,) + image_shape
 
     Raises
@@ -136,24 +91,27 @@ def create_image_input(
         If `image_shape` is none, or files are to be read, which gives RGB or gray, by a
         `preprocess_fn` that expects BGR, or to another number of channels.
     """
-    image_shape = as_image_shape(image_shape)
+    array_shape = image_shape if array_shape is None else array_shape
+    image_shape = add_channels(image_shape)
     if read_from_file and image_shape[2] not in (1, 3):
         raise UsageError(
             f"image_shape {image_shape} has {image_shape[2]} channels, but files are "
             "decoded to 3 (RGB) or 1 (gray): change image_shape"
         )
-    if read_from_file and expects_bgr(preprocess_fn):
-        raise UsageError(
-            "preprocess_fn has input_is_bgr=True, but files are decoded to RGB: leave it out, it "
-            "is for arrays that were read with OpenCV"
-        )
     if read_from_file:
         placeholder = tf.placeholder(tf.string, (None,), name="filenames")
         images = _decode_files(placeholder, image_shape, jpeg_dct)
     else:
-        placeholder = tf.placeholder(tf.uint8, (None, None, None, image_shape[2]), name="arrays")
+        placeholder = tf.placeholder(tf.uint8, (None, *array_shape), name="arrays")
         images = _resize(placeholder, image_shape)
-    return placeholder, apply_preprocessing(preprocess_fn, images, is_training)
+    watched = WatchedPreprocessing(preprocess_fn)
+    inputs = apply_preprocessing(watched, images, is_training)
+    if read_from_file and watched.is_bgr_expected:
+        raise UsageError(
+            "preprocess_fn has input_is_bgr=True, but files are decoded to RGB: leave it out, it "
+            "is for arrays that were read with OpenCV"
+        )
+    return placeholder, inputs
 
 
 def apply_preprocessing(preprocess_fn, images, is_training=False):
@@ -163,31 +121,41 @@ def apply_preprocessing(preprocess_fn, images, is_training=False):
     ----------
     preprocess_fn, is_training
         As in `create_image_input`.
-    images : tf.Tensor of uint8 or float32, shape (N, H, W, C)
+    images : tf.Tensor of uint8 or float32, shape (N, H, W, C), or (N, H, W) for gray images
 
     Returns
     -------
     tf.Tensor of float32, shape (N, H, W, C)
     """
-    preprocess_fn = functools.partial(preprocess_fn, is_training=is_training)
-    if getattr(_unwrap(preprocess_fn), "takes_batches", False):
-        return preprocess_fn(images)
-    return tf.map_fn(preprocess_fn, images, dtype=tf.float32, back_prop=False)
+    if not isinstance(preprocess_fn, WatchedPreprocessing):
+        preprocess_fn = WatchedPreprocessing(preprocess_fn)
+    if preprocess_fn.takes_batches:
+        return preprocess_fn(_with_channels(images), is_training=is_training)
+    call = functools.partial(preprocess_fn, is_training=is_training)
+    return _with_channels(tf.map_fn(call, images, dtype=tf.float32, back_prop=False))
 
 
-def expects_bgr(preprocess_fn):
-    """Tell whether a preprocessing function was told to expect BGR images.
+def expects_bgr(preprocess_fn, image_shape=None):
+    """Tell whether a preprocessing function expects BGR images.
 
     Parameters
     ----------
     preprocess_fn : callable
+    image_shape : tuple of int, optional
+        (height, width, channels). With it, a function that does not say is called in a graph of its
+        own, to see what it asks of the package's own preprocessing.
 
     Returns
     -------
     bool
-        True for ``functools.partial(preprocess, input_is_bgr=True)``.
+        True for ``functools.partial(preprocess, input_is_bgr=True)``, and for a function with the
+        attribute ``input_is_bgr = True``. False where nothing says so.
     """
-    return bool(getattr(preprocess_fn, "keywords", {}).get("input_is_bgr", False))
+    watched = WatchedPreprocessing(preprocess_fn)
+    if watched.is_bgr_expected is None and image_shape is not None:
+        with tf.Graph().as_default():
+            apply_preprocessing(watched, tf.placeholder(tf.uint8, (None, *image_shape)))
+    return bool(watched.is_bgr_expected)
 
 
 def create_error_explainer(read_from_file, image_shape):
@@ -288,27 +256,6 @@ def decode_image(contents, num_channels, jpeg_dct=ORIGINAL_DCT):
         lambda: _decode_special(contents, num_channels, jpeg_dct),
         lambda: tf.io.decode_jpeg(contents, channels=num_channels, dct_method=jpeg_dct),
     )
-
-
-def _stack(images_or_filenames):
-    if isinstance(images_or_filenames, (str, os.PathLike)):
-        raise TypeError(f"{images_or_filenames!r} is one file name: use a list of file names")
-    items = list(images_or_filenames)
-    if all(isinstance(item, (str, os.PathLike)) for item in items):
-        return np.array([os.fspath(item) for item in items], dtype=object)
-    if not all(isinstance(item, np.ndarray) for item in items):
-        kinds = sorted({type(item).__name__ for item in items})
-        raise TypeError(
-            f"images of type {', '.join(kinds)} are not supported: use file names (str or Path), "
-            "or uint8 arrays of shape (height, width, channels)"
-        )
-    shapes = sorted({item.shape for item in items})
-    if len(shapes) > 1:
-        raise TypeError(
-            f"image arrays of different shapes ({shapes[0]}, {shapes[1]}) cannot be stacked: "
-            "resize them to one shape, or pass file names"
-        )
-    return np.stack(items)
 
 
 def _is_special(contents, num_channels):
@@ -438,12 +385,14 @@ def _resize_one(image, image_shape, align_corners=False):
 
 
 def _resize(images, image_shape):
-    images = tf.image.resize_images(images, image_shape[:2])
-    images.set_shape((None, *image_shape))
-    return images
+    """Resize arrays; those of the right size stay uint8."""
+    height, width, _ = image_shape
+    if images.get_shape().as_list()[1:3] == [height, width]:
+        return images
+    resized = tf.image.resize_images(_with_channels(images), (height, width))
+    return resized if images.get_shape().ndims == 4 else tf.squeeze(resized, axis=3)
 
 
-def _unwrap(function):
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
+def _with_channels(images):
+    """Give gray images without a channel axis one."""
+    return images[..., tf.newaxis] if images.get_shape().ndims == 3 else images

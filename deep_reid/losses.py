@@ -157,13 +157,16 @@ _LOSS_FUNCTIONS = dict(
     zip(LOSS_MODES, (_train_cosine_softmax, _train_magnet, _train_triplet), strict=True)
 )
 
+# The original's names: people have dashboards for them.
+_SUMMARY_NAMES = {"cosine-softmax": "cross_entropy_loss", "magnet": "magnet_loss"}
+
 
 def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=True):
     """Add the loss that the network is trained on, and summaries of all others.
 
     The loss joins TensorFlow's collection of losses, from which the total loss is made. The losses
-    that are not trained on are *monitors*: they appear as summaries under ``monitor/``, and never
-    join the total loss.
+    that are not trained on are *monitors*: they appear as summaries, under the same names as where
+    they are trained on, and never join the total loss.
 
     Parameters
     ----------
@@ -191,24 +194,21 @@ def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=Tru
     logits = None if logits is None else keep_exact(logits)
     loss = release(_LOSS_FUNCTIONS[loss_mode](features, logits, labels))
     tf.losses.add_loss(loss)
-    tf.summary.scalar(f"loss/{loss_mode}", loss)
-    if loss_mode == "triplet":
-        softmargin_triplet_loss(features, labels)
+    _summarize(loss_mode, features, logits, labels, loss)
     if logits is not None:
         is_right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
         tf.summary.scalar("classification_accuracy", tf.reduce_mean(tf.cast(is_right, tf.float32)))
-    if monitor_losses:
-        _add_monitors(loss_mode, features, logits, labels)
+    for monitor in LOSS_MODES if monitor_losses else ():
+        if monitor != loss_mode and (monitor != "cosine-softmax" or logits is not None):
+            _summarize(monitor, tf.stop_gradient(features), logits, labels)
     return loss
 
 
-def _add_monitors(loss_mode, features, logits, labels):
-    if loss_mode != "triplet":
-        with tf.name_scope("monitor/"):
-            softmargin_triplet_loss(tf.stop_gradient(features), labels)
-    if loss_mode != "magnet":
-        with tf.name_scope("monitor/"):
-            tf.summary.scalar("magnet_loss", magnet_loss(features, labels).loss)
-    if loss_mode != "cosine-softmax" and logits is not None:
-        with tf.name_scope("monitor/"):
-            tf.summary.scalar("cosine_softmax_loss", cosine_softmax_loss(logits, labels))
+def _summarize(loss_mode, features, logits, labels, loss=None):
+    """Add the summaries of a loss, which is computed where it is not given."""
+    if loss_mode == "triplet":
+        softmargin_triplet_loss(features, labels)
+        return
+    if loss is None:
+        loss = _LOSS_FUNCTIONS[loss_mode](features, logits, labels)
+    tf.summary.scalar(_SUMMARY_NAMES[loss_mode], loss)

@@ -16,7 +16,7 @@ def read_picture(image_or_filename, height, width):
 
     Parameters
     ----------
-    image_or_filename : str, Path, or uint8 array (H, W, C), RGB or gray
+    image_or_filename : str, Path, or uint8 array (H, W, C), RGB or gray, or (H, W)
     height, width : int
         Size of the result, in pixels.
 
@@ -31,7 +31,8 @@ def read_picture(image_or_filename, height, width):
             return np.full((height, width, 3), 128, np.uint8)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     else:
-        image = np.repeat(image_or_filename, 3 // image_or_filename.shape[2], axis=2)
+        image = np.atleast_3d(image_or_filename)
+        image = np.repeat(image, 3 // image.shape[2], axis=2)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 

@@ -15,7 +15,7 @@ import os
 from deep_reid import checkpoints, restoring, runs, saving
 from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
-from deep_reid.config import ComputeSettings, check_positive_integer
+from deep_reid.config import ComputeSettings, check_max_checkpoints, check_positive_integer
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.feed_queue import FeedQueue, SessionFlag
 from deep_reid.samplers import (
@@ -145,25 +145,32 @@ class QueuedTrainer:
         check_positive_integer("batch_size", batch_size)
         self._batch_size = batch_size
         self._num_takers += 1
-        if self._queue is None:
-            self._queue = FeedQueue(
-                self._enqueue_vars,
-                self._input_vars,
-                batch_size,
-                self._queue_capacity,
-                self._bad_images,
-            )
-            if self._staging_device is not None:
-                return self._stage(batch_size)
-        return self._queue.dequeue(batch_size)
+        is_first = self._queue is None
+        if is_first:
+            with _on_cpu():
+                self._queue = FeedQueue(
+                    self._enqueue_vars,
+                    self._input_vars,
+                    batch_size,
+                    self._queue_capacity,
+                    self._bad_images,
+                )
+        if is_first and self._staging_device is not None:
+            return self._stage(batch_size)
+        return self._dequeue(batch_size)
+
+    def _dequeue(self, batch_size):
+        with _on_cpu():
+            return self._queue.dequeue(batch_size)
 
     def _stage(self, batch_size):
         """Take batches from the staging area; from the queue, if others take batches, too."""
-        self._has_many_takers = SessionFlag("has_many_takers")
-        self._staging = StagingArea(self._queue.dequeue(batch_size), self._staging_device)
+        with _on_cpu():
+            self._has_many_takers = SessionFlag("has_many_takers")
+        self._staging = StagingArea(self._dequeue(batch_size), self._staging_device)
         return tf.cond(
             self._has_many_takers.value,
-            lambda: self._queue.dequeue(batch_size),
+            lambda: self._dequeue(batch_size),
             self._staging.take,
             strict=True,
         )
@@ -265,7 +272,7 @@ class QueuedTrainer:
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
         _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
-        _check_max_checkpoints(max_checkpoints_to_keep)
+        check_max_checkpoints(max_checkpoints_to_keep)
         self._check_has_taker()
         with contextlib.ExitStack() as stack:
             if is_chief:
@@ -281,7 +288,8 @@ class QueuedTrainer:
             run_dir = os.path.join(log_dir, run_id)
             _logger.info("Run directory: %s", run_dir)
             stack.enter_context(train_op.graph.as_default())
-            tf.summary.scalar("queue/share_filled", self._queue.share_filled())
+            with _on_cpu():
+                tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
             step = TrainStep(
@@ -467,6 +475,11 @@ class _EvaluationOps:
         self.summary = _merge_summaries() if summary_op is None else summary_op
 
 
+def _on_cpu():
+    # A GPU has nothing to do but the network.
+    return tf.device("/cpu:0")
+
+
 def _merge_summaries():
     """Merge all summaries of the graph but those that take a batch, as there is none left."""
     summaries = tf.get_collection(tf.GraphKeys.SUMMARIES)
@@ -579,11 +592,6 @@ def _check_shapes(enqueue_vars):
                 f"input {variable.name} has shape {variable.get_shape()}, but all dimensions "
                 "behind the first must be known: set them with set_shape"
             )
-
-
-def _check_max_checkpoints(max_checkpoints_to_keep):
-    if max_checkpoints_to_keep != 0:
-        check_positive_integer("max_checkpoints_to_keep", max_checkpoints_to_keep)
 
 
 def _check_slim_kwargs(slim_train_kwargs, run_id, is_chief):

@@ -1,7 +1,16 @@
-"""Training, evaluation and export under the original's name, kept for its users' code."""
+"""Training, evaluation and export under the original's names, for scripts that were written for it.
 
-from deep_reid.cli import create_default_argument_parser
-from deep_reid.config import LOSS_MODES
+Imported where nothing else has set up logging, it shows the package's progress lines, as the
+original printed them.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import logging
+
+from deep_reid import cli
+from deep_reid.config import LOSS_MODES, ComputeSettings
 from deep_reid.evaluation import eval_loop
 from deep_reid.export import encode, finalize, freeze
 from deep_reid.training import create_trainer, train_loop
@@ -18,29 +27,56 @@ __all__ = [
     "train_loop",
 ]
 
-_TRAIN_SETTINGS = (
+_TRAIN_FLAGS = (
     "batch_size",
-    "exclude_from_restore",
     "learning_rate",
     "log_dir",
-    "log_every_n_steps",
-    "max_checkpoints_to_keep",
+    "loss_mode",
     "number_of_steps",
     "restore_path",
     "run_id",
-    "save_interval_secs",
-    "save_summaries_secs",
-    "seed",
-    "trainable_scopes",
 )
-_EVAL_SETTINGS = (
-    "eval_interval_secs",
-    "eval_log_dir",
-    "log_dir",
-    "max_num_evaluations",
-    "run_id",
-    "timeout_secs",
-)
+_EVAL_FLAGS = ("eval_log_dir", "log_dir", "loss_mode", "run_id")
+# What the original's parser has: always in the parsed arguments, and for all modes.
+_ORIGINAL_FLAGS = {*_TRAIN_FLAGS, *_EVAL_FLAGS, "mode"}
+_COMPUTE_FLAGS = {field.name for field in dataclasses.fields(ComputeSettings)}
+
+
+def _list_flags(loop):
+    return {*inspect.signature(loop).parameters, *_COMPUTE_FLAGS} - {"compute"}
+
+
+# Flags beyond the original's reach the loop of their mode, and go with no other mode.
+_FLAGS_OF_MODES = {
+    "train": _list_flags(train_loop),
+    "eval": _list_flags(eval_loop),
+    "export": set(),
+    "finalize": set(),
+    "freeze": set(),
+}
+
+
+def create_default_argument_parser(dataset_name):
+    """Create a parser for a script that brings its own network and data.
+
+    It has the original's flags, and further ones for the other settings of `train_loop` and
+    `eval_loop`. The script may add its own, also of these names: then they are the script's.
+
+    Parameters
+    ----------
+    dataset_name : str
+        Part of the default directories.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    _hand_over_logging()
+    parser = _LegacyParser(
+        description=cli.describe(dataset_name), conflict_handler="resolve", **cli.PARSER_SETTINGS
+    )
+    cli.add_arguments(_LegacyArguments(parser, parser.further_flags), dataset_name)
+    return parser
 
 
 def to_train_kwargs(args):
@@ -54,9 +90,10 @@ def to_train_kwargs(args):
     Returns
     -------
     dict
+        ``batch_size, learning_rate, log_dir, loss_mode, number_of_steps, restore_path, run_id``,
+        and what was given of the further flags.
     """
-    kwargs = {name: getattr(args, name) for name in _TRAIN_SETTINGS}
-    return {"num_images_per_id": 4, "loss_mode": args.loss_mode or LOSS_MODES[0], **kwargs}
+    return _to_kwargs(args, _TRAIN_FLAGS, train_loop)
 
 
 def to_eval_kwargs(args):
@@ -70,6 +107,110 @@ def to_eval_kwargs(args):
     Returns
     -------
     dict
+        ``eval_log_dir, log_dir, loss_mode, run_id``, and what was given of the further flags.
     """
-    kwargs = {name: getattr(args, name) for name in _EVAL_SETTINGS}
-    return {"loss_mode": args.loss_mode or LOSS_MODES[0], **kwargs}
+    return _to_kwargs(args, _EVAL_FLAGS, eval_loop)
+
+
+def _to_kwargs(args, original_flags, loop):
+    _hand_over_logging()
+    kwargs = {name: getattr(args, name) for name in original_flags}
+    given = {name: getattr(args, name) for name in getattr(args, "further_flags", ())}
+    compute = {name: value for name, value in given.items() if name in _COMPUTE_FLAGS}
+    settings = inspect.signature(loop).parameters
+    kwargs |= {name: value for name, value in given.items() if name in settings}
+    return {**kwargs, "compute": ComputeSettings(**compute)} if compute else kwargs
+
+
+class _Namespace(argparse.Namespace):
+    """Parsed arguments, with the names of those that the original does not have beside them."""
+
+    __slots__ = ("further_flags",)
+
+
+class _LegacyParser(cli.ArgumentParser):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.further_flags = {}  # actions by their names
+
+    def parse_known_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
+        namespace = _Namespace() if namespace is None else namespace
+        namespace, rest = super().parse_known_args(args, namespace)
+        namespace.further_flags = [
+            name
+            for name, action in self.further_flags.items()
+            if action.option_strings and hasattr(namespace, name)
+        ]
+        # A mode that is not known here is the script's own: it may call either loop.
+        taken = _FLAGS_OF_MODES.get(getattr(namespace, "mode", None))
+        for name in namespace.further_flags if taken is not None else ():
+            if name not in taken:
+                modes = [mode for mode, flags in _FLAGS_OF_MODES.items() if name in flags]
+                self.error(f"--{name} goes with --mode={' or '.join(modes)}")
+        return namespace, rest
+
+
+class _LegacyArguments:
+    """Adds those of the training scripts' arguments that reach `train_loop` or `eval_loop`.
+
+    The original's keep their defaults. The others have none, so that they are handed on only
+    where they were given: a script may set the same thing itself.
+    """
+
+    def __init__(self, parser, further_flags):
+        self._parser = parser
+        self._further_flags = further_flags
+
+    def add_argument_group(self, *args):
+        return _LegacyArguments(self._parser.add_argument_group(*args), self._further_flags)
+
+    def add_argument(self, *flags, **settings):
+        name = flags[0].lstrip("-")
+        if name == "mode":
+            del settings["choices"]  # they are the script's
+        elif name == "loss_mode":
+            settings |= {"default": LOSS_MODES[0], "help": "loss to train on, or to evaluate"}
+        if name in _ORIGINAL_FLAGS:
+            self._parser.add_argument(*flags, **settings)
+        elif any(name in names for names in _FLAGS_OF_MODES.values()):
+            if settings.get("default") not in (None, False):
+                settings["help"] += f" (default: {settings['default']})"
+            settings["default"] = argparse.SUPPRESS
+            self._further_flags[name] = self._parser.add_argument(*flags, **settings)
+
+
+class _ProgressLines(logging.StreamHandler):
+    """Shows progress until the user sets up logging, by handlers of the root logger."""
+
+    def __init__(self, replaced_level):
+        super().__init__()
+        self.setFormatter(logging.Formatter(**_as_formatter_settings(cli.LINE_FORMAT)))
+        self.replaced_level = replaced_level
+
+    def emit(self, record):
+        if logging.getLogger().handlers:
+            _hand_over_logging()
+        else:
+            super().emit(record)
+
+
+def _as_formatter_settings(line_format):
+    return {"fmt": line_format["format"], "datefmt": line_format["datefmt"]}
+
+
+def _show_progress():
+    if not logging.getLogger().handlers and not _package_logger.handlers:
+        _package_logger.addHandler(_ProgressLines(_package_logger.level))
+        _package_logger.setLevel(_package_logger.level or logging.INFO)
+
+
+def _hand_over_logging():
+    """Leave the log to the user, who has set it up by now."""
+    own = [handler for handler in _package_logger.handlers if isinstance(handler, _ProgressLines)]
+    if own and logging.getLogger().handlers:
+        _package_logger.removeHandler(own[0])
+        _package_logger.setLevel(own[0].replaced_level)
+
+
+_package_logger = logging.getLogger(__package__)
+_show_progress()

@@ -60,7 +60,7 @@ def train_loop(
     ----------
     preprocess_fn, network_factory
         As in `create_trainer`.
-    train_x : sequence of str or Path, or uint8 array (N, H, W, C)
+    train_x : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
         Image files, or images.
     train_y : array_like of int, shape (N,)
         Labels in [0, num_classes).
@@ -70,7 +70,8 @@ def train_loop(
     log_dir : str or Path
         The run's directory is ``log_dir/run_id``.
     image_shape : tuple of int, optional
-        (height, width, channels). Needed with files; default with arrays: their own shape.
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
     restore_path, exclude_from_restore, number_of_steps, loss_mode, learning_rate
         As in `deep_reid.config.RunConfig`.
     trainable_scopes, save_summaries_secs, save_interval_secs
@@ -257,6 +258,7 @@ def create_run_trainer(preprocess_fn, images, config):
         config.image_shape,
         read_from_file,
         is_training=True,
+        array_shape=None if read_from_file else images.shape[1:],
         num_enqueue_threads=1 if config.deterministic else config.num_enqueue_threads,
         queue_capacity=config.queue_capacity,
         feed_timeout_secs=config.feed_timeout_secs,

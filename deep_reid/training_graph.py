@@ -42,7 +42,8 @@ def create_trainer(
     read_from_file : bool
         Whether the trainer is fed with file names or with uint8 images.
     image_shape : tuple of int
-        (height, width, channels) of the network's input.
+        (height, width, channels) of the network's input, or (height, width) for gray images. Images
+        that are fed as arrays must have it.
     batch_size : int
     loss_mode : {"cosine-softmax", "magnet", "triplet"}
     learning_rate : float
@@ -213,9 +214,10 @@ def _assert_labels(labels, num_classes):
 
 def _create_total_loss():
     regularization_loss = tf.losses.get_regularization_loss()
-    total_loss = tf.losses.get_total_loss()
-    tf.summary.scalar("loss/regularization", regularization_loss)
-    tf.summary.scalar("loss/total", total_loss)
+    # An op of its default name would push the summary of that name aside.
+    total_loss = tf.losses.get_total_loss(name="sum_of_losses")
+    tf.summary.scalar("weight_loss", regularization_loss)
+    tf.summary.scalar("total_loss", total_loss)
     return total_loss
 
 

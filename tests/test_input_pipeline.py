@@ -3,7 +3,6 @@
 import concurrent.futures
 import functools
 import io
-import itertools
 import os
 import struct
 import threading
@@ -32,7 +31,10 @@ def read_in(images_or_filenames, preprocess_fn=deep_sort.preprocess, image_shape
     images, read_from_file = input_pipeline.as_image_source(images_or_filenames)
     image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
     placeholder, input_var = input_pipeline.create_image_input(
-        preprocess_fn, image_shape, read_from_file
+        preprocess_fn,
+        image_shape,
+        read_from_file,
+        array_shape=None if read_from_file else images.shape[1:],
     )
     assert input_var.get_shape().as_list() == [None, *image_shape]
     with tf.Session() as session:
@@ -132,7 +134,7 @@ class TestDoor:
             np.zeros((1, 4, 2, 3), np.float32),
             np.zeros((1, 4, 2, 3), np.int64),
             [np.zeros((4, 2, 3), np.float32)],
-            [np.zeros((4, 2), np.uint8)],
+            [np.zeros(4, np.uint8)],
             [np.zeros((4, 2, 3), np.uint8), np.zeros((4, 3, 3), np.uint8)],
         ],
     )
@@ -672,16 +674,20 @@ class TestArrays:
         result = read_in([image], lambda image, is_training: image, (1, 6, 1))
         assert result.ravel().tolist() == [0, 50, 100, 70, 40, 40]
 
-    def test_one_graph_takes_batches_of_any_size(self, picture):
+    @pytest.mark.parametrize("height", [40, 20])
+    def test_one_graph_takes_any_number_of_images(self, picture, height):
+        images = np.stack([picture[:height]] * 3)
         placeholder, input_var = input_pipeline.create_image_input(
-            deep_sort.preprocess, IMAGE_SHAPE, read_from_file=False
+            deep_sort.preprocess, IMAGE_SHAPE, read_from_file=False, array_shape=images.shape[1:]
         )
         with tf.Session() as session:
-            for num_images, height in itertools.product((0, 1, 3), (40, 20)):
-                images = np.stack([picture[:height]] * 3)[:num_images]
-                assert session.run(input_var, {placeholder: images}).shape == (
-                    num_images, *IMAGE_SHAPE
-                )  # fmt: skip
+            for num_images in (0, 1, 3):
+                result = session.run(input_var, {placeholder: images[:num_images]})
+                assert result.shape == (num_images, *IMAGE_SHAPE)
+
+    def test_without_a_shape_arrays_are_of_the_networks(self, picture):
+        placeholder, _ = input_pipeline.create_image_input(deep_sort.preprocess, (40, 30, 3), False)
+        assert placeholder.get_shape().as_list() == [None, 40, 30, 3]
 
     def test_training_is_handed_on(self, picture):
         tf.set_random_seed(1)

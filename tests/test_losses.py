@@ -12,6 +12,12 @@ from deep_reid.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("graph")
 
+TAGS = {
+    "cosine-softmax": "cross_entropy_loss",
+    "magnet": "magnet_loss",
+    "triplet": "triplet_loss",
+}
+
 
 def run(tensors):
     with tf.Session() as session:
@@ -236,22 +242,12 @@ class TestTrainingLoss:
         np.testing.assert_allclose([value, total], values[loss_mode], rtol=1e-6)
 
     @pytest.mark.parametrize("loss_mode", LOSS_MODES)
-    def test_each_other_loss_is_a_monitor_and_the_trained_one_is_not(
-        self, loss_mode, batch, values
-    ):
+    def test_each_loss_has_one_name_trained_on_or_as_a_monitor(self, loss_mode, batch, values):
         losses.add_training_loss(loss_mode, *batch)
         written = summaries()
-        np.testing.assert_allclose(written.pop(f"loss/{loss_mode}"), values[loss_mode], rtol=1e-6)
-        assert not [tag for tag in written if tag.startswith("loss/")]
-        tags = {
-            "cosine-softmax": "monitor/cosine_softmax_loss",
-            "magnet": "monitor/magnet_loss",
-            "triplet": "monitor/triplet_loss",
-        }
-        trained_tag = tags.pop(loss_mode)
-        assert trained_tag not in written
-        for other, tag in tags.items():
-            np.testing.assert_allclose(written[tag], values[other], rtol=1e-6)
+        assert {tag for tag in written if tag.endswith("loss")} == set(TAGS.values())
+        for mode, tag in TAGS.items():
+            np.testing.assert_allclose(written[tag], values[mode], rtol=1e-6)
 
     @pytest.mark.parametrize("loss_mode", LOSS_MODES)
     def test_monitors_have_no_part_in_the_gradient(self, loss_mode, batch):
@@ -272,8 +268,8 @@ class TestTrainingLoss:
     def test_monitors_can_be_left_out(self, loss_mode, batch, values):
         losses.add_training_loss(loss_mode, *batch, monitor_losses=False)
         written = summaries()
-        np.testing.assert_allclose(written[f"loss/{loss_mode}"], values[loss_mode], rtol=1e-6)
-        assert not [tag for tag in written if tag.startswith("monitor/")]
+        np.testing.assert_allclose(written[TAGS[loss_mode]], values[loss_mode], rtol=1e-6)
+        assert {tag for tag in written if tag.endswith("loss")} == {TAGS[loss_mode]}
         # What tells how the training itself does is no monitor.
         assert "classification_accuracy" in written
         assert ("triplet/share_solved" in written) == (loss_mode == "triplet")
@@ -291,8 +287,8 @@ class TestTrainingLoss:
         features, _, labels = batch
         losses.add_training_loss(loss_mode, features, None, labels)
         written = summaries()
-        assert f"loss/{loss_mode}" in written
-        assert not {"classification_accuracy", "monitor/cosine_softmax_loss"} & set(written)
+        assert TAGS[loss_mode] in written
+        assert not {"classification_accuracy", "cross_entropy_loss"} & set(written)
 
     @pytest.mark.parametrize("labels_type", [tf.int32, tf.int64])
     def test_labels_may_be_of_either_type(self, labels_type, batch):

@@ -1,5 +1,6 @@
 """What the networks' preprocessing functions have in common."""
 
+from deep_reid.channel_order import note_call
 from deep_reid.compat import tf
 from deep_reid.mapping import map_images
 
@@ -17,6 +18,7 @@ def to_float_rgb(image, input_is_bgr):
     -------
     tf.Tensor of float32, shape of `image`, RGB in [0, 255]
     """
+    note_call(image, input_is_bgr)
     if input_is_bgr:
         image = tf.reverse(image, axis=[-1])
     return tf.cast(image, tf.float32)
@@ -27,7 +29,7 @@ def mirror_in_training(image, is_training):
 
     Parameters
     ----------
-    image : tf.Tensor of float32 or uint8, shape (H, W, C) or (N, H, W, C)
+    image : tf.Tensor of float32 or uint8, shape (H, W, C), (N, H, W, C) or, gray, (H, W)
         In a batch each image is mirrored on its own.
     is_training : bool
         Whether to mirror.
@@ -38,6 +40,8 @@ def mirror_in_training(image, is_training):
     """
     if not is_training:
         return image
+    if image.get_shape().ndims == 2:
+        return tf.squeeze(tf.image.random_flip_left_right(image[..., tf.newaxis]), axis=2)
     if image.get_shape().ndims != 4:
         return tf.image.random_flip_left_right(image)
     # tf.image mirrors all images of a batch, by a kernel that is slow for batches, and adds each to
