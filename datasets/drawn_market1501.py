@@ -1,8 +1,11 @@
 """Draws pedestrians laid out as Market-1501; free of TensorFlow."""
 
+import pathlib
+
 import numpy as np
 
-from datasets import drawing, scenes
+from datasets import drawing, ground_truth, market1501, scenes
+from datasets.base import Split
 
 IMAGE_HEIGHT = 128
 
@@ -86,7 +89,8 @@ def draw_market1501(
     Returns
     -------
     list of SplitSize
-        What was drawn into `bounding_box_train`, `bounding_box_test` and `query`.
+        What was drawn into `bounding_box_train`, `bounding_box_test` and `query`. The folder
+        `gt_query` has two MATLAB files for each query: see `datasets.ground_truth`.
 
     Raises
     ------
@@ -108,6 +112,7 @@ def draw_market1501(
     with drawing.new_folder(output_dir) as folder:
         for name, shots, detection in splits:
             _draw_market_split(folder / name, plan, shots, detection)
+        _write_ground_truth(folder)
         drawing.write_readme(folder, plan)
     return [
         drawing.count(name, [(label, shot.camera) for label, shot in shots])
@@ -120,3 +125,16 @@ def _draw_market_split(folder, plan, shots, detection):
     for label, shot in shots:
         path = folder / _market_name(plan, label, shot, detection)
         drawing.write_image(path, plan.seed, shot, IMAGE_HEIGHT)
+
+
+def _write_ground_truth(folder):
+    (folder / ground_truth.FOLDER).mkdir()
+    gallery = Split(*market1501.read_gallery_split_to_str(folder))
+    query = Split(*market1501.read_query_split_to_str(folder))
+    for filename, label, camera in zip(query.filenames, query.labels, query.cameras, strict=True):
+        is_junk = ground_truth.find_junk(label, camera, gallery)
+        is_good = (gallery.labels == label) & ~is_junk
+        for kind, mask in (("good", is_good), ("junk", is_junk)):
+            path = pathlib.Path(ground_truth.path_of(folder, filename, kind))
+            positions = np.flatnonzero(mask)[np.newaxis] + 1
+            drawing.write_mat(path, f"{kind}_index", positions.astype(np.int32))
