@@ -106,7 +106,7 @@ def _read_junk(path, num_gallery):
     is_position = (positions >= 1) & (positions <= num_gallery) & (np.floor(positions) == positions)
     if not is_position.all():
         raise DataError(
-            f"junk_index of {path} has {positions[~is_position][0]:g}, but the gallery "
+            f"junk_index of {path} has {positions[~is_position][0]:.12g}, but the gallery "
             f"has the positions 1..{num_gallery}: {_WAY_OUT}"
         )
     return positions.astype(np.int64) - 1
