@@ -67,7 +67,7 @@ def draw_market1501(
     num_distractors=None,
     seed=1234,
 ):
-    """Draw a data set laid out as Market-1501, images of 128 x 64 pixels.
+    """Draw a data set laid out as Market-1501, images of 128 x 64 pixels, with `gt_query`.
 
     Parameters
     ----------
@@ -89,8 +89,7 @@ def draw_market1501(
     Returns
     -------
     list of SplitSize
-        What was drawn into `bounding_box_train`, `bounding_box_test` and `query`. The folder
-        `gt_query` has two MATLAB files for each query: see `datasets.ground_truth`.
+        What was drawn into `bounding_box_train`, `bounding_box_test` and `query`.
 
     Raises
     ------
@@ -128,6 +127,7 @@ def _draw_market_split(folder, plan, shots, detection):
 
 
 def _write_ground_truth(folder):
+    """Write the two MATLAB files of each query: see `datasets.ground_truth`."""
     (folder / ground_truth.FOLDER).mkdir()
     gallery = Split(*market1501.read_gallery_split_to_str(folder))
     query = Split(*market1501.read_query_split_to_str(folder))
