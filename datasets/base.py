@@ -1,20 +1,21 @@
-"""What all data sets have in common: splits, their checks, reading images, a summary."""
+"""What all data sets have in common: splits, their checks, a summary."""
 
 import abc
 import dataclasses
 import functools
 import logging
-import os
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
+from datasets.images import list_jpegs, read_images
 from datasets.protocols import create_image_test_set
 from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.tables import align
+
+__all__ = ["JUNK_LABEL", "ReidDataset", "Split", "list_jpegs", "read_images"]
 
 _logger = logging.getLogger(__name__)
 
@@ -103,83 +104,6 @@ class Split:
             self.cameras[rows],
             None if self.tracklets is None else self.tracklets[rows],
         )
-
-
-def read_images(filenames, image_shape):
-    """Read image files into one array.
-
-    Parameters
-    ----------
-    filenames : sequence of N str or Path
-        Image files of any format and size that OpenCV reads.
-    image_shape : tuple of int
-        ``(height, width, 3)`` of the result. An image of another size is resized with
-        bilinear interpolation, without keeping its aspect ratio.
-
-    Returns
-    -------
-    images : ndarray of uint8, shape (N, height, width, 3)
-        Colors in RGB order. All images are in memory at once: 13,000 images of 128 x 64 take
-        320 MB.
-
-    Raises
-    ------
-    UsageError
-        If `image_shape` is not of three positive numbers, the last one 3.
-    MissingPathError
-        If a file does not exist.
-    DataError
-        If a file is no image that OpenCV can read.
-    """
-    image_shape = tuple(int(size) for size in image_shape)
-    if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[2] != 3:
-        raise UsageError(
-            f"image_shape {image_shape} must be (height, width, 3): use for example (128, 64, 3)"
-        )
-    images = np.empty((len(filenames), *image_shape), np.uint8)
-    for image, filename in zip(images, filenames, strict=True):
-        image[...] = _read_image(filename, *image_shape[:2])
-    return images
-
-
-def _read_image(filename, height, width):
-    try:
-        data = np.fromfile(filename, np.uint8)
-    except FileNotFoundError:
-        raise MissingPathError(
-            f"image {filename} does not exist: check the data set's folder"
-        ) from None
-    # Turns images upright as their orientation tag says, and so does training.
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
-        raise DataError(
-            f"image {filename} cannot be decoded: it is empty, damaged or no image; "
-            "replace or delete the file"
-        )
-    if image.shape[:2] != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def list_jpegs(directory):
-    """List the JPEG files of a folder.
-
-    Parameters
-    ----------
-    directory : str or Path
-        An existing folder. Files without the ending .jpg (such as Thumbs.db) and hidden files
-        (such as the ``._*`` files of macOS) are ignored.
-
-    Returns
-    -------
-    names : list of str
-        Names without the folder, sorted: file systems list them in any order.
-    """
-    return sorted(
-        name
-        for name in os.listdir(directory)
-        if name.lower().endswith(".jpg") and not name.startswith(".")
-    )
 
 
 class ReidDataset(abc.ABC):

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import io
 import pathlib
 import tempfile
 
 import cv2
 import numpy as np
+import scipy.io
 
 from datasets import scenes
 from deep_reid.errors import DataError, UsageError
@@ -16,6 +18,7 @@ JUNK, DISTRACTOR = -1, 0
 # Numbers of persons, which decide on the look. Labels stay below these, so that no person is in
 # two of the groups; nor are those of a benchmark and those of one's own data the same.
 FIRST_DISTRACTOR, FIRST_JUNK, FIRST_OWN = 10_000, 20_000, 30_000
+_MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn pedestrians"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,6 +282,23 @@ def write_lines(path, lines):
         Without line ends.
     """
     path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+
+
+def write_mat(path, name, value):
+    """Write one array as a MATLAB file, the same bytes at any time.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The new file.
+    name : str
+        Name of the variable.
+    value : ndarray
+    """
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {name: value})
+    # SciPy writes the date into the first 116 bytes, which are free text.
+    path.write_bytes(_MAT_HEADER.ljust(116) + buffer.getvalue()[116:])
 
 
 def write_readme(folder, plan, name="readme.txt"):

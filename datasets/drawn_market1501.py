@@ -1,8 +1,11 @@
 """Draws pedestrians laid out as Market-1501; free of TensorFlow."""
 
+import pathlib
+
 import numpy as np
 
-from datasets import drawing, scenes
+from datasets import drawing, ground_truth, market1501, scenes
+from datasets.base import Split
 
 IMAGE_HEIGHT = 128
 
@@ -64,7 +67,7 @@ def draw_market1501(
     num_distractors=None,
     seed=1234,
 ):
-    """Draw a data set laid out as Market-1501, images of 128 x 64 pixels.
+    """Draw a data set laid out as Market-1501, images of 128 x 64 pixels, with `gt_query`.
 
     Parameters
     ----------
@@ -108,6 +111,7 @@ def draw_market1501(
     with drawing.new_folder(output_dir) as folder:
         for name, shots, detection in splits:
             _draw_market_split(folder / name, plan, shots, detection)
+        _write_ground_truth(folder)
         drawing.write_readme(folder, plan)
     return [
         drawing.count(name, [(label, shot.camera) for label, shot in shots])
@@ -120,3 +124,17 @@ def _draw_market_split(folder, plan, shots, detection):
     for label, shot in shots:
         path = folder / _market_name(plan, label, shot, detection)
         drawing.write_image(path, plan.seed, shot, IMAGE_HEIGHT)
+
+
+def _write_ground_truth(folder):
+    """Write the two MATLAB files of each query: see `datasets.ground_truth`."""
+    (folder / ground_truth.FOLDER).mkdir()
+    gallery = Split(*market1501.read_gallery_split_to_str(folder))
+    query = Split(*market1501.read_query_split_to_str(folder))
+    for filename, label, camera in zip(query.filenames, query.labels, query.cameras, strict=True):
+        is_junk = ground_truth.find_junk(label, camera, gallery)
+        is_good = (gallery.labels == label) & ~is_junk
+        for kind, mask in (("good", is_good), ("junk", is_junk)):
+            path = pathlib.Path(ground_truth.path_of(folder, filename, kind))
+            positions = np.flatnonzero(mask)[np.newaxis] + 1
+            drawing.write_mat(path, f"{kind}_index", positions.astype(np.int32))

@@ -1,15 +1,12 @@
 """Draws pedestrians laid out as MARS; free of TensorFlow."""
 
 import dataclasses
-import io
 
 import numpy as np
-import scipy.io
 
 from datasets import drawing, scenes
 
 IMAGE_HEIGHT = 256
-_MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn pedestrians"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +54,6 @@ def _mars_queries(tracklets):
     return np.array([list(first.values())], dtype=np.uint16)
 
 
-def _write_mat(path, name, value):
-    """Store one array; the text in the file header, 116 bytes with a date, becomes constant."""
-    buffer = io.BytesIO()
-    scipy.io.savemat(buffer, {name: value})
-    path.write_bytes(_MAT_HEADER.ljust(116) + buffer.getvalue()[116:])
-
-
 def _mars_table(tracklets, length):
     """Describe tracklets: int32, (T, 4), first and last image from one, label, camera from one."""
     rows = [
@@ -88,7 +78,7 @@ def _draw_mars_split(root, split, plan, tracklets):
     info = root / "info"
     drawing.write_lines(info / f"{split}_name.txt", names)
     table = _mars_table(tracklets, plan.images_per_camera)
-    _write_mat(info / f"tracks_{split}_info.mat", f"track_{split}_info", table)
+    drawing.write_mat(info / f"tracks_{split}_info.mat", f"track_{split}_info", table)
 
 
 def _mars_splits(plan):
@@ -109,7 +99,7 @@ def _draw_mars_splits(root, plan, splits):
     for split, tracklets in splits.items():
         _draw_mars_split(root, split, plan, tracklets)
     (root / "bbox_test" / "0000").mkdir(exist_ok=True)  # there even if no distractor is
-    _write_mat(root / "info" / "query_IDX.mat", "query_IDX", _mars_queries(splits["test"]))
+    drawing.write_mat(root / "info" / "query_IDX.mat", "query_IDX", _mars_queries(splits["test"]))
 
 
 def draw_mars(

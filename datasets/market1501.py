@@ -11,6 +11,8 @@ The protocol ranks the gallery for each query and reads these labels:
 - gallery images of the query's id *and* camera are junk for that query;
 - the other images of the query's id are the matches.
 
+The original has the same as files in ``gt_query``: see `datasets.ground_truth`.
+
 References
 ----------
 .. [1] L. Zheng, L. Shen, L. Tian, S. Wang, J. Wang, Q. Tian: Scalable Person
@@ -22,7 +24,11 @@ import os
 import re
 from typing import NamedTuple
 
-from datasets.base import ReidDataset, Split, list_jpegs, read_images
+import numpy as np
+
+from datasets.base import ReidDataset, Split
+from datasets.ground_truth import read_good_mask
+from datasets.images import list_jpegs, read_bgr_images
 from deep_reid.errors import DataError
 
 MAX_LABEL = 1501
@@ -109,15 +115,16 @@ def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
     dataset_dir : str or Path
         The folder of the data set.
     image_shape : tuple of int
-        ``(height, width, 3)``; images of another size are resized.
+        ``(height, width, 3)`` or ``(height, width)``; images of another size are resized.
 
     Returns
     -------
     images : ndarray of uint8, shape (N, height, width, 3)
-        Colors in RGB order, sorted by file name.
-    ids : list of int
+        Colors in BGR order, sorted by file name. Train on them with
+        ``functools.partial(deep_sort.preprocess, input_is_bgr=True)``.
+    ids : ndarray of int64, shape (N,)
         The person on each image.
-    camera_indices : list of int
+    camera_indices : ndarray of int64, shape (N,)
         The camera of each image, from 1 as in the file names.
 
     Raises
@@ -126,26 +133,94 @@ def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
         If the folder does not exist.
     DataError
         If it has no images, a name is not in the form of the data set, or a file is no image.
+    UsageError
+        If `image_shape` is not of that form.
     """
-    filenames, ids, camera_indices = read_train_split_to_str(dataset_dir)
-    return read_images(filenames, image_shape), ids, camera_indices
+    filenames, *numbers = read_train_split_to_str(dataset_dir)
+    images = read_bgr_images(filenames, image_shape)
+    return images, *(np.asarray(column, np.int64) for column in numbers)
 
 
 def read_test_split_to_str(dataset_dir):
+    """List gallery and queries, and which gallery images count for which query.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        The folder of the data set.
+
+    Returns
+    -------
+    gallery_filenames : list of G str
+        Paths of the images of ``bounding_box_test``, sorted by file name.
+    gallery_ids : list of int
+        The person on each of them; -1 is junk, 0 a distractor.
+    query_filenames : list of Q str
+        Paths of the images of ``query``, sorted by file name.
+    query_ids : list of int
+        The person on each of them.
+    good_mask : ndarray of float32, shape (Q, G)
+        0 where the gallery image is junk for the query, else 1. Junk is what the files
+        ``gt_query/*_junk.mat`` list. If there are none, it is what follows from the file names:
+        the id -1, or the query's id *and* camera.
+
+    Raises
+    ------
+    MissingPathError
+        If a folder does not exist, or ``gt_query`` has the files of some queries, but not of all.
+    DataError
+        If a folder has no images, a name is not in the form of the data set, or a file of
+        ``gt_query`` is damaged or does not fit the gallery.
+    """
+    gallery = Split(*read_gallery_split_to_str(dataset_dir))
+    query = Split(*read_query_split_to_str(dataset_dir))
+    good_mask = read_good_mask(dataset_dir, query, gallery)
+    return (
+        gallery.filenames,
+        gallery.labels.tolist(),
+        query.filenames,
+        query.labels.tolist(),
+        good_mask,
+    )
+
+
+def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
+    """Read the images of gallery and queries, and which of them count for which query.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        The folder of the data set.
+    image_shape : tuple of int
+        ``(height, width, 3)`` or ``(height, width)``; images of another size are resized.
+
+    Returns
+    -------
+    gallery_images : ndarray of uint8, shape (G, height, width, 3)
+        Colors in BGR order. The real data set has 19,732 gallery images, which take 485 MB.
+    gallery_ids : ndarray of int64, shape (G,)
+    query_images : ndarray of uint8, shape (Q, height, width, 3)
+        Colors in BGR order.
+    query_ids : ndarray of int64, shape (Q,)
+    good_mask : ndarray of float32, shape (Q, G)
+        See `read_test_split_to_str`, as for the order and the errors.
+    """
+    gallery, gallery_ids, query, query_ids, good_mask = read_test_split_to_str(dataset_dir)
+    return (
+        read_bgr_images(gallery, image_shape),
+        np.asarray(gallery_ids, np.int64),
+        read_bgr_images(query, image_shape),
+        np.asarray(query_ids, np.int64),
+        good_mask,
+    )
+
+
+def read_gallery_split_to_str(dataset_dir):
     """List the gallery, ``bounding_box_test``, with junk (id -1) and distractors (id 0).
 
     Takes, returns and raises the same as `read_train_split_to_str`.
     """
     return _read_split(dataset_dir, "bounding_box_test")
-
-
-def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
-    """Read the gallery, ``bounding_box_test``, with junk (id -1) and distractors (id 0).
-
-    Takes, returns and raises the same as `read_train_split_to_image`.
-    """
-    filenames, ids, camera_indices = read_test_split_to_str(dataset_dir)
-    return read_images(filenames, image_shape), ids, camera_indices
 
 
 def read_query_split_to_str(dataset_dir):
@@ -157,7 +232,8 @@ def read_query_split_to_str(dataset_dir):
 
 
 def _read_split(dataset_dir, name):
-    directory = Market1501.find(dataset_dir, name)
+    Market1501.find(dataset_dir, name)
+    directory = os.path.join(dataset_dir, name)
     names = list_jpegs(directory)
     if not names:
         raise DataError(
@@ -188,7 +264,7 @@ class Market1501(ReidDataset):
     @functools.cached_property
     def gallery(self):
         """Images of ``bounding_box_test``, a Split; with junk (-1) and distractors (0)."""
-        return Split(*read_test_split_to_str(self.dataset_dir))
+        return Split(*read_gallery_split_to_str(self.dataset_dir))
 
     @functools.cached_property
     def query(self):

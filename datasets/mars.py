@@ -18,9 +18,13 @@ References
 import functools
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
-from datasets.base import ReidDataset, Split, list_jpegs, read_images
+import numpy as np
+
+from datasets.base import ReidDataset, Split
+from datasets.images import list_jpegs, read_bgr_images
 from datasets.protocols import create_track_test_set
 from deep_reid.errors import DataError
 from deep_reid.matlab import read_variable
@@ -28,10 +32,10 @@ from deep_reid.matlab import read_variable
 MAX_LABEL = 1500
 """The largest person number of MARS."""
 
-IMAGE_SHAPE = (128, 64, 3)
-"""``(height, width, channels)`` of the images to train with; the files have 256 x 128."""
+IMAGE_SHAPE = (256, 128, 3)
+"""``(height, width, channels)`` of the files; `Mars` trains at half the size."""
 
-_PATTERN = re.compile(r"(00-1|[0-9]{4})C([0-9]+)T([0-9]+)F([0-9]+)\.jpg", re.IGNORECASE)
+_PATTERN = re.compile(r"(.{4})C([0-9]+)T([0-9]+)F([0-9]+)\.jpg", re.IGNORECASE)
 
 
 class FileInfo(NamedTuple):
@@ -54,8 +58,8 @@ def parse_filename(name):
     Returns
     -------
     info : FileInfo
-        The tuple ``(person, camera, tracklet, frame)``; person -1 is junk and 0 a distractor,
-        cameras count from 1.
+        The tuple ``(person, camera, tracklet, frame)``; person -1 (no number) is junk and 0 a
+        distractor, cameras count from 1.
 
     Raises
     ------
@@ -69,23 +73,28 @@ def parse_filename(name):
             "0001C1T0001F001.jpg): rename or remove the file"
         )
     person, *numbers = match.groups()
-    return FileInfo(-1 if person == "00-1" else int(person), *map(int, numbers))
+    return FileInfo(_read_person(person), *map(int, numbers))
 
 
-def read_train_split_to_str(dataset_dir):
-    """List the training images.
+def _read_person(text):
+    return int(text) if re.fullmatch("[0-9]+", text) else -1
+
+
+def read_train_test_directory_to_str(directory):
+    """List the images of ``bbox_train`` or ``bbox_test``.
 
     Parameters
     ----------
-    dataset_dir : str or Path
-        The folder of the data set.
+    directory : str or Path
+        Has one folder for each person.
 
     Returns
     -------
     filenames : list of str
         Paths of the images, sorted by folder and file name.
     ids : list of int
-        The person on each image.
+        The number that is the name of the image's folder; -1 (junk) where the folder's name is no
+        number.
     camera_indices : list of int
         The camera of each image, from 1 as in the file names.
     tracklet_indices : list of int
@@ -98,32 +107,30 @@ def read_train_split_to_str(dataset_dir):
     DataError
         If it has no images, or a name is not in the form of the data set.
     """
-    return _with_numbers(_list_person_folders(Mars.find(dataset_dir, Mars.TRAIN_DIR)))
+    Mars.find(Path(directory).parent, Path(directory).name)
+    return _with_numbers(_list_person_folders(directory))
 
 
-def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
-    """Read the training images.
+def read_train_test_directory_to_image(directory, image_shape=(128, 64)):
+    """Read the images of ``bbox_train`` or ``bbox_test``.
 
-    MARS has 510,000 of them, which take 12 GB at 128 x 64: use `read_train_split_to_str`
-    unless the data set is a small one.
+    MARS has 510,000 images to train on, which take 12 GB at 128 x 64, and more for the test:
+    use `read_train_test_directory_to_str` unless the data set is a small one.
 
     Parameters
     ----------
-    dataset_dir : str or Path
-        The folder of the data set.
+    directory : str or Path
+        Has one folder for each person.
     image_shape : tuple of int
-        ``(height, width, 3)``; images of another size are resized.
+        ``(height, width)`` or ``(height, width, 3)``; images of another size are resized.
 
     Returns
     -------
     images : ndarray of uint8, shape (N, height, width, 3)
-        Colors in RGB order, sorted by folder and file name.
-    ids : list of int
-        The person on each image.
-    camera_indices : list of int
-        The camera of each image, from 1 as in the file names.
-    tracklet_indices : list of int
-        The tracklet of each image as in the file names: counted within person and camera.
+        Colors in BGR order, sorted by folder and file name. Train on them with
+        ``functools.partial(deep_sort.preprocess, input_is_bgr=True)``.
+    ids, camera_indices, tracklet_indices : ndarray of int64, shape (N,)
+        See `read_train_test_directory_to_str`.
 
     Raises
     ------
@@ -131,22 +138,42 @@ def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
         If the folder does not exist.
     DataError
         If it has no images, a name is not in the form of the data set, or a file is no image.
+    UsageError
+        If `image_shape` is not of that form.
     """
-    filenames, *numbers = read_train_split_to_str(dataset_dir)
-    return read_images(filenames, image_shape), *numbers
+    return _read_images(read_train_test_directory_to_str(directory), image_shape)
+
+
+def read_train_split_to_str(dataset_dir):
+    """List the training images.
+
+    Takes the folder of the data set, a str or Path; returns and raises the same as
+    `read_train_test_directory_to_str`.
+    """
+    return read_train_test_directory_to_str(os.path.join(dataset_dir, Mars.TRAIN_DIR))
+
+
+def read_train_split_to_image(dataset_dir, image_shape=(128, 64)):
+    """Read the training images.
+
+    Takes the folder of the data set, a str or Path, and `image_shape`; returns and raises the
+    same as `read_train_test_directory_to_image`.
+    """
+    return _read_images(read_train_split_to_str(dataset_dir), image_shape)
 
 
 def read_test_split_to_str(dataset_dir):
     """List the test images, with junk (id -1) and distractors (id 0).
 
     The order is that of ``info/test_name.txt``, where images are not looked for on the disk
-    (MARS has 681,089), and else by folder and file name. Takes, returns and raises the same
-    as `read_train_split_to_str`.
+    (MARS has 681,089), and else by folder and file name. Takes the folder of the data set, a str
+    or Path; returns and raises the same as `read_train_test_directory_to_str`.
     """
-    directory = Mars.find(dataset_dir, Mars.TEST_DIR)
+    directory = os.path.join(dataset_dir, Mars.TEST_DIR)
     list_path = os.path.join(dataset_dir, Mars.TEST_LIST)
     if not os.path.exists(list_path):
-        return _with_numbers(_list_person_folders(directory))
+        return read_train_test_directory_to_str(directory)
+    Mars.find(dataset_dir, Mars.TEST_DIR)
     with open(list_path, encoding="utf-8") as lines:
         names = [line.strip() for line in lines if line.strip()]
     if not names:
@@ -154,19 +181,18 @@ def read_test_split_to_str(dataset_dir):
     return _with_numbers([os.path.join(directory, name[:4], name) for name in names])
 
 
-def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
+def read_test_split_to_image(dataset_dir, image_shape=(128, 64)):
     """Read the test images, with junk (id -1) and distractors (id 0).
 
-    The order is that of `read_test_split_to_str`; takes, returns and raises the same as
-    `read_train_split_to_image`.
+    The order is that of `read_test_split_to_str`. Takes the folder of the data set, a str or
+    Path, and `image_shape`; returns and raises the same as `read_train_test_directory_to_image`.
     """
-    filenames, *numbers = read_test_split_to_str(dataset_dir)
-    return read_images(filenames, image_shape), *numbers
+    return _read_images(read_test_split_to_str(dataset_dir), image_shape)
 
 
 def _list_person_folders(directory):
     # Sorted: file systems list folders in any order, and seeded draws go by row number.
-    folders = sorted(entry.path for entry in os.scandir(directory) if entry.is_dir())
+    folders = sorted(entry.path for entry in os.scandir(os.fspath(directory)) if entry.is_dir())
     filenames = [os.path.join(folder, name) for folder in folders for name in list_jpegs(folder)]
     if not filenames:
         raise DataError(
@@ -178,8 +204,19 @@ def _list_person_folders(directory):
 
 def _with_numbers(filenames):
     infos = [parse_filename(filename) for filename in filenames]
-    persons, cameras, tracklets, _ = (list(column) for column in zip(*infos, strict=True))
-    return filenames, persons, cameras, tracklets
+    persons = [_read_person(os.path.basename(os.path.dirname(name))) for name in filenames]
+    return (
+        filenames,
+        persons,
+        [info.camera for info in infos],
+        [info.tracklet for info in infos],
+    )
+
+
+def _read_images(split, image_shape):
+    filenames, *numbers = split
+    images = read_bgr_images(filenames, image_shape)
+    return images, *(np.asarray(column, np.int64) for column in numbers)
 
 
 class Mars(ReidDataset):
@@ -187,7 +224,7 @@ class Mars(ReidDataset):
 
     NAME = "mars"
     TITLE = "MARS"
-    IMAGE_SHAPE = IMAGE_SHAPE
+    IMAGE_SHAPE = (128, 64, 3)
     MAX_LABEL = MAX_LABEL
     NUM_GALLERIES = 20
     DEFAULT_DIR = "./resources/MARS-evaluation-master"

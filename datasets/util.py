@@ -123,58 +123,93 @@ def _label_vector(data_y):
 def crop_to_shape(images, patch_shape):
     """Crop images around their center and resize them to a patch shape.
 
-    The crop is the largest centered window with the aspect ratio of the patch (to the nearest
-    pixel), so that people are neither stretched nor squeezed. The window is resized with
-    bilinear interpolation; it is returned as it is where it has the patch shape already.
+    The crop is the largest centered window with the aspect ratio of the patch, so that people are
+    neither stretched nor squeezed; fractions of a pixel are cut off. The window is resized with
+    cubic interpolation; it is returned as it is where it has the patch shape already.
 
     Parameters
     ----------
-    images : ndarray of uint8, shape (N, H, W, C)
-        Channels in any order.
+    images : sequence of N ndarrays of uint8, shape (H, W, C) or (H, W), or one such array
+        Each may have another height and width. Channels in any order, or none (gray).
     patch_shape : tuple of int
         ``(height, width)`` of the result; a third number (channels) is ignored.
 
     Returns
     -------
-    patches : ndarray of uint8, shape (N, height, width, C)
-        Channels in the order of `images`.
+    patches : ndarray of uint8, shape (N, height, width, C) or (N, height, width)
+        Channels as in `images`.
 
     Raises
     ------
     UsageError
-        If `images` is not a uint8 batch of images, or `patch_shape` is not positive.
+        If `images` is an empty list or one image alone, if an image is not of uint8, is empty or
+        has another number of channels than the first one, or if `patch_shape` is not positive.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape[1:]:
-        raise UsageError(
-            f"images ({images.dtype}, shape {images.shape}) must be uint8 of shape (N, H, W, C): "
-            "give a batch of images"
-        )
+    height, width = _patch_size(patch_shape)
+    images = images if isinstance(images, np.ndarray) else list(images)
+    patches = np.empty((len(images), height, width, *_channels_of(images)), np.uint8)
+    for number, (patch, image) in enumerate(zip(patches, images, strict=True)):
+        _check_image(number, image, patch.shape[2:])
+        # OpenCV drops the channel axis of a one-channel image.
+        patch[...] = _crop_and_resize(image, height, width).reshape(patch.shape)
+    return patches
+
+
+def _patch_size(patch_shape):
+    patch_shape = tuple(patch_shape)
     if len(patch_shape) not in (2, 3) or min(patch_shape[:2]) < 1:
         raise UsageError(
-            f"patch_shape {tuple(patch_shape)} must be (height, width), both at least 1: "
+            f"patch_shape {patch_shape} must be (height, width), both at least 1: "
             "use for example (128, 64)"
         )
-    height, width = (int(size) for size in patch_shape[:2])
-    top, left, window_height, window_width = _central_window(images.shape[1:3], height, width)
-    windows = images[:, top : top + window_height, left : left + window_width]
-    if (window_height, window_width) == (height, width):
-        return windows.copy()
-    patches = np.empty((len(images), height, width, images.shape[3]), np.uint8)
-    for patch, window in zip(patches, windows, strict=True):
-        # OpenCV drops the channel axis of a one-channel image.
-        patch[...] = cv2.resize(window, (width, height)).reshape(patch.shape)
-    return patches
+    return int(patch_shape[0]), int(patch_shape[1])
+
+
+def _channels_of(images):
+    """Return what follows height and width in the shape of the images: ``(C,)``, or ``()``."""
+    if isinstance(images, np.ndarray) and images.dtype != object:
+        # Gray images are never so narrow: this is one image, without an axis for the batch.
+        is_single = images.ndim == 2 or (images.ndim == 3 and images.shape[2] <= 4)
+        if is_single or images.ndim not in (3, 4) or images.dtype != np.uint8:
+            raise UsageError(
+                f"images ({images.dtype}, shape {images.shape}) must be uint8 of shape "
+                "(N, H, W, C), or (N, H, W) if gray: give a list or a batch of images"
+            )
+        return images.shape[3:]
+    if len(images) == 0:
+        raise UsageError("images is empty: give at least one image, uint8 of shape (H, W, C)")
+    return np.shape(images[0])[2:]
+
+
+def _check_image(number, image, channels):
+    found = type(image).__name__
+    if isinstance(image, np.ndarray):
+        found = f"{image.dtype}, shape {image.shape}"
+        is_alike = image.ndim in (2, 3) and image.shape[2:] == channels
+        if image.dtype == np.uint8 and is_alike and image.size:
+            return
+    raise UsageError(
+        f"images[{number}] ({found}) must be uint8 of shape (H, W, C), or (H, W) if gray, not "
+        "empty, with the channels of the first image: convert or leave out the image"
+    )
+
+
+def _crop_and_resize(image, height, width):
+    top, left, window_height, window_width = _central_window(image.shape[:2], height, width)
+    window = image[top : top + window_height, left : left + window_width]
+    if window.shape[:2] == (height, width):
+        return window
+    return cv2.resize(window, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _central_window(image_shape, height, width):
     """Top, left, height and width of the largest centered window of aspect width / height."""
     image_height, image_width = image_shape
     if image_width * height > image_height * width:
-        window_height = image_height
-        window_width = max(1, round(image_height * width / height))
-    else:
-        window_height = max(1, round(image_width * height / width))
-        window_width = image_width
-    top, left = (image_height - window_height) // 2, (image_width - window_width) // 2
-    return top, left, window_height, window_width
+        window_width = max(1, image_height * width // height)
+        # Half of what remains beside the window before its fraction of a pixel is cut off.
+        left = (image_width * height - image_height * width) // (2 * height)
+        return 0, left, image_height, window_width
+    window_height = max(1, image_width * height // width)
+    top = (image_height * width - image_width * height) // (2 * width)
+    return top, 0, window_height, image_width

@@ -98,7 +98,7 @@ def test_order_does_not_depend_on_the_file_system(root, monkeypatch):
 
 
 def test_gallery_keeps_junk_and_distractors(root):
-    filenames, ids, cameras = market1501.read_test_split_to_str(root)
+    filenames, ids, cameras = market1501.read_gallery_split_to_str(root)
     assert filenames == paths(root, "bounding_box_test", TEST)
     assert ids == [-1, 0, 3]
     assert cameras == [1, 1, 4]
@@ -109,27 +109,39 @@ def test_queries(root):
     assert market1501.read_query_split_to_str(str(root)) == expected
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("image_shape", [None, (64, 32, 3)])
-def test_images_come_with_the_labels_of_their_files(root, split, image_shape):
-    read_to_str = getattr(market1501, f"read_{split}_split_to_str")
-    read_to_image = getattr(market1501, f"read_{split}_split_to_image")
-    filenames, ids, cameras = read_to_str(root)
-    arguments = {} if image_shape is None else {"image_shape": image_shape}
-    images, image_ids, image_cameras = read_to_image(root, **arguments)
+def assert_images_are_of(images, filenames, image_shape):
     assert images.shape == (len(filenames), *(image_shape or (128, 64, 3)))
     assert images.dtype == np.uint8
-    assert (image_ids, image_cameras) == (ids, cameras)
     expected = 20 * np.arange(1, len(filenames) + 1)
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=2)
 
 
-def test_images_are_rgb(root):
+@pytest.mark.parametrize("image_shape", [None, (64, 32, 3)])
+def test_images_come_with_the_labels_of_their_files(root, image_shape):
+    filenames, ids, cameras = market1501.read_train_split_to_str(root)
+    arguments = {} if image_shape is None else {"image_shape": image_shape}
+    images, image_ids, image_cameras = market1501.read_train_split_to_image(root, **arguments)
+    assert (image_ids.tolist(), image_cameras.tolist()) == (ids, cameras)
+    assert_images_are_of(images, filenames, image_shape)
+
+
+@pytest.mark.parametrize("image_shape", [None, (64, 32, 3)])
+def test_test_images_come_with_the_labels_of_their_files(root, image_shape):
+    gallery, gallery_ids, query, query_ids, good_mask = market1501.read_test_split_to_str(root)
+    arguments = {} if image_shape is None else {"image_shape": image_shape}
+    found = market1501.read_test_split_to_image(root, **arguments)
+    assert (found[1].tolist(), found[3].tolist()) == (gallery_ids, query_ids)
+    assert_images_are_of(found[0], gallery, image_shape)
+    assert_images_are_of(found[2], query, image_shape)
+    np.testing.assert_array_equal(found[4], good_mask)
+
+
+def test_images_are_bgr(root):
     blue_in_bgr = np.zeros((128, 64, 3), np.uint8)
     blue_in_bgr[..., 0] = 200
     cv2.imwrite(str(root / "bounding_box_train" / TRAIN[0]), blue_in_bgr)
     images, _, _ = market1501.read_train_split_to_image(root)
-    np.testing.assert_allclose(images[0].mean(axis=(0, 1)), [0, 0, 200], atol=6)
+    np.testing.assert_allclose(images[0].mean(axis=(0, 1)), [200, 0, 0], atol=6)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +149,7 @@ def test_images_are_rgb(root):
     [
         (market1501.read_train_split_to_str, "bounding_box_train"),
         (market1501.read_test_split_to_str, "bounding_box_test"),
+        (market1501.read_gallery_split_to_str, "bounding_box_test"),
         (market1501.read_query_split_to_str, "query"),
     ],
 )

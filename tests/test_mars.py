@@ -59,7 +59,8 @@ def paths(root, folder, names):
 
 def test_constants():
     assert mars.MAX_LABEL == 1500
-    assert mars.IMAGE_SHAPE == (128, 64, 3)
+    assert mars.IMAGE_SHAPE == (256, 128, 3)
+    assert Mars.IMAGE_SHAPE == (128, 64, 3)
     assert Mars.NUM_GALLERIES == 20
     assert Mars.DEFAULT_DIR == "./resources/MARS-evaluation-master"
 
@@ -70,6 +71,7 @@ def test_constants():
         ("0001C1T0001F001.jpg", (1, 1, 1, 1)),
         ("1500C6T0123F1045.jpg", (1500, 6, 123, 1045)),
         ("00-1C2T0003F004.jpg", (-1, 2, 3, 4)),
+        ("junkC2T0003F004.jpg", (-1, 2, 3, 4)),
         ("0000C2T0003F004.JPG", (0, 2, 3, 4)),
         ("some/folder/0012C5T0001F002.jpg", (12, 5, 1, 2)),
     ],
@@ -145,7 +147,8 @@ def test_training_images_are_resized_and_keep_their_labels(root):
     images, ids, cameras, tracklets = mars.read_train_split_to_image(root)
     assert images.shape == (6, 128, 64, 3)
     assert images.dtype == np.uint8
-    assert [ids, cameras, tracklets] == list(mars.read_train_split_to_str(root)[1:])
+    numbers = [column.tolist() for column in (ids, cameras, tracklets)]
+    assert numbers == list(mars.read_train_split_to_str(root)[1:])
     expected = [gray_value(person) for person in ids]
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=2)
 
@@ -153,7 +156,8 @@ def test_training_images_are_resized_and_keep_their_labels(root):
 def test_test_images_are_resized_and_keep_their_labels(root):
     images, ids, cameras, tracklets = mars.read_test_split_to_image(root, image_shape=(64, 40, 3))
     assert images.shape == (5, 64, 40, 3)
-    assert [ids, cameras, tracklets] == list(mars.read_test_split_to_str(root)[1:])
+    numbers = [column.tolist() for column in (ids, cameras, tracklets)]
+    assert numbers == list(mars.read_test_split_to_str(root)[1:])
     expected = [gray_value(person) for person in ids]
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=2)
 

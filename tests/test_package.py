@@ -59,6 +59,16 @@ SIGNATURES = {
     "datasets.util.create_cmc_probe_and_gallery": "data_y, camera_indices=None, seed=None",
     "datasets.util.limit_num_elements_per_identity": "data_y, max_num_images_per_id, seed=None",
     "datasets.util.crop_to_shape": "images, patch_shape",
+    "datasets.market1501.read_train_split_to_str": "dataset_dir",
+    "datasets.market1501.read_train_split_to_image": "dataset_dir, image_shape=(128, 64, 3)",
+    "datasets.market1501.read_test_split_to_str": "dataset_dir",
+    "datasets.market1501.read_test_split_to_image": "dataset_dir, image_shape=(128, 64, 3)",
+    "datasets.mars.read_train_test_directory_to_str": "directory",
+    "datasets.mars.read_train_test_directory_to_image": "directory, image_shape=(128, 64)",
+    "datasets.mars.read_train_split_to_str": "dataset_dir",
+    "datasets.mars.read_train_split_to_image": "dataset_dir, image_shape=(128, 64)",
+    "datasets.mars.read_test_split_to_str": "dataset_dir",
+    "datasets.mars.read_test_split_to_image": "dataset_dir, image_shape=(128, 64)",
 }
 
 
@@ -119,7 +129,8 @@ def test_constants_of_the_data_sets():
     from datasets import market1501, mars
 
     assert (market1501.MAX_LABEL, market1501.IMAGE_SHAPE) == (1501, (128, 64, 3))
-    assert (mars.MAX_LABEL, mars.IMAGE_SHAPE) == (1500, (128, 64, 3))
+    assert (mars.MAX_LABEL, mars.IMAGE_SHAPE) == (1500, (256, 128, 3))
+    assert mars.Mars.IMAGE_SHAPE == (128, 64, 3)
     assert (market1501.Market1501.NUM_GALLERIES, mars.Mars.NUM_GALLERIES) == (10, 20)
 
 

@@ -62,7 +62,8 @@ def run_cli(*flags):
 class TestMarket1501:
     def test_folders_are_complete(self, market):
         names = {path.name for path in market[0].iterdir()}
-        assert names == {"bounding_box_train", "bounding_box_test", "query", "readme.txt"}
+        folders = {"bounding_box_train", "bounding_box_test", "query", "gt_query"}
+        assert names == folders | {"readme.txt"}
 
     def test_train_and_test_labels_are_disjoint_and_counted(self, market):
         folder, splits = market
@@ -116,7 +117,43 @@ class TestMarket1501:
     def test_no_image_is_drawn_twice(self, market):
         found = [name for name in hashes(market[0]) if name.endswith(".jpg")]
         assert len(found) == sum(split.num_images for split in market[1])
-        assert len(set(hashes(market[0]).values())) == len(found) + 1
+        assert len({hashes(market[0])[name] for name in found}) == len(found)
+
+    def test_each_query_has_two_files_of_ground_truth(self, market):
+        folder, _ = market
+        names = [path.stem for path in (folder / "query").iterdir()]
+        assert {path.name for path in (folder / "gt_query").iterdir()} == {
+            f"{name}_{kind}.mat" for name in names for kind in ("good", "junk")
+        }
+
+    def test_ground_truth_counts_from_one_in_the_sorted_gallery(self, market):
+        folder, _ = market
+        gallery = market_views(folder / "bounding_box_test")
+        for path in (folder / "query").iterdir():
+            label, camera = int(path.name[:4]), int(path.name[6])
+            truth = {"good": [], "junk": []}
+            for position, (other, other_camera) in enumerate(gallery, 1):
+                if other == -1 or (other == label and other_camera == camera):
+                    truth["junk"].append(position)
+                elif other == label:
+                    truth["good"].append(position)
+            for kind, positions in truth.items():
+                index = scipy.io.loadmat(folder / "gt_query" / f"{path.stem}_{kind}.mat")
+                assert index[f"{kind}_index"].tolist() == [positions]
+                assert index[f"{kind}_index"].dtype == np.int32
+
+    def test_no_date_is_stored(self, market):
+        for path in (market[0] / "gt_query").iterdir():
+            text = path.read_bytes()[:116]
+            assert text.startswith(b"MATLAB 5.0 MAT-file")
+            assert b"Created on" not in text
+
+    def test_ground_truth_is_a_small_part(self, market):
+        images, truth = (
+            [path.stat().st_size for path in market[0].rglob(f"*.{ending}")]
+            for ending in ("jpg", "mat")
+        )
+        assert sum(truth) < 0.1 * sum(images)
 
     def test_readme_names_command_and_seed(self, market):
         text = (market[0] / "readme.txt").read_text()

@@ -100,12 +100,17 @@ def test_limit_below_one_is_refused(limit):
         ((60, 20), (20, 10), (10, 50, 0, 20)),  # too high: top and bottom go
         ((40, 20), (20, 10), (0, 40, 0, 20)),  # the aspect ratio of the patch: nothing goes
         ((41, 20), (80, 40), (0, 40, 0, 20)),  # an odd border; enlarged
+        ((43, 31), (64, 32), (0, 43, 4, 25)),  # 21.5 pixels wide, 4.75 to the left of them
+        ((31, 21), (32, 64), (10, 20, 0, 21)),  # 10.5 pixels high, 10.25 above them
     ],
 )
 def test_crop_takes_the_largest_central_window_and_resizes_it(shape, patch_shape, window):
     images = np.random.RandomState(0).randint(0, 256, (3, *shape, 3), np.uint8)
     top, bottom, left, right = window
-    expected = [cv2.resize(image[top:bottom, left:right], patch_shape[::-1]) for image in images]
+    expected = [
+        cv2.resize(image[top:bottom, left:right], patch_shape[::-1], interpolation=cv2.INTER_CUBIC)
+        for image in images
+    ]
     patches = crop_to_shape(images, patch_shape)
     np.testing.assert_array_equal(patches, expected)
     assert patches.dtype == np.uint8
@@ -132,6 +137,34 @@ def test_crop_to_the_same_shape_gives_a_copy():
     assert images.max() == 0
 
 
+def test_crop_takes_images_of_different_shapes():
+    shapes = [(40, 30, 3), (128, 64, 3), (17, 90, 3), (300, 20, 3)]
+    images = [np.random.RandomState(i).randint(0, 256, s, np.uint8) for i, s in enumerate(shapes)]
+    patches = crop_to_shape(images, (128, 64))
+    assert patches.shape == (4, 128, 64, 3)
+    assert patches.dtype == np.uint8
+    for patch, image in zip(patches, images, strict=True):
+        np.testing.assert_array_equal(patch, crop_to_shape(image[np.newaxis], (128, 64))[0])
+
+
+@pytest.mark.parametrize("collect", [list, tuple, iter])
+def test_crop_takes_gray_images_of_two_dimensions(collect):
+    images = [np.full((20 + i, 30), i, np.uint8) for i in range(3)]
+    patches = crop_to_shape(collect(images), (16, 8))
+    np.testing.assert_array_equal(patches, np.arange(3)[:, None, None] * np.ones((16, 8)))
+
+
+def test_crop_takes_a_batch_of_gray_images():
+    assert crop_to_shape(np.zeros((3, 20, 30), np.uint8), (16, 8)).shape == (3, 16, 8)
+
+
+@pytest.mark.parametrize("channels", [slice(None, None, -1), slice(1, 2), [0, 1, 2, 0, 1, 2]])
+def test_crop_treats_each_channel_alike(channels):
+    image = np.random.RandomState(0).randint(0, 256, (50, 40, 3), np.uint8)
+    expected = crop_to_shape([image], (20, 10))[..., channels]
+    np.testing.assert_array_equal(crop_to_shape([image[..., channels]], (20, 10)), expected)
+
+
 def test_crop_of_no_images():
     assert crop_to_shape(np.zeros((0, 9, 9, 3), np.uint8), (4, 2)).shape == (0, 4, 2, 3)
 
@@ -142,10 +175,19 @@ def test_crop_of_no_images():
         (np.zeros((8, 8, 3), np.uint8), (4, 2), "must be uint8 of shape"),
         (np.zeros((1, 8, 8, 3), np.float32), (4, 2), "must be uint8 of shape"),
         (np.zeros((1, 0, 8, 3), np.uint8), (4, 2), "must be uint8 of shape"),
+        (np.zeros((8, 8), np.uint8), (4, 2), "must be uint8 of shape"),
+        ([], (4, 2), "images is empty"),
+        ([np.zeros((8, 8, 3), np.uint8), None], (4, 2), r"images\[1\] \(NoneType\)"),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)], (4, 2), r"images\[1\]"),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 1), np.uint8)], (4, 2), r"images\[1\]"),
+        ([np.zeros((8, 8, 3), np.float32)], (4, 2), r"images\[0\] \(float32, .*must be uint8"),
+        ([np.zeros((0, 8, 3), np.uint8)], (4, 2), r"images\[0\] .* not empty"),
+        ([np.zeros((1, 8, 8, 3), np.uint8)], (4, 2), r"images\[0\]"),
         (np.zeros((1, 8, 8, 3), np.uint8), (4, 0), r"must be \(height, width\)"),
         (np.zeros((1, 8, 8, 3), np.uint8), (4,), r"must be \(height, width\)"),
     ],
 )
 def test_crop_refuses_what_is_no_batch_or_no_patch(images, patch_shape, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         crop_to_shape(images, patch_shape)
+    assert "\n" not in str(error.value)

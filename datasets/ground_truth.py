@@ -1,0 +1,112 @@
+"""Which gallery images are junk for a query of Market-1501, by its files or by its rule.
+
+``gt_query`` has two MATLAB files for each query ``NAME.jpg``: ``NAME_good.mat`` with the variable
+``good_index``, the matches, and ``NAME_junk.mat`` with ``junk_index``. Both hold positions in the
+sorted list of ``bounding_box_test``, counted from one.
+"""
+
+import os
+import re
+
+import numpy as np
+
+from datasets.base import JUNK_LABEL
+from deep_reid.errors import DataError, MissingPathError
+from deep_reid.matlab import read_variable
+
+FOLDER = "gt_query"
+_ENDING = re.compile(r"(\.jpg)+$", re.IGNORECASE)
+_WAY_OUT = "unpack the data set again, or remove gt_query: junk then follows from the file names"
+
+
+def path_of(dataset_dir, filename, kind):
+    """Name the file of a query.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        The folder of the data set.
+    filename : str
+        The image of the query, with or without a folder.
+    kind : str
+        ``"good"`` or ``"junk"``.
+
+    Returns
+    -------
+    path : str
+    """
+    name = _ENDING.sub("", os.path.basename(filename))
+    return os.path.join(dataset_dir, FOLDER, f"{name}_{kind}.mat")
+
+
+def find_junk(label, camera, gallery):
+    """Find the junk of one query by the rule of the protocol.
+
+    Parameters
+    ----------
+    label, camera : int
+        Identity and camera of the query.
+    gallery : datasets.base.Split
+        G images.
+
+    Returns
+    -------
+    is_junk : ndarray of bool, shape (G,)
+        True for images of the id -1, and for images of the query's id *and* camera.
+    """
+    same_view = (gallery.labels == label) & (gallery.cameras == camera)
+    return same_view | (gallery.labels == JUNK_LABEL)
+
+
+def read_good_mask(dataset_dir, query, gallery):
+    """Read which gallery images count for which query.
+
+    Junk is what ``gt_query`` lists. If it has no file of any query, or does not exist, junk
+    follows from `find_junk`. If it has the files of some queries only, it is damaged.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        The folder of the data set.
+    query, gallery : datasets.base.Split
+        Q and G images, the gallery sorted by file name.
+
+    Returns
+    -------
+    good_mask : ndarray of float32, shape (Q, G)
+        0 where the gallery image is junk for the query, else 1.
+
+    Raises
+    ------
+    MissingPathError
+        If ``gt_query`` has the files of some queries, but not of all.
+    DataError
+        If a file is damaged, or has other numbers than positions in the gallery.
+    """
+    paths = [path_of(dataset_dir, filename, "junk") for filename in query.filenames]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing and len(missing) < len(paths):
+        raise MissingPathError(
+            f"{missing[0]} does not exist, but {len(paths) - len(missing)} of {len(paths)} queries "
+            f"have such a file: {_WAY_OUT}"
+        )
+    good_mask = np.ones((len(query), len(gallery)), np.float32)
+    for row, path, label, camera in zip(good_mask, paths, query.labels, query.cameras, strict=True):
+        row[find_junk(label, camera, gallery) if missing else _read_junk(path, len(gallery))] = 0
+    return good_mask
+
+
+def _read_junk(path, num_gallery):
+    """Read the zero-based positions of junk from one file: ndarray of int64."""
+    positions = np.asarray(read_variable(path, "junk_index", _WAY_OUT)).ravel()
+    if positions.size == 0:
+        return np.empty(0, np.int64)
+    if positions.dtype.kind not in "iuf":
+        raise DataError(f"junk_index of {path} must hold numbers: {_WAY_OUT}")
+    is_position = (positions >= 1) & (positions <= num_gallery) & (np.floor(positions) == positions)
+    if not is_position.all():
+        raise DataError(
+            f"junk_index of {path} has {positions[~is_position][0]:.12g}, but the gallery "
+            f"has the positions 1..{num_gallery}: {_WAY_OUT}"
+        )
+    return positions.astype(np.int64) - 1
