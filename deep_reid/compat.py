@@ -65,7 +65,9 @@ tf = _import_tensorflow()
 if not _USER_WANTS_TENSORFLOW_LOGS:
     # Each call of TF-Slim's layers would say that they are deprecated. They are meant to be.
     tf.get_logger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=r"`(layer\.apply|tf\.layers\.\w+)` is deprecated")
+    warnings.filterwarnings(
+        "ignore", message=r"`(layer\.(apply|add_variable)|tf\.layers\.\w+)` is deprecated"
+    )
     # TF-Slim closes the writer of events twice at the end of a training.
     warnings.filterwarnings("ignore", message="Attempting to use a closed FileWriter")
 
