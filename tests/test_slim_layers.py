@@ -125,7 +125,9 @@ LAYERS = {
         SERIES,
     ),
     "conv2d": (
-        lambda x: slim.conv2d(x, 5, [3, 2], padding="VALID", weights_initializer=tf.ones_initializer()),
+        lambda x: slim.conv2d(
+            x, 5, [3, 2], padding="VALID", weights_initializer=tf.ones_initializer()
+        ),
         lambda x: np.maximum(convolved(x, 5, 3, 2), 0),
         IMAGES,
     ),
@@ -174,35 +176,35 @@ LAYERS = {
         lambda x: x,
         ROWS,
     ),
-    "elu": (lambda x: slim.elu(x, 2, weights_initializer=tf.ones_initializer()),
-            lambda x: np.where(fully_connected(x, 2) > 0, fully_connected(x, 2),
-                               np.expm1(fully_connected(x, 2))), ROWS),  # fmt: skip
-    "flatten": (lambda x: slim.flatten(x), lambda x: x.reshape(2, -1), IMAGES),
+    "elu": (
+        lambda x: slim.elu(x, 2, weights_initializer=tf.ones_initializer()),
+        lambda x: np.maximum(fully_connected(x, 2), np.expm1(np.minimum(fully_connected(x, 2), 0))),
+        ROWS,
+    ),
+    "flatten": (slim.flatten, lambda x: x.reshape(2, -1), IMAGES),
     "fully_connected": (
-        lambda x: slim.fully_connected(
-            x, 3, biases_initializer=tf.ones_initializer(), **ONES
-        ),
+        lambda x: slim.fully_connected(x, 3, biases_initializer=tf.ones_initializer(), **ONES),
         lambda x: fully_connected(x, 3) + 1,
         ROWS,
     ),
-    "gdn": (lambda x: slim.gdn(x), lambda x: x / np.sqrt(1 + 0.1 * x**2), IMAGES),
+    "gdn": (slim.gdn, lambda x: x / np.sqrt(1 + 0.1 * x**2), IMAGES),
     "group_norm": (
         lambda x: slim.group_norm(x, groups=2),
         lambda x: grouped(x, 2),
         draw(2, 3, 4, 6),
     ),
     "images_to_sequence": (
-        lambda x: slim.images_to_sequence(x),
+        slim.images_to_sequence,
         lambda x: x.transpose(2, 0, 1, 3).reshape(4, 12, 3),
         IMAGES,
     ),
     "instance_norm": (
-        lambda x: slim.instance_norm(x),
+        slim.instance_norm,
         lambda x: normalized(x, (1, 2), 1e-6),
         IMAGES,
     ),
     "layer_norm": (
-        lambda x: slim.layer_norm(x),
+        slim.layer_norm,
         lambda x: normalized(x, (1, 2, 3), 1e-12),
         IMAGES,
     ),
@@ -271,8 +273,8 @@ LAYERS = {
         lambda x: x,
         IMAGES,
     ),
-    "softmax": (lambda x: slim.softmax(x), softmax, ROWS),
-    "spatial_softmax": (lambda x: slim.spatial_softmax(x), expected_position, IMAGES),
+    "softmax": (slim.softmax, softmax, ROWS),
+    "spatial_softmax": (slim.spatial_softmax, expected_position, IMAGES),
     "stack": (
         lambda x: slim.stack(x, slim.fully_connected, [3, 2], scope="fc", **ONES),
         lambda x: fully_connected(fully_connected(x, 3), 2),
@@ -283,7 +285,7 @@ LAYERS = {
         lambda x: x / np.linalg.norm(x, axis=1, keepdims=True),
         ROWS,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
