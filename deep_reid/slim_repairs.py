@@ -5,7 +5,8 @@ of things are repaired:
 
 * names that TF-Slim takes from modules of TensorFlow, and that live in other modules today;
 * ``tf_keras.legacy_tf_layers``, which TensorFlow loads and the tf-keras wheel ships elsewhere;
-* ``slim.nets`` and ``slim.variable_scope``, which ``tensorflow.contrib.slim`` had.
+* what ``tensorflow.contrib.slim`` had and TF-Slim has not: ``slim.nets``, ``slim.variable_scope``
+  (the module), and in ``slim.metrics`` the confusion matrix and the operations on sets.
 
 A repair adds what is missing. It replaces nothing that the installed TensorFlow still has.
 
@@ -47,16 +48,27 @@ _MOVED_NAMES = {
     },
 }
 
+_METRICS_OF_CONTRIB = {
+    "confusion_matrix": ("ops.confusion_matrix", "confusion_matrix_v1"),
+    "set_difference": ("ops.sets", "set_difference"),
+    "set_intersection": ("ops.sets", "set_intersection"),
+    "set_size": ("ops.sets", "set_size"),
+    "set_union": ("ops.sets", "set_union"),
+}
+
 
 def _tensorflow_module(name):
     return importlib.import_module(f"tensorflow.python.{name}")
 
 
+def _add_missing(target, name, module, source_name):
+    if not hasattr(target, name):
+        setattr(target, name, getattr(_tensorflow_module(module), source_name))
+
+
 def _restore_moved_names():
-    for (module, name), (new_module, new_name) in _MOVED_NAMES.items():
-        target = _tensorflow_module(module)
-        if not hasattr(target, name):
-            setattr(target, name, getattr(_tensorflow_module(new_module), new_name))
+    for (module, name), source in _MOVED_NAMES.items():
+        _add_missing(_tensorflow_module(module), name, *source)
 
 
 def _alias_legacy_layers(tensorflow_version):
@@ -80,10 +92,11 @@ def _alias_legacy_layers(tensorflow_version):
 
 
 def _complete(slim):
-    """Add the modules that ``tensorflow.contrib.slim`` had and TF-Slim does not import."""
+    """Add what ``tensorflow.contrib.slim`` had and TF-Slim has not."""
     importlib.import_module("tf_slim.nets")  # the import sets `slim.nets`
-    if not hasattr(slim, "variable_scope"):
-        slim.variable_scope = _tensorflow_module("ops.variable_scope")
+    _add_missing(slim, "variable_scope", "ops", "variable_scope")
+    for name, source in _METRICS_OF_CONTRIB.items():
+        _add_missing(slim.metrics, name, *source)
 
 
 def import_slim(tensorflow_version):

@@ -22,15 +22,17 @@ def run(build, *arrays):
         return session.run(fetches)
 
 
-def stream(build, batches, **graph_values):
+def stream(build, batches):
     """The value of a streaming metric after some batches, one `update_op` each.
 
     `build` takes one placeholder for each array of a batch and returns value and `update_op`.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         rows = [tf.placeholder(a.dtype, (None, *a.shape[1:])) for a in map(np.asarray, batches[0])]
-        value, update = build(*rows, **graph_values)
+        value, update = build(*rows)
         initialize(session)
         for batch in batches:
-            session.run(update, dict(zip(rows, batch, strict=True)))
-        return session.run(value)
+            feed = dict(zip(rows, batch, strict=True))
+            session.run(update, feed)
+        # Some metrics check the labels of the batch also where only their value is asked for.
+        return session.run(value, feed)
