@@ -6,7 +6,8 @@ of things are repaired:
 * names that TF-Slim takes from modules of TensorFlow, and that live in other modules today;
 * ``tf_keras.legacy_tf_layers``, which TensorFlow loads and the tf-keras wheel ships elsewhere;
 * what ``tensorflow.contrib.slim`` had and TF-Slim has not: ``slim.nets``, ``slim.variable_scope``
-  (the module), and in ``slim.metrics`` the confusion matrix and the operations on sets.
+  (the module), the gradient of ``slim.gdn``, and in ``slim.metrics`` the confusion matrix and the
+  operations on sets.
 
 A repair adds what is missing. It replaces nothing that the installed TensorFlow still has.
 
@@ -97,6 +98,14 @@ def _complete(slim):
     _add_missing(slim, "variable_scope", "ops", "variable_scope")
     for name, source in _METRICS_OF_CONTRIB.items():
         _add_missing(slim.metrics, name, *source)
+    _register_gradient_of_gdn(slim)
+
+
+def _register_gradient_of_gdn(slim):
+    """TF-Slim names this gradient in the graph, but registers it nowhere."""
+    ops = _tensorflow_module("framework.ops")
+    if "GDNLowerBound" not in ops.gradient_registry.list():
+        ops.RegisterGradient("GDNLowerBound")(slim.GDN._lower_bound_grad)
 
 
 def import_slim(tensorflow_version):

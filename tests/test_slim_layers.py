@@ -356,6 +356,11 @@ def test_scale_gradient_changes_the_gradient_and_not_the_value():
     np.testing.assert_array_equal(gradient, np.full_like(ROWS, 0.25))
 
 
+def test_gdn_has_the_gradient_of_its_definition():
+    gradient = run(lambda x: tf.gradients(slim.gdn(x), x)[0], IMAGES)
+    np.testing.assert_allclose(gradient, (1 + 0.1 * IMAGES**2) ** -1.5, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_reversible_block_has_its_value_and_its_gradients():
     def build(x, y):
