@@ -1,5 +1,6 @@
 # make demo    draws a data set, trains, evaluates and freezes: a tour in some minutes
 # make test    runs all tests but the longest
+# make test-oldest  runs the tests of TF-Slim on the oldest TensorFlow that is supported
 # make test-long  runs those that take minutes: faults, random inputs, a soak
 # make lint    checks style and format
 # make bench   measures training, encoding, input and ranking against PyTorch, ONNX Runtime and the
@@ -9,14 +10,18 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+OLDEST := .venv-oldest
 
-.PHONY: demo test test-long test-bench lint format bench clean
+.PHONY: demo test test-oldest test-long test-bench lint format bench clean
 
 demo: .venv/demo-installed
 	$(BIN)/python tools/demo.py
 
 test: .venv/dev-installed
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest tests/test_compat.py tests/test_slim*.py $(PYTEST_ARGS)
 
 test-long: .venv/dev-installed
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
@@ -37,7 +42,7 @@ test-bench: .venv/dev-installed .venv/bench-installed
 	$(BIN)/python -m pytest tests/test_benchmarks.py $(PYTEST_ARGS)
 
 clean:
-	rm -rf .venv output
+	rm -rf .venv $(OLDEST) output
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -49,6 +54,12 @@ clean:
 
 .venv/dev-installed: .venv/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(OLDEST)/installed: setup.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --editable '.[dev]' \
+		'tensorflow==2.16.*' 'tf-keras==2.16.*' 'numpy<2' 'opencv-python<4.12'
 	touch $@
 
 .venv/bench-installed: .venv/bin/python setup.py

@@ -3,7 +3,7 @@
 Everything else writes ``from deep_reid.compat import slim, tf``. On import, this module
 
 * quietens TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
-* repairs the two names that TF-Slim 1.1, its last release, misses under TensorFlow 2.16 and later;
+* repairs TF-Slim 1.1, its last release, for TensorFlow 2.16 and later (``slim_repairs.py``);
 * turns graph mode and TensorFlow 1's behavior on.
 """
 
@@ -16,13 +16,14 @@ import sys
 import tempfile
 import warnings
 
+from deep_reid import slim_repairs
+
 _QUIET = "3"
 # A user who sets another level gets all of TensorFlow's lines. (That it is set is no sign: child
 # processes inherit it from this one.)
 _USER_WANTS_TENSORFLOW_LOGS = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET) != _QUIET
 
 _START_UP_LINE = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
-_LEGACY_LAYER_MODULES = ("base", "convolutional", "core", "normalization", "pooling")
 
 
 @contextlib.contextmanager
@@ -60,43 +61,17 @@ def _import_tensorflow():
         return importlib.import_module("tensorflow.compat.v1")
 
 
-def _alias_legacy_layers():
-    """Make ``tf_keras.legacy_tf_layers`` importable.
-
-    ``tensorflow.python.layers`` loads that package, but the tf-keras wheel ships it only as
-    ``tf_keras.src.legacy_tf_layers``.
-    """
-    try:
-        package = importlib.import_module("tf_keras.src.legacy_tf_layers")
-    except ImportError as error:
-        raise ImportError(
-            "TF-Slim's layers need the package tf-keras of TensorFlow's own minor version "
-            f"({tf.__version__}): pip install 'tf-keras=={tf.__version__.rpartition('.')[0]}.*'"
-        ) from error
-    sys.modules.setdefault("tf_keras.legacy_tf_layers", package)
-    for name in _LEGACY_LAYER_MODULES:
-        module = importlib.import_module(f"tf_keras.src.legacy_tf_layers.{name}")
-        sys.modules.setdefault(f"tf_keras.legacy_tf_layers.{name}", module)
-
-
-def _restore_tensor_name():
-    """Give ``ops.Tensor`` back to TF-Slim; TensorFlow moved the class to its own module."""
-    ops = importlib.import_module("tensorflow.python.framework.ops")
-    if not hasattr(ops, "Tensor"):
-        ops.Tensor = importlib.import_module("tensorflow.python.framework.tensor").Tensor
-
-
 tf = _import_tensorflow()
 if not _USER_WANTS_TENSORFLOW_LOGS:
     # Each call of TF-Slim's layers would say that they are deprecated. They are meant to be.
     tf.get_logger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=r"`(layer\.apply|tf\.layers\.\w+)` is deprecated")
+    warnings.filterwarnings(
+        "ignore", message=r"`(layer\.(apply|add_variable)|tf\.layers\.\w+)` is deprecated"
+    )
     # TF-Slim closes the writer of events twice at the end of a training.
     warnings.filterwarnings("ignore", message="Attempting to use a closed FileWriter")
 
-_alias_legacy_layers()
-_restore_tensor_name()
-slim = importlib.import_module("tf_slim")
+slim = slim_repairs.import_slim(tf.__version__)
 tf.disable_v2_behavior()
 # TensorFlow 1's interface has no such switch; its graphs obey it all the same.
 enable_op_determinism = importlib.import_module(

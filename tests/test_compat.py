@@ -145,24 +145,40 @@ class TestLinesThatAreHeldBack:
         assert process.stderr == "I0000 mine\n"
 
 
-def top_level_imports(path):
-    """Names of the packages that a file imports, by statement or by `import_module`."""
+def first_text(node):
+    """The text that a string or an f-string begins with, else an empty one."""
+    if isinstance(node, ast.JoinedStr):
+        node = node.values[0]
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def imported_names(path):
+    """Names of the modules that a file imports, by statement or by `import_module`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
             function = ast.unparse(node.func)
             if function.split(".")[-1] in {"import_module", "__import__"}:
-                yield str(node.args[0].value).split(".")[0]
+                yield first_text(node.args[0])
+
+
+def files_that_import(is_meant):
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "deep_reid").rglob("*.py")
+        if any(map(is_meant, imported_names(path)))
+    }
 
 
 def test_no_other_file_of_the_package_imports_tensorflow_or_tf_slim():
     doors = {"tensorflow", "tf_slim", "tf_keras", "keras"}
-    importers = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "deep_reid").rglob("*.py")
-        if doors & set(top_level_imports(path))
-    }
+    importers = files_that_import(lambda name: name.split(".")[0] in doors)
+    assert importers == {"deep_reid/compat.py", "deep_reid/slim_repairs.py"}
+
+
+def test_the_repairs_are_imported_by_compat_only():
+    importers = files_that_import(lambda name: "slim_repairs" in name.split("."))
     assert importers == {"deep_reid/compat.py"}
