@@ -278,10 +278,7 @@ def _add_training_arguments(group):
         "--save_summaries_secs", type=_positive_float, default=60, help="between summaries"
     )
     group.add_argument(
-        "--max_checkpoints_to_keep",
-        type=_not_negative_int,
-        default=5,
-        help="older ones are deleted; 0 keeps all",
+        "--max_checkpoints_to_keep", type=_positive_int, default=5, help="older ones are deleted"
     )
     group.add_argument(
         "--log_every_n_steps", type=_positive_int, default=10, help="steps between lines in the log"
@@ -445,7 +442,6 @@ def _path(text):
 
 
 _positive_int = _create_number_reader(int, lambda x: x >= 1, "a whole number of at least 1")
-_not_negative_int = _create_number_reader(int, lambda x: x >= 0, "a whole number of at least 0")
 _positive_float = _create_number_reader(
     float, lambda x: math.isfinite(x) and x > 0, "a number greater than 0"
 )

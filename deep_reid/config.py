@@ -21,6 +21,7 @@ CONFIG_FILENAME = "config.json"
 _COUNTS = (
     "num_images_per_id",
     "batch_size",
+    "max_checkpoints_to_keep",
     "log_every_n_steps",
     "num_enqueue_threads",
     "queue_capacity",
@@ -151,7 +152,7 @@ class RunConfig(ComputeSettings):
     save_summaries_secs, save_interval_secs : float
         Seconds between two summaries, and between two checkpoints.
     max_checkpoints_to_keep : int
-        Older checkpoints are deleted. 0 keeps all.
+        Older checkpoints are deleted.
     log_every_n_steps : int
         Steps between two lines in the log.
     network : {"deep_sort", "mars_small128"}, optional
@@ -227,14 +228,13 @@ class RunConfig(ComputeSettings):
         for name in ("restore_path", "dataset"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, str(getattr(self, name)))
-        for name in (*_COUNTS, *_OPTIONAL_COUNTS, "max_checkpoints_to_keep", "seed", "split_seed"):
+        for name in (*_COUNTS, *_OPTIONAL_COUNTS, "seed", "split_seed"):
             object.__setattr__(self, name, _as_plain_integer(getattr(self, name)))
         for name in ("learning_rate", "num_validation", "feed_timeout_secs"):
             object.__setattr__(self, name, _as_plain_number(getattr(self, name)))
         self._check_scopes()
         for name in _COUNTS:
             check_positive_integer(name, getattr(self, name))
-        check_max_checkpoints(self.max_checkpoints_to_keep)
         for name in _OPTIONAL_COUNTS:
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
@@ -423,25 +423,6 @@ def check_positive_integer(name, value):
         raise UsageError(f"{name} ({value!r}) must be a whole number of at least 1")
     if value > _UPPER_BOUNDS.get(name, value):
         raise UsageError(f"{name} ({value}) must be at most {_UPPER_BOUNDS[name]}")
-
-
-def check_max_checkpoints(value):
-    """Check a number of checkpoints to keep.
-
-    Parameters
-    ----------
-    value : int
-
-    Raises
-    ------
-    UsageError
-        If it is none, or less than 0.
-    """
-    if not _is_integer(_as_plain_integer(value)) or value < 0:
-        raise UsageError(
-            f"max_checkpoints_to_keep ({value!r}) must be a whole number of at least 1, or 0 to "
-            "keep all"
-        )
 
 
 def _check_seed(name, value):

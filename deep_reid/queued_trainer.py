@@ -15,7 +15,7 @@ import os
 from deep_reid import checkpoints, restoring, runs, saving
 from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
-from deep_reid.config import ComputeSettings, check_max_checkpoints, check_positive_integer
+from deep_reid.config import ComputeSettings, check_positive_integer
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.feed_queue import FeedQueue, SessionFlag
 from deep_reid.samplers import (
@@ -272,7 +272,8 @@ class QueuedTrainer:
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
         _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
-        check_max_checkpoints(max_checkpoints_to_keep)
+        if max_checkpoints_to_keep != 0:
+            check_positive_integer("max_checkpoints_to_keep", max_checkpoints_to_keep)
         self._check_has_taker()
         with contextlib.ExitStack() as stack:
             if is_chief:

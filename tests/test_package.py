@@ -31,7 +31,8 @@ SIGNATURES = {
     "queued_trainer.QueuedTrainer": "enqueue_vars, input_vars=None, num_enqueue_threads=4, "
     "queue_capacity=512",
     "queued_trainer.QueuedTrainer.get_input_vars": "self, batch_size",
-    "queued_trainer.QueuedTrainer.run": "self, feed_generator, train_op, log_dir, "
+    "queued_trainer.QueuedTrainer.run": "self, feed_generator, train_op, "
+    "log_dir='./output/train', "
     "restore_path=None, variables_to_restore=None, run_id=None, max_checkpoints_to_keep=5, "
     "**slim_train_kwargs",
     "queued_trainer.QueuedTrainer.evaluate": "self, dataset, checkpoint_dir, log_dir, run_id=None, "
@@ -119,7 +120,9 @@ def test_the_argument_helpers_of_the_original_fit_together():
     assert args.log_dir == "./output/cars/train"
     train_kwargs, eval_kwargs = train_app.to_train_kwargs(args), train_app.to_eval_kwargs(args)
     assert (train_kwargs["batch_size"], train_kwargs["loss_mode"]) == (64, "cosine-softmax")
-    inspect.signature(train_app.train_loop).bind("preprocess", "factory", "x", "y", **train_kwargs)
+    inspect.signature(train_app.train_loop).bind(
+        "preprocess", "factory", "x", "y", num_images_per_id=4, **train_kwargs
+    )
     inspect.signature(train_app.eval_loop).bind(
         "preprocess", "factory", "x", "y", "cameras", **eval_kwargs
     )
