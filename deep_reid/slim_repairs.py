@@ -13,8 +13,8 @@ A repair adds what is missing. It replaces nothing that the installed TensorFlow
 
 These faults of TF-Slim are no missing names, and they stay:
 
-* ``slim.model_variable(..., partitioner=...)`` returns a partitioned variable that
-  ``slim.get_model_variables`` lists as its parts;
+* ``slim.assign_from_checkpoint`` fails on partitioned variables, because it indexes an array with
+  a list; ``slim.assign_from_checkpoint_fn`` assigns them;
 * the last bit of some float32 results differs from the value of older releases of TensorFlow;
 * ``slim.losses.cluster_loss`` needs scikit-learn.
 

@@ -208,6 +208,15 @@ def test_assignment_passes_over_what_the_checkpoint_lacks_and_reshapes(graph, tm
         np.testing.assert_array_equal(session.run(w), WEIGHTS.reshape(2, 3))
 
 
+def test_partitioned_variables_are_assigned(graph, tmp_path):
+    path = save(tmp_path, w=WEIGHTS)
+    w = slim.variable("w", (3, 2), partitioner=tf.fixed_size_partitioner(2))
+    assign = slim.assign_from_checkpoint_fn(path, slim.get_variables_to_restore())
+    with tf.Session() as session:
+        assign(session)
+        np.testing.assert_array_equal(session.run(tf.convert_to_tensor(w)), WEIGHTS)
+
+
 def test_arg_scope_gives_layers_their_arguments_and_can_be_kept(graph):
     x = tf.constant(draw(1, 4, 4, 2))
     with (
