@@ -60,6 +60,7 @@ class Training:
         self._log_dir = tempfile.TemporaryDirectory()
         self._writer = tf.summary.FileWriter(self._log_dir.name)
         self._step = self._create_step(batch_size)
+        self._num_waiting = _count_waiting()
         self._session = tf.Session(config=create_session_config(compute))
         self._session.run(tf.global_variables_initializer())
         self._train_from_files()
@@ -69,7 +70,7 @@ class Training:
     def measure(self, count):
         """Train from files: mean seconds of `count` steps."""
         secs = mean_secs(self._train_from_files, count, _NUM_WARM_UP_STEPS)
-        _wait_until_queue_rests(self._session)
+        _wait_until_queue_rests(self._session, self._num_waiting)
         return secs
 
     def measure_constant(self, count):
@@ -135,6 +136,7 @@ class Input:
         self._create_pixels = {"ours": _create_pixels, "naive": _create_naive_pixels}[way]
         feed = create_feed(num_threads)
         self._dequeue = feed.get_input_vars(batch_size)[0].op
+        self._num_waiting = _count_waiting()
         # What waits in the queue, or in a thread, was decoded before.
         self._num_warm_up = QUEUE_CAPACITY // batch_size + num_threads + 2
         self._session = tf.Session(config=create_session_config())
@@ -143,7 +145,7 @@ class Input:
     def measure(self, count):
         """Take batches out of the queue: mean seconds of each of `count`."""
         secs = mean_secs(self._take_batch, count, self._num_warm_up)
-        _wait_until_queue_rests(self._session)
+        _wait_until_queue_rests(self._session, self._num_waiting)
         return secs
 
     def pixels(self):
@@ -320,7 +322,6 @@ class _NaiveFeed:
             self._queue = tf.FIFOQueue(QUEUE_CAPACITY, [tf.float32, tf.int64], [IMAGE_SHAPE, ()])
             self._enqueue = self._queue.enqueue_many([images, label_var])
             self._close = self._queue.close(cancel_pending_enqueues=True)
-            self._queue.size()
         self._coordinator = tf.train.Coordinator(clean_stop_exception_types=())
         self._lock = threading.Lock()
 
@@ -355,11 +356,16 @@ class _NaiveFeed:
                     self._session.run(self._enqueue, feed_dict)
 
 
-def _wait_until_queue_rests(session):
+def _count_waiting():
+    """Return how many elements wait in the queues of the graph."""
+    queues = [op for op in tf.get_default_graph().get_operations() if op.type == "FIFOQueueV2"]
+    return tf.add_n([tf.raw_ops.QueueSizeV2(handle=queue.outputs[0]) for queue in queues])
+
+
+def _wait_until_queue_rests(session, num_waiting):
     """Let the feed fill the queue: in the turn of another contender it must be at rest."""
-    size = _find_op("QueueSizeV2").outputs[0]
     before = None
-    while (now := session.run(size)) != before:
+    while (now := session.run(num_waiting)) != before:
         before = now
         time.sleep(_SECS_BETWEEN_LOOKS)
     time.sleep(_SECS_BETWEEN_LOOKS)

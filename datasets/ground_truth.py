@@ -5,16 +5,19 @@
 sorted list of ``bounding_box_test``, counted from one.
 """
 
+import logging
 import os
 import re
 
 import numpy as np
 
 from datasets.base import JUNK_LABEL
-from deep_reid.errors import DataError, MissingPathError
+from deep_reid.errors import DataError
 from deep_reid.matlab import read_variable
 
 FOLDER = "gt_query"
+
+_logger = logging.getLogger(__name__)
 _ENDING = re.compile(r"(\.jpg)+$", re.IGNORECASE)
 _WAY_OUT = "unpack the data set again, or remove gt_query: junk then follows from the file names"
 
@@ -61,8 +64,8 @@ def find_junk(label, camera, gallery):
 def read_good_mask(dataset_dir, query, gallery):
     """Read which gallery images count for which query.
 
-    Junk is what ``gt_query`` lists. If it has no file of any query, or does not exist, junk
-    follows from `find_junk`. If it has the files of some queries only, it is damaged.
+    Junk is what ``gt_query`` lists. For a query without a file there, it follows from `find_junk`,
+    which gives the same for the real data set; a warning says how many, unless all have none.
 
     Parameters
     ----------
@@ -78,21 +81,23 @@ def read_good_mask(dataset_dir, query, gallery):
 
     Raises
     ------
-    MissingPathError
-        If ``gt_query`` has the files of some queries, but not of all.
     DataError
         If a file is damaged, or has other numbers than positions in the gallery.
     """
     paths = [path_of(dataset_dir, filename, "junk") for filename in query.filenames]
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing and len(missing) < len(paths):
-        raise MissingPathError(
-            f"{missing[0]} does not exist, but {len(paths) - len(missing)} of {len(paths)} queries "
-            f"have such a file: {_WAY_OUT}"
+        _logger.warning(
+            "%d of %d queries have no file such as %s: their junk follows from the file names",
+            len(missing),
+            len(paths),
+            missing[0],
         )
+    missing = set(missing)
     good_mask = np.ones((len(query), len(gallery)), np.float32)
     for row, path, label, camera in zip(good_mask, paths, query.labels, query.cameras, strict=True):
-        row[find_junk(label, camera, gallery) if missing else _read_junk(path, len(gallery))] = 0
+        is_by_rule = path in missing
+        row[find_junk(label, camera, gallery) if is_by_rule else _read_junk(path, len(gallery))] = 0
     return good_mask
 
 

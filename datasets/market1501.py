@@ -161,13 +161,13 @@ def read_test_split_to_str(dataset_dir):
         The person on each of them.
     good_mask : ndarray of float32, shape (Q, G)
         0 where the gallery image is junk for the query, else 1. Junk is what the files
-        ``gt_query/*_junk.mat`` list. If there are none, it is what follows from the file names:
-        the id -1, or the query's id *and* camera.
+        ``gt_query/*_junk.mat`` list. For a query without one, it is what follows from the file
+        names: the id -1, or the query's id *and* camera.
 
     Raises
     ------
     MissingPathError
-        If a folder does not exist, or ``gt_query`` has the files of some queries, but not of all.
+        If the folder of the gallery or of the queries does not exist.
     DataError
         If a folder has no images, a name is not in the form of the data set, or a file of
         ``gt_query`` is damaged or does not fit the gallery.
