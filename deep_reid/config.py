@@ -146,9 +146,10 @@ class RunConfig(ComputeSettings):
     restore_path : str, optional
         Checkpoint from which the weights of a new run are taken.
     exclude_from_restore : tuple of str
-        Scopes of variables that are not taken from `restore_path`.
+        Scopes of variables that are not taken from `restore_path`: names, or regular expressions
+        for whole names.
     trainable_scopes : tuple of str
-        Scopes of variables to train. Empty: all.
+        Scopes of variables to train, in the same form. Empty: all.
     save_summaries_secs, save_interval_secs : float
         Seconds between two summaries, and between two checkpoints.
     max_checkpoints_to_keep : int

@@ -242,10 +242,23 @@ def scope_pattern(scope):
     Parameters
     ----------
     scope : str
+        Name of a scope, or a regular expression for whole names, such as ``conv[34]_.*``.
 
     Returns
     -------
     str
         A regular expression.
+
+    Raises
+    ------
+    UsageError
+        If it is no regular expression.
     """
-    return f"^{re.escape(scope)}(/|$)"
+    try:
+        re.compile(scope)
+    except re.error as error:
+        raise UsageError(
+            f"scope {scope!r} is no regular expression ({error}): use the name of a scope, such as "
+            "'conv1_1', or an expression such as 'conv[34]_.*'"
+        ) from error
+    return f"^(?:{scope})(/|$)"

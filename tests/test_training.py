@@ -269,6 +269,28 @@ class TestCreateTrainer:
         with pytest.raises(UsageError, match="'tinny' has no variables: use some of tiny"):
             create_trainer(trainable_scopes=["tinny"])
 
+    @pytest.mark.parametrize(
+        "scopes, trained",
+        [
+            (["tiny/(fc|conv)"], {"tiny/fc", "tiny/conv"}),
+            (["tiny/.*c.*"], {"tiny/fc", "tiny/conv"}),
+            (["tiny/f"], None),
+            (["tiny/f."], {"tiny/fc"}),
+        ],
+    )
+    def test_a_scope_may_be_a_regular_expression_for_whole_names(self, scopes, trained):
+        if trained is None:
+            with pytest.raises(UsageError, match="has no variables"):
+                create_trainer(trainable_scopes=scopes)
+            return
+        create_trainer(trainable_scopes=scopes)
+        adam = [v.op.name for v in tf.global_variables() if v.op.name.endswith("/Adam")]
+        assert {name.rsplit("/", 2)[0] for name in adam} == trained
+
+    def test_what_is_no_regular_expression_is_refused(self):
+        with pytest.raises(UsageError, match="is no regular expression"):
+            create_trainer(trainable_scopes=["tiny/("])
+
     def test_only_trainable_scopes_get_gradients(self):
         create_trainer(trainable_scopes=["tiny/fc"])
         slots = {v.op.name for v in tf.global_variables() if v.op.name.endswith("/Adam")}
