@@ -14,7 +14,7 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "deep_reid" / "__init__.py").read_text(), re.MULTILINE
 )[1]
 REPORT = ["matplotlib", "jinja2"]
-DEV = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "setuptools", *REPORT]
+DEV = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "scikit-learn", "setuptools", *REPORT]
 
 setup(
     name="deep-reid",
@@ -24,7 +24,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["deep_reid", "deep_reid.nets"],
+    packages=["deep_reid", "deep_reid.legacy", "deep_reid.nets"],
     package_data={"deep_reid": ["report.html.jinja"]},
     install_requires=[
         "tensorflow>=2.16,<2.22",

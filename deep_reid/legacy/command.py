@@ -1,0 +1,81 @@
+"""The command line: reads the arguments, starts the script, answers its errors."""
+
+import os
+import sys
+
+from deep_reid import stops
+from deep_reid.errors import ReidError, first_line
+from deep_reid.legacy import arguments, faults, program, traces
+from deep_reid.legacy.modules import FolderFinder
+from deep_reid.legacy.old_code import OldCode
+from deep_reid.legacy.originals import OriginalFinder
+
+_EXIT_CODE_INTERRUPTED = 130
+
+
+def main(argv):
+    """Run a script of old code.
+
+    Parameters
+    ----------
+    argv : list of str
+        The runner's arguments and behind them the script's.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 (an error of the run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
+        129 (SIGHUP). The script's own ``sys.exit`` and errors pass through.
+    """
+    try:
+        command = arguments.parse(argv)
+        if command.wants_help:
+            sys.stdout.write(arguments.HELP)
+            return 0
+        folder = program.find_script(command.script) if command.script else os.getcwd()
+        with stops.handled():
+            _run(command, folder)
+    except KeyboardInterrupt as error:
+        _say(f"interrupted{f' by {error}' if str(error) else ''}")
+        return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
+    except ReidError as error:
+        _say(f"error: {first_line(error)}")
+        return error.exit_code
+    return 0
+
+
+def _run(command, folder):
+    # Python put the working folder there; with -P it did not.
+    if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.realpath("."):
+        del sys.path[0]
+    sys.path.insert(0, folder)
+    # Keras 3 took over tf.layers, tf.nn.rnn_cell and tf.keras, and refuses graph mode.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    old_code = OldCode(folder, command.engine)
+    old_code.install()
+    sys.meta_path.insert(0, FolderFinder(folder))
+    if command.engine == "deep_reid":
+        sys.meta_path.insert(0, OriginalFinder(old_code, command.module, _say))
+    sys.excepthook = _create_excepthook(old_code)
+    if command.script:
+        program.run_script(command.script, command.arguments, old_code.builtins)
+    else:
+        program.run_module(command.module, command.arguments, old_code.builtins)
+
+
+def _create_excepthook(old_code):
+    """Answer what cannot be had in one line, and all other errors with Python's trace."""
+
+    def answer(kind, error, trace):
+        error = traces.without_runner(error.with_traceback(trace))
+        fault = faults.describe(error, old_code)
+        if fault is None:
+            sys.__excepthook__(kind, error, error.__traceback__)
+        else:
+            _say(f"error: {fault}")
+
+    return answer
+
+
+def _say(line):
+    sys.stderr.write(f"deep_reid.legacy: {line}\n")

@@ -1,0 +1,84 @@
+"""Recognizes what only Python 2 understands."""
+
+import re
+
+from deep_reid.legacy import gone_names
+
+_ERRORS = re.compile(
+    r"Missing parentheses in call to|multiple exception types must be parenthesized"
+    r"|leading zeros in decimal|parameters cannot be parenthesized"
+)
+_LINES = re.compile(
+    r"^\s*(print|exec)\s+[^=(\s]|^\s*raise\s+[\w.]+\s*,|^\s*except\s+[\w.(), ]+,\s*\w+\s*:"
+    r"|<>|`|\bur['\"]|\b(0x[0-9a-f]+|\d+)L\b",
+    re.IGNORECASE,
+)
+_PRINT_TO_FILE = "unsupported operand type(s) for >>: 'builtin_function_or_method'"
+_MISSING = re.compile(
+    r"(?:module '(?P<module>\w+)'|'(?P<kind>\w+)' object) has no attribute '(?P<name>\w+)'"
+    r"|cannot import name '(?P<taken>\w+)' from '(?P<source>\w+)'"
+)
+
+
+def describe_syntax(error):
+    """Describe a line that does not compile.
+
+    Parameters
+    ----------
+    error : SyntaxError
+
+    Returns
+    -------
+    str or None
+        None if it is no Python 2 either.
+    """
+    text = error.text or ""
+    if isinstance(error, TabError):
+        return f"tabs and spaces are mixed, as Python 2 allowed: expand -t 8 {error.filename}"
+    if _ERRORS.search(error.msg) or _LINES.search(text):
+        return describe(text, error.filename)
+    return None
+
+
+def describe(line, path):
+    """Say that a line is Python 2, and what converts it.
+
+    Parameters
+    ----------
+    line : str
+        The code.
+    path : str
+        The file.
+
+    Returns
+    -------
+    str
+    """
+    return (
+        f"this is Python 2 ({line.strip()}): convert it with 2to3 -w {path} (in Python up to "
+        f"3.12), or pip install future and futurize -w {path}"
+    )
+
+
+def is_cause(error):
+    """Tell whether an error comes from a name or a call that Python 3 has not.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    bool
+    """
+    if isinstance(error, NameError):
+        return error.name in gone_names.PYTHON_2_NAMES
+    if isinstance(error, ModuleNotFoundError):
+        return error.name in gone_names.PYTHON_2_MODULES
+    if isinstance(error, TypeError):
+        return str(error).startswith(_PRINT_TO_FILE)
+    match = _MISSING.search(str(error))
+    if match is None or not isinstance(error, (AttributeError, ImportError)):
+        return False
+    owner = match["module"] or match["kind"] or match["source"]
+    return f"{owner}.{match['name'] or match['taken']}" in gone_names.PYTHON_2_ATTRIBUTES

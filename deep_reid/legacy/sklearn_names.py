@@ -1,0 +1,70 @@
+"""scikit-learn as old code calls it: t-SNE.
+
+Only what the installed release lacks is added. Without scikit-learn nothing happens: the import
+fails by itself.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+
+# The order of release 0.19, in which arguments could be given by position.
+_OLD_ORDER = (
+    "n_components",
+    "perplexity",
+    "early_exaggeration",
+    "learning_rate",
+    "n_iter",
+    "n_iter_without_progress",
+    "min_grad_norm",
+    "metric",
+    "init",
+    "verbose",
+    "random_state",
+    "method",
+    "angle",
+)
+_OLD_MODULE = "sklearn.manifold.t_sne"
+_MODULE = "sklearn.manifold._t_sne"
+
+
+def restore(name, fromlist):
+    """Make ``sklearn.manifold`` as it was, when old code imports it.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of the module that is imported.
+    fromlist : sequence of str or None
+        What is taken from it.
+    """
+    if name.startswith("sklearn.manifold") or "manifold" in (fromlist or ()):
+        try:
+            module = importlib.import_module(_MODULE)
+        except ModuleNotFoundError:
+            return
+        manifold = sys.modules["sklearn.manifold"]
+        if not hasattr(manifold, "t_sne"):
+            manifold.t_sne = sys.modules.setdefault(_OLD_MODULE, module)
+        _accept_old_arguments(module.TSNE)
+
+
+def _accept_old_arguments(tsne):
+    """Let ``TSNE(...)`` take arguments by position, and ``n_iter``, which is ``max_iter`` today."""
+    today = tsne.__init__
+    names = inspect.signature(today).parameters
+    if "max_iter" not in names or "n_iter" in names:
+        return
+    if hasattr(today, "__wrapped__"):
+        return
+
+    @functools.wraps(today)
+    def create(self, *args, **kwargs):
+        arguments = {**dict(zip(_OLD_ORDER, args, strict=False)), **kwargs}
+        if "n_iter" in arguments:
+            arguments["max_iter"] = arguments.pop("n_iter")
+        today(self, **arguments)
+
+    tsne.__init__ = create
