@@ -1,6 +1,6 @@
 """Deep cosine metric learning for person re-identification."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name):

@@ -10,13 +10,13 @@ import numpy as np
 from deep_reid import export, input_pipeline, locks, metrics, pictures, precision, score_log
 from deep_reid import projector as projector_files
 from deep_reid.best import BestCheckpoint
+from deep_reid.building import allow_reuse, build_network
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings, check_positive_integer
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.errors import DataError
 from deep_reid.galleries import create_cmc_probe_and_gallery
 from deep_reid.image_trainer import create_image_trainer
-from deep_reid.reuse import allow_reuse
 from deep_reid.scoring import RANKS
 
 METRICS_FILENAME = score_log.FILENAME
@@ -256,13 +256,15 @@ def _encode_in_parts(network_factory, images, num_images):
     """Run the network on a limited number of images at once, however many identities there are."""
     num_parts = -(-num_images // _MAX_IMAGES_AT_ONCE)
     if num_parts == 1:
-        return network_factory(images)[0]
+        return build_network(network_factory, images)[0]
     part_size = -(-num_images // num_parts)
     num_missing = num_parts * part_size - num_images
     shape = images.get_shape().as_list()[1:]
     padded = tf.concat([images, tf.zeros([num_missing, *shape])], axis=0)
     parts = tf.reshape(padded, [num_parts, part_size, *shape])
-    features = tf.map_fn(lambda part: network_factory(part)[0], parts, parallel_iterations=1)
+    features = tf.map_fn(
+        lambda part: build_network(network_factory, part)[0], parts, parallel_iterations=1
+    )
     return tf.reshape(features, [num_parts * part_size, -1])[:num_images]
 
 

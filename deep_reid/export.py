@@ -8,12 +8,12 @@ import pathlib
 import numpy as np
 
 from deep_reid import checkpoints, files, input_pipeline, restoring, saving
+from deep_reid.building import allow_reuse, build_network
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, add_channels
 from deep_reid.errors import UsageError
 from deep_reid.frozen_graph import create_frozen_graph, read_frozen_graph
 from deep_reid.precision import set_precision
-from deep_reid.reuse import allow_reuse
 from deep_reid.samplers import run_in_batches
 from deep_reid.sessions import create_session_config
 
@@ -90,7 +90,7 @@ def encode(
                 array_shape=None if read_from_file else images.shape[1:],
                 jpeg_dct=input_pipeline.OPENCV_DCT,
             )
-            features, _ = network_factory(input_var)
+            features, _ = build_network(network_factory, input_var)
         restoring.restore_model(session, checkpoint_path)
 
         return _encode_in_batches(
@@ -175,7 +175,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
     with _new_session() as session:
         with session.graph.as_default():
             _, input_var = input_pipeline.create_image_input(preprocess_fn, image_shape, False)
-            allow_reuse(network_factory)(input_var)
+            build_network(allow_reuse(network_factory), input_var)
             saver = saving.Saver(slim.get_model_variables())
         restoring.restore_model(session, checkpoint_path)
         pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,12 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from deep_reid import graph_folding, input_pipeline, restoring
+from deep_reid.building import allow_reuse, build_network
 from deep_reid.channel_order import WatchedPreprocessing
 from deep_reid.compat import tf
 from deep_reid.config import add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.precision import set_precision
-from deep_reid.reuse import allow_reuse
 from deep_reid.sessions import create_session_config
 
 
@@ -56,7 +56,7 @@ def create_frozen_graph(
             set_precision(compute)
             add_input = frozen_input.add if with_preprocessing else frozen_input.add_preprocessed
             images, network_input = add_input(input_name)
-            features, _ = allow_reuse(network_factory)(network_input)
+            features, _ = build_network(allow_reuse(network_factory), network_input)
             output = tf.identity(features, name=feature_name)
             _check_names(images, input_name, output, feature_name)
         if with_preprocessing:

@@ -364,7 +364,7 @@ class QueuedTrainer:
             Run after the last batch, and written at the checkpoint's step. Default: all summaries
             of the graph but those that would need one more batch.
         variables_to_restore : sequence of tf.Variable, optional
-            Default: the model variables.
+            Default: the model variables; all but the step where trainable ones are not among them.
         eval_interval_secs : float
             Seconds between two looks at the directory; each look takes in all that is new.
         max_num_evaluations : int, optional
@@ -403,7 +403,7 @@ class QueuedTrainer:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
         ops = _EvaluationOps(init_op, eval_op, final_op, summary_op)
-        saver = saving.Saver(variables_to_restore or slim.get_model_variables())
+        saver = saving.Saver(variables_to_restore or _list_model_variables())
         _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
         results = self._evaluate_each(
             checkpoints.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
@@ -474,6 +474,14 @@ class _EvaluationOps:
         self.update = no_op if eval_op is None else eval_op
         self.final = no_op if final_op is None else final_op
         self.summary = _merge_summaries() if summary_op is None else summary_op
+
+
+def _list_model_variables():
+    variables = slim.get_model_variables()
+    if set(tf.trainable_variables()) <= set(variables):
+        return variables
+    step = tf.train.get_global_step()
+    return [variable for variable in tf.global_variables() if variable is not step]
 
 
 def _on_cpu():

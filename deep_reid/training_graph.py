@@ -4,6 +4,7 @@ import collections
 import re
 
 from deep_reid import health, losses, precision
+from deep_reid.building import build_network
 from deep_reid.compat import enable_op_determinism, slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import UsageError
@@ -148,7 +149,7 @@ def create_step(
         As in `create_trainer`.
     """
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
-    features, logits = network_factory(images)
+    features, logits = build_network(network_factory, images)
     num_classes = None if logits is None else logits.get_shape().as_list()[1]
     if num_classes is not None:
         labels = _assert_labels(labels, num_classes)
