@@ -7,12 +7,11 @@ training step.
 
 import contextlib
 import functools
-import inspect
 import itertools
 import logging
 import os
 
-from deep_reid import checkpoints, restoring, runs, saving
+from deep_reid import checkpoints, restoring, runs, saving, trainer_checks
 from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, check_positive_integer
@@ -42,7 +41,6 @@ DEFAULT_LOG_DIR = "./output/train"
 """Where `QueuedTrainer.run` writes runs when no other directory is named."""
 
 _logger = logging.getLogger(__name__)
-_PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
 
 
 class QueuedTrainer:
@@ -101,12 +99,14 @@ class QueuedTrainer:
         check_positive_integer("queue_capacity", queue_capacity)
         if feed_timeout_secs is not None and not feed_timeout_secs > 0:
             raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
-        self._enqueue_vars = _as_tensors("enqueue_vars", enqueue_vars)
+        self._enqueue_vars = trainer_checks.check_tensors("enqueue_vars", enqueue_vars)
         self._input_vars = (
-            self._enqueue_vars if input_vars is None else _as_tensors("input_vars", input_vars)
+            self._enqueue_vars
+            if input_vars is None
+            else trainer_checks.check_tensors("input_vars", input_vars)
         )
-        _check_shapes(self._enqueue_vars)
-        _check_placeholders(self._enqueue_vars, self._input_vars)
+        trainer_checks.check_shapes(self._enqueue_vars)
+        trainer_checks.check_placeholders(self._enqueue_vars, self._input_vars)
         self._num_enqueue_threads = num_enqueue_threads
         self._queue_capacity = queue_capacity
         self._feed_timeout_secs = feed_timeout_secs
@@ -271,7 +271,7 @@ class QueuedTrainer:
             If the run is being trained by another process, or a checkpoint cannot be written.
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
-        _check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
+        trainer_checks.check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
         if max_checkpoints_to_keep != 0:
             check_positive_integer("max_checkpoints_to_keep", max_checkpoints_to_keep)
         self._check_has_taker()
@@ -398,7 +398,7 @@ class QueuedTrainer:
         if max_num_evaluations is not None:
             check_positive_integer("max_num_evaluations", max_num_evaluations)
         self._check_has_taker()
-        _check_columns(dataset, self._input_vars, self._batch_size)
+        trainer_checks.check_columns(dataset, self._input_vars, self._batch_size)
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
@@ -492,7 +492,12 @@ def _on_cpu():
 def _merge_summaries():
     """Merge all summaries of the graph but those that take a batch, as there is none left."""
     summaries = tf.get_collection(tf.GraphKeys.SUMMARIES)
-    taking = [summary for summary in summaries if _takes_batch(summary.op)]
+    takers = ("QueueDequeue", "Unstage")
+    taking = [
+        summary
+        for summary in summaries
+        if any(op.type.startswith(takers) for op in trainer_checks.list_ancestors(summary.op))
+    ]
     if taking:
         _logger.warning(
             "These summaries are not written, as they would need one more batch: %s",
@@ -500,125 +505,6 @@ def _merge_summaries():
         )
     kept = [summary for summary in summaries if summary not in taking]
     return tf.summary.merge(kept) if kept else tf.no_op()
-
-
-def _takes_batch(op):
-    takers = ("QueueDequeue", "Unstage")
-    return any(ancestor.type.startswith(takers) for ancestor in _list_ancestors(op))
-
-
-def _list_ancestors(op):
-    """List an op and all that it needs, each once."""
-    found, waiting = {}, [op]
-    while waiting:
-        op = waiting.pop()
-        if op not in found:
-            found[op] = None
-            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return list(found)
-
-
-def _as_tensors(name, variables):
-    if isinstance(variables, tf.Tensor) or not hasattr(variables, "__iter__"):
-        raise UsageError(f"{name} ({variables!r}) must be a list of tensors: use [tensor]")
-    tensors = list(variables)
-    if not tensors:
-        raise UsageError(f"{name} is empty: name at least one tensor")
-    for tensor in tensors:
-        if not isinstance(tensor, tf.Tensor):
-            raise UsageError(f"{name} has {tensor!r} in it, which is no tensor: leave it out")
-    return tensors
-
-
-def _check_placeholders(enqueue_vars, input_vars):
-    for variable in input_vars:
-        if variable.op.type not in _PLACEHOLDERS:
-            raise UsageError(
-                f"input_vars: {variable.name} is no placeholder, but the output of "
-                f"{variable.op.type}: name the placeholders that enqueue_vars are made of"
-            )
-    needed = {
-        op
-        for variable in enqueue_vars
-        for op in _list_ancestors(variable.op)
-        if op.type in _PLACEHOLDERS
-    }
-    given = {variable.op for variable in input_vars}
-    missing = [op.name for op in needed - given if op.type == "Placeholder"]
-    if missing:
-        raise UsageError(
-            f"enqueue_vars need the placeholder {', '.join(sorted(missing))}, which nothing feeds: "
-            "add it to input_vars"
-        )
-    unused = [op.name for op in given - needed]
-    if unused:
-        raise UsageError(
-            f"input_vars: nothing in enqueue_vars is made of {', '.join(sorted(unused))}: leave "
-            "it out, or add what is made of it to enqueue_vars"
-        )
-
-
-def _check_columns(dataset, input_vars, batch_size):
-    if not isinstance(dataset, list | tuple):
-        raise UsageError(
-            f"dataset is of type {type(dataset).__name__}: use a list with one column for each of "
-            f"the {len(input_vars)} input_vars"
-        )
-    if len(dataset) != len(input_vars):
-        raise UsageError(
-            f"dataset has {len(dataset)} columns, but there are {len(input_vars)} input_vars: use "
-            "a list with one column for each, with all rows of the data"
-        )
-    for column in dataset:
-        if not hasattr(column, "__len__") or not hasattr(column, "__getitem__"):
-            raise UsageError(
-                f"dataset has a column of type {type(column).__name__}: use arrays or lists, with "
-                "one row for each row of the data"
-            )
-    sizes = [len(column) for column in dataset]
-    if len(set(sizes)) > 1:
-        raise UsageError(
-            f"dataset has columns of {' and '.join(map(str, sizes))} rows: use as many rows in each"
-        )
-    if sizes[0] < batch_size:
-        raise RunError(
-            f"the evaluation's {sizes[0]} rows are fewer than a batch ({batch_size}): use more "
-            "data, or take smaller batches with get_input_vars"
-        )
-    if sizes[0] % batch_size:
-        raise RunError(
-            f"the evaluation's {sizes[0]} rows are no multiple of the batch size ({batch_size}): "
-            f"{sizes[0] % batch_size} rows would be left out. Take batches of another size with "
-            "get_input_vars"
-        )
-
-
-def _check_shapes(enqueue_vars):
-    for variable in enqueue_vars:
-        shape = variable.get_shape()
-        if shape.ndims == 0 or not shape[1:].is_fully_defined():
-            raise ValueError(
-                f"input {variable.name} has shape {variable.get_shape()}, but all dimensions "
-                "behind the first must be known: set them with set_shape"
-            )
-
-
-def _check_slim_kwargs(slim_train_kwargs, run_id, is_chief):
-    reserved = {"train_step_fn", "train_step_kwargs", "logdir", "saver", "init_fn"}
-    taken = sorted(reserved & set(slim_train_kwargs))
-    if taken:
-        raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
-    if slim_train_kwargs.get("trace_every_n_steps") is not None:
-        raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
-    unknown = sorted(
-        set(slim_train_kwargs) - set(inspect.signature(slim.learning.train).parameters)
-    )
-    if unknown:
-        raise UsageError(f"slim.learning.train knows no setting {', '.join(unknown)}: leave it out")
-    if slim_train_kwargs.get("number_of_steps") is not None:
-        check_positive_integer("number_of_steps", slim_train_kwargs["number_of_steps"])
-    if not is_chief and run_id is None:
-        raise UsageError("workers other than the chief need run_id: give all the same name")
 
 
 def _plan_start(own_checkpoint, restore_path, variables_to_restore):

@@ -371,8 +371,8 @@ class TestEvaluate:
             session.run(tf.global_variables_initializer())
             tf.train.Saver().save(session, str(directory / "model.ckpt"), global_step=6)
         trainer.evaluate(
-            [probes, galleries], str(tmp_path / "train"), str(tmp_path / "eval"), run_id="run",
-            eval_op=list(names_to_updates.values()), max_num_evaluations=1,
+            np.stack([probes, galleries]), str(tmp_path / "train"), str(tmp_path / "eval"),
+            run_id="run", eval_op=list(names_to_updates.values()), max_num_evaluations=1,
         )  # fmt: skip
         flat = data_x.reshape(9, -1) / 255.0
         expected = {1: [], 2: []}
