@@ -74,7 +74,8 @@ class TestImport:
         )
         process = run_python(code, TF_CPP_MIN_LOG_LEVEL="0")
         assert process.stdout.split() == ["0", "False"], process.stderr
-        assert "oneDNN custom operations are on" in process.stderr
+        # Which lines follow this one depends on the machine.
+        assert "log messages before absl::InitializeLog" in process.stderr
 
     def test_processes_started_from_this_one_are_as_quiet(self):
         code = (
@@ -174,9 +175,15 @@ def files_that_import(is_meant):
 
 
 def test_no_other_file_of_the_package_imports_tensorflow_or_tf_slim():
+    """But for the two that show them to old code, after they have imported `compat`."""
     doors = {"tensorflow", "tf_slim", "tf_keras", "keras"}
     importers = files_that_import(lambda name: name.split(".")[0] in doors)
-    assert importers == {"deep_reid/compat.py", "deep_reid/slim_repairs.py"}
+    showing = {"deep_reid/legacy/contrib.py", "deep_reid/legacy/tensorflow_1.py"}
+    assert importers == {"deep_reid/compat.py", "deep_reid/slim_repairs.py"} | showing
+    importers_of_compat = files_that_import(
+        lambda name: name == "deep_reid.compat" or name.startswith("deep_reid.compat.")
+    )
+    assert showing <= importers_of_compat
 
 
 def test_the_repairs_are_imported_by_compat_only():
