@@ -8,6 +8,10 @@ import contextvars
 import functools
 import inspect
 
+KEEP_ORDER_OF_ARRAYS = contextvars.ContextVar("keep_order_of_arrays", default=False)
+"""Whether a graph that is frozen after training on arrays takes images in the order that these had,
+as the original's did; set where old code runs as it is."""
+
 _ATTRIBUTE = "input_is_bgr"
 _CALLED = contextvars.ContextVar("called preprocessing functions", default=())
 # Ops that leave the channels in their order, and have the image as their first input.

@@ -10,6 +10,7 @@ from deep_reid.errors import DataError, MissingPathError, UsageError
 
 LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
 BAD_IMAGE_POLICIES = ("stop", "skip")
+IMAGE_SOURCES = ("files", "arrays")
 PRECISIONS = ("float32", "bfloat16", "float16")
 NETWORKS = ("deep_sort", "mars_small128")
 """The package's networks: modules of `deep_reid.nets`."""
@@ -160,6 +161,8 @@ class RunConfig(ComputeSettings):
         None: one of the caller's own.
     num_classes : int, optional
         Number of classes of the network's logits. None: it has none.
+    image_source : {"files", "arrays"}, optional
+        What the images were trained from. None: an older version did not record it.
     dataset : str, optional
         Folder or file of the training data. None: the caller brought images of its own.
     num_validation : int or float
@@ -209,6 +212,7 @@ class RunConfig(ComputeSettings):
     log_every_n_steps: int = 10
     network: str | None = None
     num_classes: int | None = None
+    image_source: str | None = None
     dataset: str | None = None
     num_validation: int | float = NUM_VALIDATION
     split_seed: int = SPLIT_SEED
@@ -250,6 +254,8 @@ class RunConfig(ComputeSettings):
         check_choice("on_bad_image", self.on_bad_image, BAD_IMAGE_POLICIES)
         if self.network is not None:
             check_choice("network", self.network, NETWORKS)
+        if self.image_source is not None:
+            check_choice("image_source", self.image_source, IMAGE_SOURCES)
 
     @property
     def num_identities_per_batch(self):

@@ -1,5 +1,6 @@
 """Frozen graphs: the network with its weights in one file, as Deep SORT reads it."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -7,9 +8,9 @@ from google.protobuf.message import DecodeError
 
 from deep_reid import graph_folding, input_pipeline, restoring
 from deep_reid.building import allow_reuse, build_network
-from deep_reid.channel_order import WatchedPreprocessing
+from deep_reid.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
 from deep_reid.compat import tf
-from deep_reid.config import add_channels
+from deep_reid.config import RunConfig, add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.precision import set_precision
 from deep_reid.sessions import create_session_config
@@ -49,18 +50,18 @@ def create_frozen_graph(
     UsageError
         If a setting breaks its rule, or the network has a scope of a node's name.
     """
-    frozen_input = _FrozenInput(preprocess_fn, image_shape)
+    frozen_input = _FrozenInput(preprocess_fn, image_shape, _find_image_source(checkpoint_path))
     config = create_session_config(compute)
     with tf.Session(graph=tf.Graph(), config=config) as session:
         with session.graph.as_default():
             set_precision(compute)
-            add_input = frozen_input.add if with_preprocessing else frozen_input.add_preprocessed
-            images, network_input = add_input(input_name)
+            if with_preprocessing:
+                images, network_input = frozen_input.add(session, input_name)
+            else:
+                images = network_input = frozen_input.add_preprocessed(input_name)
             features, _ = build_network(allow_reuse(network_factory), network_input)
             output = tf.identity(features, name=feature_name)
             _check_names(images, input_name, output, feature_name)
-        if with_preprocessing:
-            frozen_input.check_channel_order(session, images, network_input)
         restoring.restore_model(session, checkpoint_path)
         graph_def = tf.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), [feature_name]
@@ -130,28 +131,41 @@ def _read_graph_def(path):
         raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
 
 
+def _find_image_source(checkpoint_path):
+    """Find out what a run was trained from: "files", "arrays", or None where that is not known."""
+    try:
+        return RunConfig.load(os.path.dirname(checkpoint_path) or ".").image_source
+    except MissingPathError:  # such as a checkpoint that was finalized
+        return None
+
+
 class _FrozenInput:
     """The input of a frozen graph: BGR images, brought to the order that preprocessing expects."""
 
-    def __init__(self, preprocess_fn, image_shape):
+    def __init__(self, preprocess_fn, image_shape, image_source):
         self._preprocess_fn = WatchedPreprocessing(preprocess_fn)
         self._given_shape = tuple(image_shape)
         self._image_shape = add_channels(image_shape)
+        self._image_source = image_source
         self._is_color = self._image_shape[2] == 3
 
     def add_preprocessed(self, input_name):
         """Add a placeholder for what the network takes."""
-        images = tf.placeholder(tf.float32, (None, *self._image_shape), name=input_name)
-        return images, images
+        return tf.placeholder(tf.float32, (None, *self._image_shape), name=input_name)
 
-    def add(self, input_name):
+    def add(self, session, input_name):
         """Add a placeholder for images, and what comes between it and the network."""
         images = tf.placeholder(tf.uint8, (None, *self._given_shape), name=input_name)
-        is_bgr_expected = bool(self._preprocess_fn.is_bgr_expected)
-        network_input = self._preprocess(images, is_bgr_expected)
-        # The first call may have shown what the function asks of the package's own.
-        if bool(self._preprocess_fn.is_bgr_expected) != is_bgr_expected:
-            network_input = self._preprocess(images, not is_bgr_expected)
+        if self._image_source == "arrays" and KEEP_ORDER_OF_ARRAYS.get():
+            return images, self._preprocess(images, is_bgr_expected=True)
+        said = bool(self._preprocess_fn.is_bgr_expected)
+        network_input = self._preprocess(images, said)
+        # The call may have shown what the function asks of the package's own preprocessing.
+        is_bgr_expected = self._preprocess_fn.is_bgr_expected
+        if is_bgr_expected is None and self._is_color:
+            is_bgr_expected = self._infer(session, images, network_input)
+        if bool(is_bgr_expected) != said:
+            network_input = self._preprocess(images, is_bgr_expected)
         return images, network_input
 
     def _preprocess(self, images, is_bgr_expected):
@@ -159,25 +173,34 @@ class _FrozenInput:
             images = tf.reverse(images, axis=[-1])
         return input_pipeline.apply_preprocessing(self._preprocess_fn, images)
 
-    def check_channel_order(self, session, images, network_input):
-        """Refuse a function that moves channels itself, but does not say which order it expects."""
-        if not self._is_color or self._preprocess_fn.is_bgr_expected is not None:
-            return
-        if network_input.get_shape().as_list()[-1] != 3:
-            return
-        values = np.full((4, *self._image_shape), 100, np.uint8)
-        for channel in range(3):
-            values[channel + 1, ..., channel] = 200
-        plain, *changed = session.run(network_input, {images: values})
-        changes = np.array([abs(image - plain).mean(axis=(0, 1)) for image in changed])
-        # Row: the changed channel of a BGR image. Column: the channel of RGB in which it arrives.
-        stayed = np.diag(changes[:, ::-1])
-        if (changes.max(axis=1) > 1.01 * stayed).any():
+    def _infer(self, session, images, network_input):
+        """Tell whether a function that does not say expects BGR.
+
+        The network takes RGB. A function that moves channels, and got arrays in training, makes
+        RGB of them: they were BGR. What files give is RGB.
+        """
+        if not self._moves_channels(session, images, network_input):
+            return False
+        if self._image_source is None:
             raise UsageError(
                 "preprocess_fn moves the color channels itself, and it cannot be told whether it "
                 "expects RGB or OpenCV's BGR: set preprocess_fn.input_is_bgr = True (BGR, as the "
                 "frozen graph's images are) or False (RGB, the graph swaps the channels before it)"
             )
+        return self._image_source == "arrays"
+
+    def _moves_channels(self, session, images, network_input):
+        if network_input.get_shape().as_list()[-1] != 3:
+            return False
+        values = np.full((4, *self._image_shape), 100, np.uint8)
+        for channel in range(3):
+            values[channel + 1, ..., channel] = 200
+        session.run(tf.global_variables_initializer())
+        plain, *changed = session.run(network_input, {images: values})
+        changes = np.array([abs(image - plain).mean(axis=(0, 1)) for image in changed])
+        # Row: the changed channel of a BGR image. Column: the channel of RGB in which it arrives.
+        stayed = np.diag(changes[:, ::-1])
+        return bool((changes.max(axis=1) > 1.01 * stayed).any())
 
 
 def _check_names(images, input_name, features, feature_name):

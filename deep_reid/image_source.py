@@ -82,13 +82,14 @@ def check_image_shape(images, read_from_file, image_shape):
     own_shape = add_channels(images.shape[1:])
     if image_shape is None:
         return own_shape
-    image_shape = add_channels(image_shape)
-    if own_shape[2] != image_shape[2]:
+    network_shape = add_channels(image_shape)
+    if own_shape[2] != network_shape[2]:
         raise UsageError(
-            f"images of shape {images.shape} do not have the {image_shape[2]} channels of "
-            f"image_shape {image_shape}: convert them, or change image_shape"
+            f"image_shape {tuple(image_shape)} must be (height, width, {own_shape[2]}), as images "
+            f"of shape {images.shape} do not have the channels that it says: change it, or convert "
+            "them"
         )
-    return image_shape
+    return network_shape
 
 
 def _stack(images_or_filenames):

@@ -163,7 +163,7 @@ def train(
     TypeError, UsageError, ValueError, DataError, RunError
         As in `train_loop`.
     """
-    images, _ = input_pipeline.as_image_source(train_x)
+    images, read_from_file = input_pipeline.as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
     # Before anything is looked at: another training could change it.
     with runs.lock_run(log_dir, run_id) as locked_run_id, tf.Graph().as_default():
@@ -181,7 +181,11 @@ def train(
             slim.get_model_variables(),
             exclude_patterns=[scope_pattern(scope) for scope in config.exclude_from_restore],
         )
-        config = dataclasses.replace(config, num_classes=step.num_classes)
+        config = dataclasses.replace(
+            config,
+            num_classes=step.num_classes,
+            image_source="files" if read_from_file else "arrays",
+        )
         with runs.open_run(log_dir, config, locked_run_id, class_names) as started_run_id:
             return trainer.run(
                 batches,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from deep_reid import evaluation, export, queued_trainer, train_app, training
-from deep_reid.channel_order import WatchedPreprocessing
+from deep_reid.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
 from deep_reid.compat import slim, tf
+from deep_reid.config import RunConfig
 from deep_reid.encoder import Encoder
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort as net
@@ -343,6 +344,43 @@ class TestChannelOrder:
         declared = declare(preprocess, False)
         export.freeze(declared, network_factory(False), checkpoint, IMAGE_SHAPE, graph)
         np.testing.assert_allclose(run_frozen(graph, images), features, atol=1e-6)
+
+    @pytest.mark.parametrize("source", ["files", "arrays"])
+    @pytest.mark.parametrize("preprocess", [swaps_first, swaps_by_splitting])
+    def test_what_a_run_was_trained_on_tells_what_such_a_function_takes(
+        self, preprocess, source, checkpoint, features, images, tmp_path
+    ):
+        RunConfig(image_shape=IMAGE_SHAPE, image_source=source).save(tmp_path)
+        graph = str(tmp_path / "model.pb")
+        export.freeze(preprocess, network_factory(False), checkpoint, IMAGE_SHAPE, graph)
+        # The network then sees RGB of BGR images, or BGR of what were files.
+        seen = images if source == "files" else images[..., ::-1]
+        np.testing.assert_allclose(run_frozen(graph, seen), features, atol=1e-6)
+
+    @pytest.mark.parametrize("preprocess", [*TAKE_RGB.values(), swaps_first])
+    def test_old_code_freezes_arrays_in_the_order_that_they_had(
+        self, preprocess, checkpoint, images, tmp_path
+    ):
+        RunConfig(image_shape=IMAGE_SHAPE, image_source="arrays").save(tmp_path)
+        graph = str(tmp_path / "model.pb")
+        token = KEEP_ORDER_OF_ARRAYS.set(True)
+        try:
+            export.freeze(preprocess, network_factory(False), checkpoint, IMAGE_SHAPE, graph)
+        finally:
+            KEEP_ORDER_OF_ARRAYS.reset(token)
+        encoded = export.encode(preprocess, network_factory(False), checkpoint, images)
+        np.testing.assert_allclose(run_frozen(graph, images), encoded, atol=1e-6)
+
+    def test_a_run_records_what_it_was_trained_on(self, images, tmp_path):
+        names = [str(tmp_path / f"{number}.png") for number in range(16)]
+        for name, image in zip(names, images, strict=True):
+            cv2.imwrite(name, image)
+        for source, train_x in (("arrays", images), ("files", names)):
+            training.train_loop(
+                net.preprocess, network_factory(True), train_x, LABELS, 4, 8, tmp_path / source,
+                IMAGE_SHAPE, run_id="run", number_of_steps=1, loss_mode="triplet",
+            )  # fmt: skip
+            assert RunConfig.load(tmp_path / source / "run").image_source == source
 
     @pytest.mark.parametrize(
         "preprocess",

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from deep_reid import stops
+from deep_reid import channel_order, stops
 from deep_reid.errors import ReidError, first_line
 from deep_reid.legacy import arguments, faults, program, traces
 from deep_reid.legacy.modules import FolderFinder
@@ -55,6 +55,7 @@ def _run(command, folder):
     old_code.install()
     sys.meta_path.insert(0, FolderFinder(folder))
     if command.engine == "deep_reid":
+        channel_order.KEEP_ORDER_OF_ARRAYS.set(True)
         sys.meta_path.insert(0, OriginalFinder(old_code, command.module, _say))
     sys.excepthook = _create_excepthook(old_code)
     if command.script:
