@@ -4,10 +4,11 @@ from deep_reid.compat import slim, tf
 
 
 def build_network(network_factory, images):
-    """Build a network, and take all of its variables for model variables.
+    """Build a network, and see that its variables are model variables.
 
-    Only TF-Slim's layers register their variables as such. Those of ``tf.layers`` and of
-    ``tf.get_variable`` would be neither restored nor exported.
+    Only TF-Slim's layers register theirs as such. Where trainable variables are left, of
+    ``tf.layers`` or ``tf.get_variable``, all that are new are registered: they would be neither
+    restored nor exported otherwise.
 
     Parameters
     ----------
@@ -23,8 +24,9 @@ def build_network(network_factory, images):
     before = _names_of(tf.global_variables())
     features, logits = network_factory(images)
     known = before | _names_of(slim.get_model_variables())
-    for variable in tf.global_variables():
-        if variable.op.name not in known and variable is not tf.train.get_global_step():
+    left = [variable for variable in tf.global_variables() if variable.op.name not in known]
+    if _names_of(left) & _names_of(tf.trainable_variables()):
+        for variable in left:
             tf.add_to_collection(tf.GraphKeys.MODEL_VARIABLES, variable)
     return features, logits
 
