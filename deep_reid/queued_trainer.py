@@ -16,7 +16,7 @@ from deep_reid.bad_images import StopAtBadImages
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, check_positive_integer
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.feed_queue import FeedQueue, SessionFlag
+from deep_reid.feed_queue import FeedQueue, replace_sources
 from deep_reid.samplers import (
     ThreadSafeIterator,
     iterate_forever,
@@ -114,11 +114,9 @@ class QueuedTrainer:
         self._staging_device = staging_device
         self._bad_images = StopAtBadImages(explain_error) if bad_images is None else bad_images
         self._batch_size = None
-        self._num_takers = 0
         # Made with the first batch that is taken: then its size is known.
         self._queue = None
         self._staging = None
-        self._has_many_takers = None
 
     def get_input_vars(self, batch_size):
         """Take a batch out of the queue.
@@ -144,36 +142,28 @@ class QueuedTrainer:
         """
         check_positive_integer("batch_size", batch_size)
         self._batch_size = batch_size
-        self._num_takers += 1
-        is_first = self._queue is None
-        if is_first:
-            with _on_cpu():
-                self._queue = FeedQueue(
-                    self._enqueue_vars,
-                    self._input_vars,
-                    batch_size,
-                    self._queue_capacity,
-                    self._bad_images,
-                )
-        if is_first and self._staging_device is not None:
-            return self._stage(batch_size)
-        return self._dequeue(batch_size)
-
-    def _dequeue(self, batch_size):
         with _on_cpu():
-            return self._queue.dequeue(batch_size)
+            if self._queue is not None:
+                self._end_staging()
+                return self._queue.dequeue(batch_size)
+            self._queue = FeedQueue(
+                self._enqueue_vars,
+                self._input_vars,
+                batch_size,
+                self._queue_capacity,
+                self._bad_images,
+            )
+            batch = self._queue.dequeue(batch_size)
+        if self._staging_device is None:
+            return batch
+        self._staging = StagingArea(batch, self._staging_device)
+        return self._staging.staged
 
-    def _stage(self, batch_size):
-        """Take batches from the staging area; from the queue, if others take batches, too."""
-        with _on_cpu():
-            self._has_many_takers = SessionFlag("has_many_takers")
-        self._staging = StagingArea(self._dequeue(batch_size), self._staging_device)
-        return tf.cond(
-            self._has_many_takers.value,
-            lambda: self._dequeue(batch_size),
-            self._staging.take,
-            strict=True,
-        )
+    def _end_staging(self):
+        """Let the staged batch come right out of the queue: others take batches, too."""
+        if self._staging is not None:
+            replace_sources(self._staging.staged, self._staging.tensors)
+            self._staging = None
 
     def start_feed(self, session, batches):
         """Start to feed the queue; `run` and `evaluate` do so themselves.
@@ -197,13 +187,12 @@ class QueuedTrainer:
             If nothing takes batches out of the queue.
         """
         self._check_has_taker()
-        is_staged = self._staging is not None and self._num_takers == 1
-        if self._staging is not None and not is_staged:
-            session.run(self._has_many_takers.set_op)
         feed = self._queue.start(
             session, batches, self._num_enqueue_threads, self._feed_timeout_secs
         )
-        return StagedFeed(feed, lambda: session.run(self._staging.put)) if is_staged else feed
+        if self._staging is None:
+            return feed
+        return StagedFeed(feed, lambda: session.run(self._staging.put))
 
     def _check_has_taker(self):
         if self._queue is None:

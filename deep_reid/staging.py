@@ -21,33 +21,25 @@ class StagingArea:
 
     Attributes
     ----------
+    tensors : list of tf.Tensor
+        The batch that was given.
     put : tf.Operation
         Brings the next batch to the device.
+    staged : list of tf.Tensor
+        The batch that was put first of those that wait.
     """
 
     def __init__(self, tensors, device):
-        self._tensors = tensors
-        self._device = device
-        self._name = tf.get_default_graph().unique_name("staging")
+        self.tensors = tensors
+        name = tf.get_default_graph().unique_name("staging")
         with tf.device(device):
-            self.put = tf.raw_ops.Stage(values=tensors, capacity=_CAPACITY, shared_name=self._name)
-
-    def take(self):
-        """Take the batch that was put first of those that wait.
-
-        Returns
-        -------
-        list of tf.Tensor
-        """
-        with tf.device(self._device):
+            self.put = tf.raw_ops.Stage(values=tensors, capacity=_CAPACITY, shared_name=name)
             staged = tf.raw_ops.Unstage(
-                dtypes=[tensor.dtype for tensor in self._tensors],
-                capacity=_CAPACITY,
-                shared_name=self._name,
+                dtypes=[tensor.dtype for tensor in tensors], capacity=_CAPACITY, shared_name=name
             )
-        for tensor, source in zip(staged, self._tensors, strict=True):
-            tensor.set_shape(source.get_shape())
-        return list(staged)
+            for tensor, source in zip(staged, tensors, strict=True):
+                tensor.set_shape(source.get_shape())
+            self.staged = [tf.identity(tensor) for tensor in staged]
 
 
 class StagedFeed:
