@@ -62,7 +62,11 @@ def change_import_lines(path):
 
 
 @pytest.fixture(
-    scope="module", params=["own", "deep_reid", pytest.param("two lines", marks=pytest.mark.long)]
+    scope="module",
+    params=[
+        "own",
+        *(pytest.param(way, marks=pytest.mark.long) for way in ("deep_reid", "two lines")),
+    ],
 )
 def market(request, tmp_path_factory):
     """The sample `market`, trained for some steps."""
@@ -197,7 +201,7 @@ def create_vehicles(engine, cwd):
     return Folder(cwd, [*RUNNER, f"--engine={engine}", "train_vehicles.py"])
 
 
-@pytest.fixture(scope="module", params=["own", pytest.param("deep_reid", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=["own", "deep_reid"])
 def vehicles(request, tmp_path_factory):
     """The sample `vehicles`, trained for some steps."""
     modes = ("export", "score", "finalize", "freeze")
@@ -212,6 +216,7 @@ def vehicles(request, tmp_path_factory):
     sample.kill()
 
 
+@pytest.mark.long
 def test_a_network_of_the_folder_learns_from_bgr_arrays(vehicles):
     variables = read_variables(vehicles.checkpoint)
     assert variables["global_step"] == 20
@@ -220,11 +225,13 @@ def test_a_network_of_the_folder_learns_from_bgr_arrays(vehicles):
     assert all(np.isfinite(value) for value in scalars["triplet_loss"].values())
 
 
+@pytest.mark.long
 def test_a_network_of_the_folder_is_evaluated(vehicles):
     scalars = vehicles.finish_evaluation()
     assert 0.0 <= scalars["Precision_1"][20] <= scalars["Precision_10"][20] == 1.0
 
 
+@pytest.mark.long
 def test_arrays_files_in_the_graph_and_the_frozen_graph_give_the_same_features(vehicles):
     vehicles.finish("export", "score", "freeze")
     exported = io.loadmat(vehicles.cwd / "tmp" / "vehicles_sdk" / "features.mat")
@@ -241,6 +248,7 @@ def test_arrays_files_in_the_graph_and_the_frozen_graph_give_the_same_features(v
     assert rank1 > 0.5
 
 
+@pytest.mark.long
 def test_a_network_of_the_folder_is_finalized(vehicles):
     vehicles.finish("finalize")
     weights = read_variables(vehicles.cwd / "tmp" / "vehicles.ckpt")
