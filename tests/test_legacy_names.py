@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 from legacy_process import NO_TENSORFLOW, python, run, write
 
