@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from deep_reid.compat import tf
-from deep_reid.errors import RunError
+from deep_reid.errors import RunError, UsageError
 from deep_reid.feeding import FeedThreads
 from deep_reid.sessions import IN_OWN_THREAD
 
@@ -41,6 +41,7 @@ class FeedQueue:
         self._row_shapes = [variable.get_shape()[1:] for variable in enqueue_vars]
         shapes = [[batch_size, *shape] for shape in self._row_shapes]
         self._holds_rows = False
+        self._is_fed = False
         self._taken = []
         self._set_queue(tf.FIFOQueue(self._capacity, self._dtypes, shapes, name="inputs"))
         self._enqueue_op = self._queue.enqueue(enqueue_vars)
@@ -60,6 +61,11 @@ class FeedQueue:
         -------
         list of tf.Tensor, shapes (batch_size, ...)
             One for each of `enqueue_vars`.
+
+        Raises
+        ------
+        UsageError
+            If it is the first batch of another size, and the queue is being fed already.
         """
         if batch_size != self._batch_size and not self._holds_rows:
             # Not under the caller's control dependencies, which may be on a batch from before.
@@ -72,6 +78,11 @@ class FeedQueue:
 
     def _hold_rows(self):
         """Let single rows wait, also for the batches that were taken before."""
+        if self._is_fed:
+            raise UsageError(
+                "batches of another size cannot be taken any more, as the queue is being fed: call "
+                "get_input_vars for all sizes before"
+            )
         self._holds_rows = True
         num_rows = self._capacity * self._batch_size
         self._set_queue(tf.FIFOQueue(num_rows, self._dtypes, self._row_shapes, name="input_rows"))
@@ -138,6 +149,7 @@ class FeedQueue:
             # Closing a session waits, without limit, for everything that runs in it.
             session.close = lambda: None
 
+        self._is_fed = True
         batches = self._check_batches(batches)
         return FeedThreads(
             batches if self._holds_rows else _in_batches_of(self._batch_size, batches),

@@ -138,7 +138,8 @@ class QueuedTrainer:
         Raises
         ------
         UsageError
-            If `batch_size` is less than 1.
+            If `batch_size` is less than 1, or is the first of another size and comes after the feed
+            was started.
         """
         check_positive_integer("batch_size", batch_size)
         self._batch_size = batch_size

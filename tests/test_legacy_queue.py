@@ -177,6 +177,15 @@ class TestBadUse:
         with pytest.raises(UsageError, match="call get_input_vars before"):
             trainer.evaluate([np.zeros(4)], str(tmp_path), str(tmp_path))
 
+    def test_another_size_when_the_queue_is_being_fed(self, x):
+        trainer = queued_trainer.QueuedTrainer([x])
+        trainer.get_input_vars(2)
+        with tf.Session() as session:
+            trainer.start_feed(session, []).stop()
+        trainer.get_input_vars(2)
+        with pytest.raises(UsageError, match="call get_input_vars for all sizes before"):
+            trainer.get_input_vars(3)
+
     def test_an_eval_op_that_takes_more_than_a_batch(self, tmp_path, trained):
         old = OldTrainer()
         old.create_train_op()
