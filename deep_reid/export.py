@@ -242,14 +242,14 @@ def freeze(
     )
     with files.replacing(output_filename) as temporary:
         pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
-    num_channels = add_channels(image_shape)[2]
+    network_shape = add_channels(image_shape)
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
     _logger.info(
         "Node %s: %s, (N, %s), %s; node %s: float32, (N, %d)",
         input_name,
         "uint8" if with_preprocessing else "float32, preprocessed",
-        ", ".join(map(str, image_shape if with_preprocessing else add_channels(image_shape))),
-        "gray" if num_channels == 1 else "BGR" if with_preprocessing else "RGB",
+        ", ".join(map(str, image_shape if with_preprocessing else network_shape)),
+        "gray" if network_shape[2] == 1 else "BGR" if with_preprocessing else "RGB",
         feature_name,
         feature_size,
     )

@@ -184,7 +184,8 @@ class _ProgressLines(logging.StreamHandler):
 
     def __init__(self, replaced_level):
         super().__init__()
-        self.setFormatter(logging.Formatter(**_as_formatter_settings(cli.LINE_FORMAT)))
+        line, date = cli.LINE_FORMAT["format"], cli.LINE_FORMAT["datefmt"]
+        self.setFormatter(logging.Formatter(line, date))
         self.replaced_level = replaced_level
 
     def emit(self, record):
@@ -192,10 +193,6 @@ class _ProgressLines(logging.StreamHandler):
             _hand_over_logging()
         else:
             super().emit(record)
-
-
-def _as_formatter_settings(line_format):
-    return {"fmt": line_format["format"], "datefmt": line_format["datefmt"]}
 
 
 def _show_progress():
