@@ -178,12 +178,14 @@ def test_a_loss_of_the_folder_goes_on_from_a_checkpoint(market):
         "--run_id=second", f"--restore_path={market.checkpoint}",
     )  # fmt: skip
     run_dir = market.cwd / "log" / "second"
-    trained, start, end = (
+    trained, end = (
         read_variables(path)[market.variable]
-        for path in (market.checkpoint, run_dir / "model.ckpt-0", run_dir / "model.ckpt-2")
+        for path in (market.checkpoint, run_dir / "model.ckpt-2")
     )
-    np.testing.assert_array_equal(start, trained)
-    assert (end != start).any()
+    # A step of Adam moves a weight by no more than about the learning rate, which is 1e-3. The
+    # first checkpoint would not do: a thread writes it while the first step runs.
+    np.testing.assert_allclose(end, trained, rtol=0.0, atol=3e-3)
+    assert (end != trained).any()
     assert np.isfinite(list(read_scalars(run_dir)["angular_loss"].values())).all()
 
 
