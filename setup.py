@@ -7,7 +7,7 @@ The scripts and ``datasets/`` are used from the checkout: a top-level package of
 import pathlib
 import re
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
@@ -24,8 +24,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["deep_reid", "deep_reid.legacy", "deep_reid.nets"],
-    package_data={"deep_reid": ["report.html.jinja"]},
+    packages=find_packages(include=["deep_reid", "deep_reid.*"]),
+    package_data={"deep_reid.scoring": ["report.html.jinja"]},
     install_requires=[
         "tensorflow>=2.16,<2.22",
         "tf-keras>=2.16,<2.22",  # each release asks for TensorFlow of its own minor version

@@ -13,7 +13,7 @@ from datasets.images import list_jpegs, read_images
 from datasets.protocols import create_image_test_set
 from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.tables import align
+from deep_reid.system.tables import align
 
 __all__ = ["JUNK_LABEL", "ReidDataset", "Split", "list_jpegs", "read_images"]
 

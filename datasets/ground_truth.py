@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.base import JUNK_LABEL
 from deep_reid.errors import DataError
-from deep_reid.matlab import read_variable
+from deep_reid.system.matlab import read_variable
 
 FOLDER = "gt_query"
 

@@ -27,7 +27,7 @@ from datasets.base import ReidDataset, Split
 from datasets.images import list_jpegs, read_bgr_images
 from datasets.protocols import create_track_test_set
 from deep_reid.errors import DataError
-from deep_reid.matlab import read_variable
+from deep_reid.system.matlab import read_variable
 
 MAX_LABEL = 1500
 """The largest person number of MARS."""

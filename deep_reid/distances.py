@@ -1,7 +1,7 @@
 """Distances between feature vectors: the one place, for losses and metrics alike."""
 
-from deep_reid import config
-from deep_reid.compat import tf
+from deep_reid.config import run
+from deep_reid.runtime.compat import tf
 
 
 def pdist(a, b=None):
@@ -59,4 +59,4 @@ def measure_of_loss_mode(loss_mode):
     callable
         `cosine_distance` for the cosine softmax loss, else `pdist`.
     """
-    return {"cosine": cosine_distance, "euclidean": pdist}[config.measure_of_loss_mode(loss_mode)]
+    return {"cosine": cosine_distance, "euclidean": pdist}[run.measure_of_loss_mode(loss_mode)]

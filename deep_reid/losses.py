@@ -2,11 +2,11 @@
 
 import collections
 
-from deep_reid.compat import tf
-from deep_reid.config import LOSS_MODES
+from deep_reid.config.run import LOSS_MODES
 from deep_reid.distances import pdist
 from deep_reid.errors import UsageError
-from deep_reid.precision import keep_exact, release
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.precision import keep_exact, release
 
 _EPSILON = 1e-4
 _SQUARED_DISTANCE_EPSILON = 1e-5

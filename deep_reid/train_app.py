@@ -9,11 +9,11 @@ import dataclasses
 import inspect
 import logging
 
-from deep_reid import cli
-from deep_reid.config import LOSS_MODES, ComputeSettings
-from deep_reid.evaluation import eval_loop
-from deep_reid.export import encode, finalize, freeze
-from deep_reid.training import create_trainer, train_loop
+from deep_reid.cli import program
+from deep_reid.config.run import LOSS_MODES, ComputeSettings
+from deep_reid.evaluation.loop import eval_loop
+from deep_reid.export.encoding import encode, finalize, freeze
+from deep_reid.training.loop import create_trainer, train_loop
 
 __all__ = [
     "create_default_argument_parser",
@@ -73,9 +73,11 @@ def create_default_argument_parser(dataset_name):
     """
     _hand_over_logging()
     parser = _LegacyParser(
-        description=cli.describe(dataset_name), conflict_handler="resolve", **cli.PARSER_SETTINGS
+        description=program.describe(dataset_name),
+        conflict_handler="resolve",
+        **program.PARSER_SETTINGS,
     )
-    cli.add_arguments(_LegacyArguments(parser, parser.further_flags), dataset_name)
+    program.add_arguments(_LegacyArguments(parser, parser.further_flags), dataset_name)
     return parser
 
 
@@ -128,7 +130,7 @@ class _Namespace(argparse.Namespace):
     __slots__ = ("further_flags",)
 
 
-class _LegacyParser(cli.ArgumentParser):
+class _LegacyParser(program.ArgumentParser):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.further_flags = {}  # actions by their names
@@ -184,7 +186,7 @@ class _ProgressLines(logging.StreamHandler):
 
     def __init__(self, replaced_level):
         super().__init__()
-        line, date = cli.LINE_FORMAT["format"], cli.LINE_FORMAT["datefmt"]
+        line, date = program.LINE_FORMAT["format"], program.LINE_FORMAT["datefmt"]
         self.setFormatter(logging.Formatter(line, date))
         self.replaced_level = replaced_level
 

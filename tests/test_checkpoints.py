@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from saved import save
 
-from deep_reid import checkpoints, runs
 from deep_reid.compat import tf
 from deep_reid.errors import MissingPathError
+from deep_reid.runs import checkpoints, folder
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("graph")
 @pytest.fixture
 def run_dir(tmp_path):
     """A run with checkpoints of the steps 0, 9 and 10 in a log directory of its own."""
-    runs.start_run(tmp_path / "log", "run")
+    folder.start_run(tmp_path / "log", "run")
     save(tmp_path / "log" / "run", [0, 9, 10])
     return tmp_path / "log" / "run"
 
@@ -102,7 +102,7 @@ class TestResolveCheckpoint:
             checkpoints.resolve_checkpoint("")
 
     def test_a_run_without_checkpoints_says_so(self, tmp_path):
-        runs.start_run(tmp_path, "young")
+        folder.start_run(tmp_path, "young")
         with pytest.raises(MissingPathError, match="holds no checkpoint"):
             checkpoints.resolve_checkpoint(tmp_path)
 

@@ -13,7 +13,7 @@ from scipy import io
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
-from deep_reid import cli
+from deep_reid.cli import program
 from deep_reid.compat import tf
 from deep_reid.errors import DataError
 
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def parse(*argv, dataset_class=Market1501):
-    return cli.create_argument_parser(dataset_class).parse_args(argv)
+    return program.create_argument_parser(dataset_class).parse_args(argv)
 
 
 class TestArguments:
@@ -42,7 +42,7 @@ class TestArguments:
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
     def test_the_modes(self):
-        assert list(cli.MODES) == ["train", "eval", "test", "export", "finalize", "freeze"]
+        assert list(program.MODES) == ["train", "eval", "test", "export", "finalize", "freeze"]
 
     @pytest.mark.parametrize(
         ("argv", "reason"),
@@ -79,7 +79,7 @@ class TestArguments:
     )
     def test_wrong_values_end_with_code_2_and_say_what_is_right(self, argv, reason, capsys):
         with pytest.raises(SystemExit) as caught:
-            cli.main(Market1501, argv)
+            program.main(Market1501, argv)
         assert caught.value.code == 2
         error = capsys.readouterr().err
         assert reason in error
@@ -90,7 +90,7 @@ def run(caplog, *argv, dataset_class=Market1501):
     """Run a script in this process; return exit code and the error lines."""
     caplog.clear()
     caplog.set_level(logging.INFO)
-    code = cli.main(dataset_class, [str(arg) for arg in argv])
+    code = program.main(dataset_class, [str(arg) for arg in argv])
     return code, [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deep_reid.config import (
+from deep_reid.config.run import (
     BAD_IMAGE_POLICIES,
     CONFIG_FILENAME,
     LOSS_MODES,

@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deep_reid import checkpoints, export, files, runs, saving, score_log
+from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import RunError
+from deep_reid.evaluation import score_log
+from deep_reid.runs import checkpoints, saving
+from deep_reid.runs import folder as runs
+from deep_reid.system import files
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -365,7 +369,7 @@ class TestLock:
             pass
 
     def test_a_second_evaluation_into_a_directory_is_refused(self, tmp_path):
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         code = """
             import sys
@@ -384,7 +388,7 @@ class TestLock:
         assert run_python(code, tmp_path).returncode == 0
 
     def test_a_training_that_ends_unused_leaves_the_lock_of_an_evaluation(self, tmp_path):
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         with locks.holding(tmp_path / "run", "run run", locks.EVALUATION):
             with runs.lock_run(tmp_path, "run"):
@@ -397,7 +401,7 @@ class TestLock:
 
     @pytest.mark.parametrize("is_used", [False, True])
     def test_folders_that_were_made_for_nothing_but_the_lock_are_removed(self, tmp_path, is_used):
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         (tmp_path / "old").mkdir()
         folder = tmp_path / "old" / "new" / "run"
@@ -414,7 +418,7 @@ class TestLock:
         def refuse(*args):
             raise OSError(95, "Operation not supported")
 
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         monkeypatch.setattr(locks.fcntl, "flock", refuse)
         with runs.lock_run(tmp_path, "run"):

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from datasets import synthetic
-from deep_reid import checkpoints
 from deep_reid.compat import tf
+from deep_reid.runs import checkpoints
 
 HERE = pathlib.Path(__file__).parent
 TRAINING = HERE / "training_process.py"

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import losses, precision, sessions, training_graph
+from deep_reid import losses
 from deep_reid.compat import slim, tf
-from deep_reid.config import LOSS_MODES, ComputeSettings
+from deep_reid.config.run import LOSS_MODES, ComputeSettings
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort
+from deep_reid.runtime import precision, sessions
+from deep_reid.training import graph as training_graph
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.ranking import (
+from deep_reid.scoring.ranking import (
     DISTRACTOR,
     DISTRACTOR_LABEL,
     JUNK,
@@ -881,5 +881,5 @@ class TestErrors:
 
 
 def test_tensorflow_is_not_imported():
-    code = "import sys, deep_reid.ranking; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, deep_reid.scoring.ranking; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -9,7 +9,7 @@ from saved import save
 
 from datasets.custom import Custom
 from datasets.market1501 import Market1501
-from deep_reid import cli, settings
+from deep_reid.cli import program, settings
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import UsageError
 
@@ -29,7 +29,7 @@ RECORDED = RunConfig(
 
 
 def parse(*argv, dataset_class=Market1501):
-    return cli.create_argument_parser(dataset_class).parse_args(argv)
+    return program.create_argument_parser(dataset_class).parse_args(argv)
 
 
 @pytest.fixture

@@ -1,0 +1,348 @@
+"""Evaluation beside training: CMC scores of each new checkpoint, on seeded gallery draws."""
+
+import datetime
+import functools
+import logging
+import os
+
+import numpy as np
+
+from deep_reid import metrics
+from deep_reid.config.run import ComputeSettings, check_positive_integer
+from deep_reid.distances import measure_of_loss_mode
+from deep_reid.engine.image_trainer import create_image_trainer
+from deep_reid.errors import DataError
+from deep_reid.evaluation import pictures, score_log
+from deep_reid.evaluation import projector as projector_files
+from deep_reid.evaluation.best import BestCheckpoint
+from deep_reid.export import encoding
+from deep_reid.images import pipeline
+from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.nets.building import allow_reuse, build_network
+from deep_reid.runtime import precision
+from deep_reid.runtime.compat import tf
+from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
+from deep_reid.scoring.protocols import RANKS
+from deep_reid.system import locks
+
+METRICS_FILENAME = score_log.FILENAME
+NUM_STRIPS = 4
+NUM_RANKED = 10
+PICTURE_SIZE = (96, 48)
+
+_logger = logging.getLogger(__name__)
+_MAX_IMAGES_AT_ONCE = 256
+
+
+def eval_loop(
+    preprocess_fn,
+    network_factory,
+    data_x,
+    data_y,
+    camera_indices,
+    log_dir,
+    eval_log_dir,
+    image_shape=None,
+    run_id=None,
+    loss_mode="cosine-softmax",
+    num_galleries=10,
+    random_seed=4321,
+    *,
+    eval_interval_secs=60,
+    max_num_evaluations=None,
+    timeout_secs=None,
+    projector=False,
+    keep_best=False,
+    compute=ComputeSettings(),
+    feed_timeout_secs=600,
+):
+    """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
+
+    For each gallery, two images of every identity are drawn, where possible from different cameras:
+    one is the probe, the other goes into the gallery. The scores are averages over all probes of
+    all galleries, called ``Precision@k`` as in the original. They are logged, written as events
+    at the checkpoint's step, and appended to ``metrics.jsonl`` in the evaluation directory. The
+    events also show the rankings of a few probes, the same at each step, as pictures.
+
+    Checkpoints that have their line in ``metrics.jsonl`` are not evaluated again: an evaluation may
+    be stopped and started at any time. To have them evaluated anew, delete the file.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        See `deep_reid.images.pipeline.create_image_input`.
+    network_factory : callable
+        ``network_factory(images) -> (features, logits)``, in inference mode; logits are not used.
+    data_x : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
+        Image files, or images.
+    data_y : array_like of int, shape (N,)
+        Identities; any numbers.
+    camera_indices : array_like of int, shape (N,), or None
+        None: probe and gallery image are drawn without regard to cameras.
+    log_dir, eval_log_dir : str or Path
+        Where training writes its runs, and where evaluation writes; the run's folder in each.
+    image_shape : tuple of int, optional
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
+    run_id : str, optional
+        Name of the run. Default: both directories are taken as they are.
+    loss_mode : {"cosine-softmax", "magnet", "triplet"}
+        Features are ranked by cosine distance for the first, else by squared Euclidean distance.
+    num_galleries : int
+    random_seed : int or None
+        Gallery number i is drawn with the seed ``random_seed + i``. None: galleries differ from one
+        call to the next.
+    eval_interval_secs : float
+        Seconds between two looks for new checkpoints; each look takes in all of them.
+    max_num_evaluations : int, optional
+        Default: no end.
+    timeout_secs : float, optional
+        Ends after so many seconds without a new checkpoint. Default: never.
+    projector : bool
+        Whether to write the validation features of the latest step for TensorBoard's embedding
+        projector, with thumbnails, identities and cameras.
+    keep_best : bool
+        Whether to keep a copy of the checkpoint with the best Precision@1 so far, in the folder
+        ``best`` of the run's directory; of equal ones the first.
+    compute : ComputeSettings
+        Precision and threads.
+    feed_timeout_secs : float, optional
+        As in `deep_reid.queued_trainer.QueuedTrainer`.
+
+    Returns
+    -------
+    dict of str to float, or None
+        The last scores, ``"Precision@1"`` and so on; where nothing new was evaluated, those that
+        were recorded last. None if nothing was ever evaluated.
+
+    Raises
+    ------
+    TypeError
+        If `data_x` is neither file names nor uint8 images.
+    UsageError
+        If a setting breaks its rule.
+    DataError
+        If there is not one label for each image, no identity has two images, or an image cannot be
+        read.
+    RunError
+        If another process evaluates into that directory, the scores cannot be written, say for want
+        of space, or the images take too long to read.
+    """
+    images, read_from_file = as_image_source(data_x)
+    image_shape = check_image_shape(images, read_from_file, image_shape)
+    labels = np.asarray(data_y, dtype=np.int64)
+    _check_lengths(images, labels)
+    galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
+    # A batch per gallery: all probes, then all gallery images, in the same order of identities.
+    rows = np.concatenate([np.concatenate(gallery) for gallery in galleries])
+    measure = measure_of_loss_mode(loss_mode)
+    eval_dir = os.path.join(eval_log_dir, run_id or "")
+    shown_images = _to_rgb(images, preprocess_fn)
+    with locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION):
+        report = _Report(eval_dir, shown_images, labels, galleries[-1])
+        if keep_best:
+            report.best = BestCheckpoint(os.path.join(log_dir, run_id or ""), "Precision@1")
+            report.best.catch_up(report.log)
+        if projector:
+            encode_images = functools.partial(
+                encoding.encode,
+                preprocess_fn,
+                network_factory,
+                image_shape=image_shape,
+                compute=compute,
+            )
+            report.projector = _Projector(
+                eval_dir, images, shown_images, labels, camera_indices, encode_images
+            )
+        with tf.Graph().as_default():
+            precision.set_precision(compute)
+            trainer = create_image_trainer(
+                preprocess_fn,
+                image_shape,
+                read_from_file,
+                array_shape=None if read_from_file else images.shape[1:],
+                feed_timeout_secs=feed_timeout_secs,
+                compute=compute,
+            )
+            updates, results, summary_op = _create_metrics(
+                trainer, allow_reuse(network_factory), len(rows) // num_galleries, measure
+            )
+            value = trainer.evaluate(
+                [_Gathered(images, rows), labels[rows]],
+                log_dir,
+                eval_log_dir,
+                run_id=run_id,
+                eval_op=updates,
+                final_op=results,
+                summary_op=summary_op,
+                eval_interval_secs=eval_interval_secs,
+                max_num_evaluations=max_num_evaluations,
+                timeout_secs=timeout_secs,
+                on_evaluation=report,
+                is_evaluated=report.log.has,
+            )
+        if value is None:
+            return report.log.last_scores([f"Precision@{k}" for k in RANKS])
+        return _as_floats(value["scores"])
+
+
+def _to_rgb(images, preprocess_fn):
+    """Return images in the order of colors in which people look at them."""
+    is_color = images.ndim == 4 and images.shape[3] == 3
+    if is_color and pipeline.expects_bgr(preprocess_fn, images.shape[1:]):
+        return images[..., ::-1]
+    return images
+
+
+class _Gathered:
+    """Rows of an array in another order, copied only when they are taken."""
+
+    def __init__(self, array, rows):
+        self._array = array
+        self._rows = rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, part):
+        return self._array[self._rows[part]]
+
+
+def _check_lengths(images, labels):
+    if labels.shape != (len(images),):
+        raise DataError(
+            f"there are {len(images)} images, but labels of shape {labels.shape}: give one label "
+            "for each image, as a vector"
+        )
+
+
+def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
+    check_positive_integer("num_galleries", num_galleries)
+    galleries = [
+        create_cmc_probe_and_gallery(
+            labels, camera_indices, seed=None if random_seed is None else random_seed + index
+        )
+        for index in range(num_galleries)
+    ]
+    if not len(galleries[0][0]):
+        raise DataError(
+            f"none of the {len(np.unique(labels))} validation identities has two images to "
+            "compare: use a data set with more identities or with more images of each, or keep "
+            "more identities for validation (--num_validation)"
+        )
+    return galleries
+
+
+def _create_metrics(trainer, network_factory, batch_size, measure):
+    images, labels = trainer.get_input_vars(batch_size)
+    # A narrowed product of features would be another ranking.
+    features = precision.keep_exact(_encode_in_parts(network_factory, images, batch_size))
+    probe_x, gallery_x = tf.split(features, 2)
+    probe_y, gallery_y = tf.split(labels, 2)
+    scores, updates, summaries = {}, [], []
+    for k in RANKS:
+        name = f"Precision@{k}"
+        scores[name], update = metrics.streaming_mean_cmc_at_k(
+            probe_x, probe_y, gallery_x, gallery_y, k, measure
+        )
+        updates.append(update)
+        summaries.append(tf.summary.scalar(name, scores[name]))
+    # The last gallery is ranked once more, for pictures.
+    distances = tf.Variable(
+        tf.zeros([batch_size // 2] * 2),
+        trainable=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES],
+        name="last_distances",
+    )
+    updates.append(distances.assign(precision.release(measure(probe_x, gallery_x))))
+    return updates, {"scores": scores, "distances": distances}, tf.summary.merge(summaries)
+
+
+def _encode_in_parts(network_factory, images, num_images):
+    """Run the network on a limited number of images at once, however many identities there are."""
+    num_parts = -(-num_images // _MAX_IMAGES_AT_ONCE)
+    if num_parts == 1:
+        return build_network(network_factory, images)[0]
+    part_size = -(-num_images // num_parts)
+    num_missing = num_parts * part_size - num_images
+    shape = images.get_shape().as_list()[1:]
+    padded = tf.concat([images, tf.zeros([num_missing, *shape])], axis=0)
+    parts = tf.reshape(padded, [num_parts, part_size, *shape])
+    features = tf.map_fn(
+        lambda part: build_network(network_factory, part)[0], parts, parallel_iterations=1
+    )
+    return tf.reshape(features, [num_parts * part_size, -1])[:num_images]
+
+
+class _Report:
+    """What is written of each evaluation: a line in the log and in a file, and pictures."""
+
+    def __init__(self, eval_dir, images, labels, gallery):
+        self.log = score_log.ScoreLog(eval_dir)
+        self.best = None
+        self.projector = None
+        self._images = images
+        self._labels = labels
+        self._probes, self._gallery = gallery
+
+    def __call__(self, checkpoint_path, step, value):
+        scores = _as_floats(value["scores"])
+        _logger.info(
+            "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+        )
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
+        if self.best is not None:
+            self.best.offer(line)
+        self.log.append(line)
+        if self.projector is not None:
+            self.projector.write(checkpoint_path, step)
+        return self._draw_strips(value["distances"])
+
+    def _draw_strips(self, distances):
+        """Return a summary with the rankings of some probes, the same ones at each step."""
+        chosen = np.linspace(0, len(self._probes) - 1, NUM_STRIPS).round().astype(int)
+        summary = tf.Summary()
+        for number, row in enumerate(np.unique(chosen)):
+            nearest = self._gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
+            probe = self._probes[row]
+            strip = pictures.draw_strip(
+                self._read(probe),
+                [self._read(index) for index in nearest],
+                self._labels[nearest] == self._labels[probe],
+            )
+            image = tf.Summary.Image(
+                encoded_image_string=pictures.encode_png(strip),
+                height=strip.shape[0],
+                width=strip.shape[1],
+                colorspace=3,
+            )
+            summary.value.add(tag=f"ranking/probe_{number}", image=image)
+        return summary
+
+    def _read(self, index):
+        return pictures.read_picture(self._images[index], *PICTURE_SIZE)
+
+
+class _Projector:
+    """Encodes validation images with each checkpoint and writes them for the projector."""
+
+    def __init__(self, eval_dir, images, shown_images, labels, cameras, encode_images):
+        rows = projector_files.choose_rows(len(labels))
+        self._eval_dir = eval_dir
+        self._images, self._labels = images[rows], labels[rows]
+        self._shown_images = shown_images[rows]
+        self._cameras = None if cameras is None else np.asarray(cameras)[rows]
+        self._encode_images = encode_images
+        self._has_sprite = False
+
+    def write(self, checkpoint_path, step):
+        features = self._encode_images(checkpoint_path, self._images)
+        if not self._has_sprite:
+            projector_files.write_sprite(self._eval_dir, self._shown_images)
+            self._has_sprite = True
+        projector_files.write_features(self._eval_dir, step, features, self._labels, self._cameras)
+
+
+def _as_floats(scores):
+    return {name: float(score) for name, score in scores.items()}
