@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 
-from deep_reid.cli import modes, signals
+from deep_reid.cli import evaluate, export, signals, test, train
 from deep_reid.config.run import (
     BAD_IMAGE_POLICIES,
     LOSS_MODES,
@@ -375,12 +375,12 @@ def _add_export_arguments(group, name):
 
 
 MODES = {
-    "train": modes.train,
-    "eval": modes.evaluate,
-    "test": modes.test,
-    "export": modes.export,
-    "finalize": modes.finalize,
-    "freeze": modes.freeze,
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "test": test.test,
+    "export": export.export,
+    "finalize": export.finalize,
+    "freeze": export.freeze,
 }
 
 
