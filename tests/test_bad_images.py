@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from deep_reid.compat import tf
-from deep_reid.config.run import BAD_IMAGE_POLICIES, RunConfig
+from deep_reid.config import RunConfig
+from deep_reid.config.run import BAD_IMAGE_POLICIES
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.images import faults
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages, create_policy

@@ -12,7 +12,7 @@ import tiny
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, UsageError
-from deep_reid.training import loop, speed
+from deep_reid.training import graph, loop, speed
 
 CONFIG = RunConfig(tiny.IMAGE_SHAPE, batch_size=8, loss_mode="triplet", seed=1)
 LABELS = np.repeat(np.arange(3), 4)
@@ -62,14 +62,14 @@ def test_what_waited_in_the_queue_does_not_count(monkeypatch):
 
 def test_the_model_is_trained_on_one_batch_that_nothing_feeds(monkeypatch):
     seen = []
-    create_step = loop.create_run_step
+    create_step = graph.create_step
 
     def watch(network_factory, images, labels, *args, **kwargs):
         assert not [t for t in threading.enumerate() if t.name.startswith("feed")]
         seen.append((images, labels))
         return create_step(network_factory, images, labels, *args, **kwargs)
 
-    monkeypatch.setattr(loop, "create_run_step", watch)
+    monkeypatch.setattr(graph, "create_step", watch)
     network_factory = tiny.create_network_factory(True)
     speed.measure_model(tiny.preprocess, network_factory, IMAGES, LABELS, CONFIG, secs=SECS)
     ((images, labels),) = seen

@@ -8,10 +8,10 @@ from deep_reid.cli.settings import (
     find_run_dir,
     open_dataset,
     settle,
-    settle_computing,
 )
 from deep_reid.cli.subject import check_unseen, create_inference_network, import_network
-from deep_reid.errors import RunError, UsageError
+from deep_reid.config import ComputeSettings
+from deep_reid.errors import RunError
 from deep_reid.runs import folder
 
 _logger = logging.getLogger(__name__)
@@ -19,11 +19,6 @@ _logger = logging.getLogger(__name__)
 
 def evaluate(args, dataset_class):
     """Score each checkpoint of a run as it comes."""
-    if args.restore_path is not None:
-        raise UsageError(
-            "--restore_path does not go with --mode=eval, which watches the checkpoints of a run: "
-            "name the run with --run_id"
-        )
     # Data that is not there is said at once, not when the training has begun.
     expected = settle(args, dataset_class, find_run_dir(args)).dataset
     if expected is not None:
@@ -56,7 +51,7 @@ def evaluate(args, dataset_class):
         timeout_secs=args.timeout_secs,
         projector=args.projector,
         keep_best=args.keep_best,
-        compute=settle_computing(args),
+        compute=ComputeSettings.of(config),
         feed_timeout_secs=config.feed_timeout_secs,
     )
     if scores is None:

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from deep_reid.cli.settings import find_run_dir, open_dataset, settle, settle_computing
+from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
     create_encoder,
     create_inference_network,
@@ -24,7 +24,7 @@ def export(args, dataset_class):
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     image_files = dataset.export_files()
-    encode_images = create_encoder(find_checkpoint(args, config), config, settle_computing(args))
+    encode_images = create_encoder(find_checkpoint(args, config), config)
     for filename, images in image_files.items():
         path = os.path.join(args.sdk_dir, filename)
         with progress_bar(len(images), filename) as bar:

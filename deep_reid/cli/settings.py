@@ -1,52 +1,32 @@
-"""What a run's settings are: what is told, else what the run recorded, else the defaults."""
+"""The settings of a run: command line, then ``config.json``, then ``--config``, then default."""
 
 import dataclasses
 import os
 import secrets
 
-from deep_reid.config.run import CONFIG_FILENAME, LOSS_MODES, NETWORKS, ComputeSettings, RunConfig
+from deep_reid.cli.arguments import defaults_of
+from deep_reid.config import RunConfig
+from deep_reid.config.run import CONFIG_FILENAME, NETWORKS
+from deep_reid.config.setting import MACHINE
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.runs import folder
 
-# What a run is; what is not told stays as it was recorded.
-_KEPT = (
-    "loss_mode",
-    "network",
-    "seed",
-    "num_validation",
-    "split_seed",
-    "compact_labels",
-    "exclude_from_restore",
-    "trainable_scopes",
-    "deterministic",
-    "on_bad_image",
-    "feed_timeout_secs",
-)
-# How it goes on; told each time.
-_TOLD = (
-    "batch_size",
-    "learning_rate",
-    "number_of_steps",
-    "save_summaries_secs",
-    "save_interval_secs",
-    "max_checkpoints_to_keep",
-    "log_every_n_steps",
-    "num_enqueue_threads",
-    "queue_capacity",
-    "monitor_losses",
-)
-_COMPUTE = tuple(field.name for field in dataclasses.fields(ComputeSettings))
+_OF_MACHINE = {
+    field.name: field.default
+    for field in dataclasses.fields(RunConfig)
+    if field.metadata["setting"].belongs_to == MACHINE
+}
 
 
 def settle(args, dataset_class, run_dir=None):
-    """Settle what a run is: its network, loss, image shape, data and their split.
+    """Settle the settings of a run.
 
     Parameters
     ----------
-    args : argparse.Namespace
-        From `deep_reid.cli.program.create_argument_parser`; None is what was not told.
+    args : Command
+        From `deep_reid.cli.arguments.ArgumentParser`.
     dataset_class : type
-        A data set as `datasets.base.ReidDataset` describes it; gives the defaults.
+        A data set as `datasets.base.ReidDataset` describes it; gives defaults.
     run_dir : str or Path, optional
         The run's directory. Default, and where it holds no settings: there is no earlier run.
 
@@ -58,25 +38,24 @@ def settle(args, dataset_class, run_dir=None):
     ------
     UsageError
         If a setting breaks its rule.
-    DataError
-        If the run's settings cannot be read.
+    MissingPathError, DataError
+        If ``--config`` is missing, or a file of settings cannot be read.
     """
-    recorded = _load(run_dir) or RunConfig(
-        image_shape=dataset_class.IMAGE_SHAPE,
-        loss_mode=LOSS_MODES[0],
-        compact_labels=dataset_class.COMPACT_LABELS,
-    )
-    told = {name: getattr(args, name) for name in _KEPT if getattr(args, name, None) is not None}
-    return dataclasses.replace(
-        recorded,
-        **{"network": recorded.network or NETWORKS[0], **told},
-        image_shape=_settle_image_shape(args, recorded.image_shape),
-        dataset=args.dataset_dir or recorded.dataset or dataset_class.DEFAULT_DIR,
-    )
+    base = _load(run_dir) or _read_defaults(args.config)
+    if base is None:
+        base = RunConfig(**defaults_of(dataset_class))
+    given = dict(args.given)
+    if "image_shape" in given or args.gray is not None:
+        given["image_shape"] = _settle_image_shape(args, base.image_shape)
+    known = {
+        "network": base.network or NETWORKS[0],
+        "dataset": base.dataset or dataset_class.DEFAULT_DIR,
+    }
+    return dataclasses.replace(base, **_OF_MACHINE | known | given)
 
 
 def settle_training(args, dataset_class):
-    """Settle all settings of a training.
+    """Settle the settings of a training.
 
     Parameters
     ----------
@@ -86,35 +65,18 @@ def settle_training(args, dataset_class):
     Returns
     -------
     RunConfig
-        With a seed in any case: a seed of its own makes a run repeatable.
+        Always with a seed: a run with a recorded seed can be repeated.
 
     Raises
     ------
-    UsageError, DataError
+    UsageError, MissingPathError, DataError
         As in `settle`.
     """
     run_dir = None if args.run_id is None else os.path.join(args.log_dir, args.run_id)
     config = settle(args, dataset_class, run_dir)
-    return dataclasses.replace(
-        config,
-        restore_path=args.restore_path or config.restore_path,
-        seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
-        **{name: getattr(args, name) for name in (*_TOLD, *_COMPUTE)},
-    )
-
-
-def settle_computing(args):
-    """Settle how a mode other than training computes: as it is told, whatever the run did.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-
-    Returns
-    -------
-    ComputeSettings
-    """
-    return ComputeSettings(**{name: getattr(args, name) for name in _COMPUTE})
+    if config.seed is None:
+        config = dataclasses.replace(config, seed=secrets.randbelow(2**31))
+    return config
 
 
 def find_run_dir(args):
@@ -122,15 +84,15 @@ def find_run_dir(args):
 
     Parameters
     ----------
-    args : argparse.Namespace
+    args : Command
 
     Returns
     -------
     str or None
-        That of the checkpoint ``--restore_path``, else that of ``--run_id``, else the latest run's.
+        That of the checkpoint, else that of ``--run_id``, else the latest run's.
     """
-    if args.restore_path is not None:
-        return _directory_of_checkpoint(args.restore_path)
+    if args.checkpoint is not None:
+        return _directory_of_checkpoint(args.checkpoint)
     run_id = args.run_id or folder.find_latest_run(args.log_dir)
     run_dir = os.path.join(args.log_dir, run_id or "")
     return run_dir if run_id and os.path.isdir(run_dir) else None
@@ -222,10 +184,22 @@ def _load(run_dir):
         return None  # a new run, or one of another program
 
 
+def _read_defaults(path):
+    if path is None:
+        return None
+    try:
+        config = RunConfig.read(path)
+    except FileNotFoundError as error:
+        raise MissingPathError(
+            f"--config {path} does not exist: name the {CONFIG_FILENAME} of a run"
+        ) from error
+    # These follow from the data and the network of that run.
+    return dataclasses.replace(config, num_classes=None, image_source=None)
+
+
 def _settle_image_shape(args, recorded_shape):
     height, width, num_channels = recorded_shape
-    if args.image_shape is not None:
-        height, width = args.image_shape
+    height, width = args.given.get("image_shape", (height, width))
     if args.gray is not None:
         num_channels = 1 if args.gray else 3
     return (height, width, num_channels)

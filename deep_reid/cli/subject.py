@@ -8,6 +8,7 @@ import platform
 
 from deep_reid import __version__
 from deep_reid.cli.settings import find_run_dir, is_dataset_of_run
+from deep_reid.config import ComputeSettings
 from deep_reid.config.run import NETWORKS
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.runs import labels
@@ -51,7 +52,7 @@ def require_run(args):
 
     Parameters
     ----------
-    args : argparse.Namespace
+    args : Command
 
     Returns
     -------
@@ -76,7 +77,7 @@ def find_checkpoint(args, config):
 
     Parameters
     ----------
-    args : argparse.Namespace
+    args : Command
     config : RunConfig
 
     Returns
@@ -94,7 +95,7 @@ def find_checkpoint(args, config):
     run_dir = require_run(args)
     from deep_reid.runs import checkpoints
 
-    checkpoint_path = checkpoints.resolve_checkpoint(args.restore_path or run_dir)
+    checkpoint_path = checkpoints.resolve_checkpoint(args.checkpoint or run_dir)
     _logger.info("Using checkpoint %s", checkpoint_path)
     if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
@@ -106,14 +107,14 @@ def find_checkpoint(args, config):
     return checkpoint_path
 
 
-def create_encoder(checkpoint_path, config, compute):
+def create_encoder(checkpoint_path, config):
     """Create a function that computes the features of images with a checkpoint.
 
     Parameters
     ----------
     checkpoint_path : str
     config : RunConfig
-    compute : ComputeSettings
+        With what belongs to this machine.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def create_encoder(checkpoint_path, config, compute):
         create_inference_network(network),
         checkpoint_path,
         image_shape=config.image_shape,
-        compute=compute,
+        compute=ComputeSettings.of(config),
     )
 
 

@@ -4,7 +4,7 @@ import functools
 import logging
 import sys
 
-from deep_reid.cli.settings import find_run_dir, open_dataset, settle, settle_computing
+from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
     check_unseen,
     create_encoder,
@@ -13,6 +13,7 @@ from deep_reid.cli.subject import (
     progress_bar,
     require_run,
 )
+from deep_reid.config import ComputeSettings
 from deep_reid.config.run import measure_of_loss_mode
 from deep_reid.errors import UsageError
 from deep_reid.scoring import protocols, ranking, report
@@ -86,8 +87,12 @@ def _settle_ranking(test_set, loss_mode):
 
 
 def _check_test_arguments(args):
-    sources = ("features", "frozen_graph", "restore_path")
-    given = [f"--{name}" for name in sources if getattr(args, name) is not None]
+    sources = {
+        "--features": args.features,
+        "--frozen_graph": args.frozen_graph,
+        "--restore_path": args.checkpoint,
+    }
+    given = [flag for flag, value in sources.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are two sources of features: give one of them")
     if args.query_features is not None and args.features is None:
@@ -107,12 +112,12 @@ def _find_features(args, config, test_set):
 
         source = {"frozen_graph": args.frozen_graph}
         encode_images = functools.partial(
-            encode_with_frozen_graph, args.frozen_graph, compute=settle_computing(args)
+            encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
         )
     else:
         checkpoint_path = find_checkpoint(args, config)
-        source = {"checkpoint": checkpoint_path, "precision": args.precision}
-        encode_images = create_encoder(checkpoint_path, config, settle_computing(args))
+        source = {"checkpoint": checkpoint_path, "precision": config.precision}
+        encode_images = create_encoder(checkpoint_path, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from deep_reid.config.run import ComputeSettings, add_channels
+from deep_reid.config import ComputeSettings
+from deep_reid.config.kinds import add_channels
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.images import pipeline
 from deep_reid.images.faults import create_policy

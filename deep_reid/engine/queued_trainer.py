@@ -11,7 +11,8 @@ import itertools
 import logging
 import os
 
-from deep_reid.config.run import ComputeSettings, check_positive_integer
+from deep_reid.config import ComputeSettings
+from deep_reid.config.run import check_positive_integer
 from deep_reid.engine import trainer_checks
 from deep_reid.engine.feed_queue import FeedQueue, replace_sources
 from deep_reid.engine.staging import StagedFeed, StagingArea

@@ -8,7 +8,8 @@ import os
 import numpy as np
 
 from deep_reid import metrics
-from deep_reid.config.run import ComputeSettings, check_positive_integer
+from deep_reid.config import ComputeSettings
+from deep_reid.config.run import check_positive_integer
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError

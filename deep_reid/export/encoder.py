@@ -7,7 +7,9 @@ import os
 import cv2
 import numpy as np
 
-from deep_reid.config.run import NETWORKS, ComputeSettings, RunConfig, add_channels
+from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config.kinds import add_channels
+from deep_reid.config.run import NETWORKS
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
 from deep_reid.runs import checkpoints

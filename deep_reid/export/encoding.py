@@ -7,7 +7,8 @@ import pathlib
 
 import numpy as np
 
-from deep_reid.config.run import ComputeSettings, add_channels
+from deep_reid.config import ComputeSettings
+from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
 from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
 from deep_reid.images import decoding, pipeline

@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from deep_reid.config.run import RunConfig, add_channels
+from deep_reid.config import RunConfig
+from deep_reid.config.kinds import add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export import folding
 from deep_reid.images import pipeline

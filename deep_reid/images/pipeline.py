@@ -6,7 +6,7 @@ network of one channel.
 
 import functools
 
-from deep_reid.config.run import add_channels
+from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
 from deep_reid.images.channel_order import WatchedPreprocessing
 from deep_reid.images.decoding import ORIGINAL_DCT, decode_files, find_unreadable_image, resize

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from deep_reid.config.run import add_channels
+from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
 
 # One image of (height, width, channels) looks like many gray ones of (height, width): no image is

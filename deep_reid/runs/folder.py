@@ -10,7 +10,8 @@ import pathlib
 import shutil
 import time
 
-from deep_reid.config.run import CONFIG_FILENAME, RunConfig
+from deep_reid.config import RunConfig
+from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.runs import labels
 from deep_reid.system import files, locks

@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 
-from deep_reid.config.run import PRECISIONS, ComputeSettings
+from deep_reid.config import ComputeSettings
+from deep_reid.config.compute import PRECISIONS
 from deep_reid.errors import UsageError
 from deep_reid.runtime.compat import tf
 

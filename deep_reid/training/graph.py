@@ -1,10 +1,12 @@
 """The graph of a training step: network, losses, checks and optimizer."""
 
 import collections
+import dataclasses
 import re
 
 from deep_reid import losses
-from deep_reid.config.run import ComputeSettings
+from deep_reid.config import ComputeSettings
+from deep_reid.config.run import StepSettings
 from deep_reid.engine import health
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import UsageError
@@ -28,9 +30,7 @@ def create_trainer(
     trainable_scopes=None,
     *,
     compute=ComputeSettings(),
-    monitor_losses=True,
-    num_enqueue_threads=4,
-    queue_capacity=512,
+    **settings,
 ):
     """Build the graph of a training step in the default graph.
 
@@ -56,10 +56,8 @@ def create_trainer(
     compute : ComputeSettings
         The graph is prepared for its precision, and for a session that is made with
         `deep_reid.runtime.sessions.create_session_config` of the same settings.
-    monitor_losses : bool
-        As in `deep_reid.losses.add_training_loss`.
-    num_enqueue_threads, queue_capacity : int
-        As in `deep_reid.queued_trainer.QueuedTrainer`.
+    **settings
+        Of `deep_reid.config.run.StepSettings`.
 
     Returns
     -------
@@ -75,27 +73,24 @@ def create_trainer(
         to train in a scope, another setting breaks its rule, or this machine does not compute in
         that precision.
     """
-    precision.set_precision(compute)
+    settings = StepSettings(
+        loss_mode=loss_mode,
+        trainable_scopes=trainable_scopes,
+        **dataclasses.asdict(ComputeSettings.of(compute)),
+        **settings,
+    )
+    precision.set_precision(settings)
     trainer = create_image_trainer(
         preprocess_fn,
         image_shape,
         read_from_file,
         is_training=True,
-        num_enqueue_threads=num_enqueue_threads,
-        queue_capacity=queue_capacity,
-        compute=compute,
+        num_enqueue_threads=settings.num_enqueue_threads,
+        queue_capacity=settings.queue_capacity,
+        compute=settings,
     )
     images, labels = trainer.get_input_vars(batch_size)
-    step = create_step(
-        network_factory,
-        images,
-        labels,
-        loss_mode,
-        learning_rate,
-        trainable_scopes,
-        compute=compute,
-        monitor_losses=monitor_losses,
-    )
+    step = create_step(network_factory, images, labels, learning_rate, settings)
     return trainer, step.train_op
 
 
@@ -118,25 +113,17 @@ def prepare_graph(config):
     precision.set_precision(config)
 
 
-def create_step(
-    network_factory,
-    images,
-    labels,
-    loss_mode,
-    learning_rate=1e-3,
-    trainable_scopes=None,
-    *,
-    compute=ComputeSettings(),
-    monitor_losses=True,
-):
+def create_step(network_factory, images, labels, learning_rate, settings):
     """Build the graph of a training step on a batch of preprocessed images.
 
     Parameters
     ----------
-    network_factory, loss_mode, learning_rate, trainable_scopes, compute, monitor_losses
+    network_factory : callable
         As in `create_trainer`.
     images : tf.Tensor of float32, shape (N, H, W, C)
     labels : tf.Tensor of int64, shape (N,)
+    learning_rate : float or tf.Tensor
+    settings : StepSettings
 
     Returns
     -------
@@ -156,18 +143,24 @@ def create_step(
     if num_classes is not None:
         labels = _assert_labels(labels, num_classes)
     loss = losses.add_training_loss(
-        loss_mode, features, logits, labels, monitor_losses=monitor_losses
+        settings.loss_mode, features, logits, labels, monitor_losses=settings.monitor_losses
     )
     total_loss = _create_total_loss()
-    watched = {"images": images, "features": features, "logits": logits, f"loss {loss_mode}": loss}
-    for name, tensor in {**watched, "total loss": total_loss}.items():
+    watched = {
+        "images": images,
+        "features": features,
+        "logits": logits,
+        f"loss {settings.loss_mode}": loss,
+        "total loss": total_loss,
+    }
+    for name, tensor in watched.items():
         if tensor is not None:
             health.watch_numbers(name, tensor)
     health.watch_spread(features)
     tf.summary.scalar("learning_rate", learning_rate)
     optimizer = tf.train.AdamOptimizer(learning_rate)
-    create = _create_scaled_train_op if compute.precision == "float16" else _create_train_op
-    train_op = create(total_loss, optimizer, _select_trainable(trainable_scopes))
+    create = _create_scaled_train_op if settings.precision == "float16" else _create_train_op
+    train_op = create(total_loss, optimizer, _select_trainable(settings.trainable_scopes))
     return TrainingStep(train_op, num_classes)
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from deep_reid import samplers
-from deep_reid.config.run import ComputeSettings, RunConfig
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError
 from deep_reid.images.source import as_image_source, check_image_shape
@@ -19,7 +19,6 @@ from deep_reid.training.graph import create_step, create_trainer, prepare_graph,
 __all__ = [
     "check_labels",
     "create_batches",
-    "create_run_step",
     "create_run_trainer",
     "create_trainer",
     "train",
@@ -48,13 +47,8 @@ def train_loop(
     save_summaries_secs=60,
     save_interval_secs=300,
     *,
-    seed=None,
-    max_checkpoints_to_keep=5,
-    log_every_n_steps=10,
     compute=ComputeSettings(),
-    monitor_losses=True,
-    num_enqueue_threads=4,
-    queue_capacity=512,
+    **settings,
 ):
     """Train a network on batches of P identities with K images each.
 
@@ -80,12 +74,10 @@ def train_loop(
         As in `deep_reid.config.RunConfig`.
     run_id : str, optional
         Default: a new one. That of an earlier run resumes it.
-    seed, max_checkpoints_to_keep, log_every_n_steps
-        As in `deep_reid.config.RunConfig`.
     compute : ComputeSettings
         Precision and threads.
-    monitor_losses, num_enqueue_threads, queue_capacity
-        As in `deep_reid.config.RunConfig`.
+    **settings
+        Others of `deep_reid.config.RunConfig`.
 
     Returns
     -------
@@ -115,18 +107,13 @@ def train_loop(
         loss_mode=loss_mode,
         learning_rate=learning_rate,
         number_of_steps=number_of_steps,
-        seed=seed,
         restore_path=restore_path,
         exclude_from_restore=exclude_from_restore,
         trainable_scopes=trainable_scopes,
         save_summaries_secs=save_summaries_secs,
         save_interval_secs=save_interval_secs,
-        max_checkpoints_to_keep=max_checkpoints_to_keep,
-        log_every_n_steps=log_every_n_steps,
-        monitor_losses=monitor_losses,
-        num_enqueue_threads=num_enqueue_threads,
-        queue_capacity=queue_capacity,
         **dataclasses.asdict(ComputeSettings.of(compute)),
+        **settings,
     )
     return train(preprocess_fn, network_factory, images, train_y, config, log_dir, run_id)
 
@@ -176,7 +163,12 @@ def train(
         first_batch = 0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint)
         batches = create_batches(images, labels, config, first_batch)
         trainer = create_run_trainer(preprocess_fn, images, config)
-        step = create_run_step(network_factory, *trainer.get_input_vars(config.batch_size), config)
+        step = create_step(
+            network_factory,
+            *trainer.get_input_vars(config.batch_size),
+            config.learning_rate,
+            config,
+        )
         check_labels(labels, step.num_classes)
         _warn_of_unknown_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
@@ -271,33 +263,6 @@ def create_run_trainer(preprocess_fn, images, config):
         on_bad_image=config.on_bad_image,
         num_files=len(set(images)) if read_from_file else None,
         compute=config,
-    )
-
-
-def create_run_step(network_factory, images, labels, config):
-    """Build the graph of a run's training step, on a batch of preprocessed images.
-
-    Parameters
-    ----------
-    network_factory, images, labels
-        As in `deep_reid.training.graph.create_step`.
-    config : RunConfig
-
-    Returns
-    -------
-    train_op : tf.Tensor
-    num_classes : int or None
-        As `deep_reid.training.graph.create_step` returns them.
-    """
-    return create_step(
-        network_factory,
-        images,
-        labels,
-        config.loss_mode,
-        config.learning_rate,
-        config.trainable_scopes,
-        compute=config,
-        monitor_losses=config.monitor_losses,
     )
 
 

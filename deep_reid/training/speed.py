@@ -78,7 +78,7 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
             tf.Variable(array, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
             for array in first_batch
         )
-        step = loop.create_run_step(network_factory, images, labels, config)
+        step = graph.create_step(network_factory, images, labels, config.learning_rate, config)
         loop.check_labels(np.asarray(train_y, dtype=np.int64), step.num_classes)
         fetches = [step.train_op, Health(tf.get_default_graph()).tensors]
         with tf.Session(config=create_session_config(config)) as session:
