@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import cv2
-import deep_reid.galleries
 import numpy as np
 import pytest
 
 import datasets.util
+import deep_reid.samplers.galleries
 from datasets.util import create_validation_split, crop_to_shape, limit_num_elements_per_identity
 from deep_reid.errors import DataError, UsageError
 

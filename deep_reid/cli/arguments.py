@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import sys
 from typing import NamedTuple
 
 from deep_reid.cli.command import Command
@@ -188,7 +189,7 @@ class ArgumentParser(BaseParser):
             topics = ("main", "all", *GROUPS)
             if asked.help not in topics:
                 self.error(f"--help={asked.help} is unknown: use one of {', '.join(topics[1:])}")
-            self._print_message(self._format(asked.help, getattr(asked, "mode", None)))
+            self._print_message(self._format(asked.help, getattr(asked, "mode", None)), sys.stdout)
             self.exit()
 
     def _format(self, topic, mode):
