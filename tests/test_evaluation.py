@@ -16,7 +16,7 @@ from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.evaluation import loop, pictures
+from deep_reid.evaluation import loop, pictures, reporting
 from deep_reid.runs import checkpoints
 from deep_reid.runtime import sessions
 from deep_reid.samplers import galleries
@@ -340,9 +340,9 @@ def test_the_rankings_of_some_probes_are_shown_at_each_step(trained):
     evaluate(trained, (images, labels, cameras), loss_mode="triplet")
     strips = read_strips(trained / "eval" / "run")
     assert {step for _, step in strips} == {3, 8}
-    assert len(strips) == 2 * loop.NUM_STRIPS
+    assert len(strips) == 2 * reporting.NUM_STRIPS
     probes, gallery = galleries.create_cmc_probe_and_gallery(labels, cameras, seed=4321 + 9)
-    height, width = (size + 2 * pictures.FRAME_WIDTH for size in loop.PICTURE_SIZE)
+    height, width = (size + 2 * pictures.FRAME_WIDTH for size in reporting.PICTURE_SIZE)
     strip = strips["ranking/probe_0", 8]
     assert strip.shape == (height, 11 * width, 3)
     colors = images[:, 0, 0].astype(float)

@@ -1,8 +1,6 @@
 """Evaluation beside training: CMC scores of each new checkpoint, on seeded gallery draws."""
 
-import datetime
 import functools
-import logging
 import os
 
 import numpy as np
@@ -13,11 +11,10 @@ from deep_reid.config.run import check_positive_integer
 from deep_reid.distances import measure_of_loss_mode
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError
-from deep_reid.evaluation import pictures, score_log
-from deep_reid.evaluation import projector as projector_files
+from deep_reid.evaluation import reporting
 from deep_reid.evaluation.best import BestCheckpoint
-from deep_reid.export import encoding
-from deep_reid.images import pipeline
+from deep_reid.evaluation.reporting import ProjectorFiles
+from deep_reid.export.encoding import encode
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runtime import precision
@@ -26,12 +23,6 @@ from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
 from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
 
-METRICS_FILENAME = score_log.FILENAME
-NUM_STRIPS = 4
-NUM_RANKED = 10
-PICTURE_SIZE = (96, 48)
-
-_logger = logging.getLogger(__name__)
 _MAX_IMAGES_AT_ONCE = 256
 
 
@@ -136,63 +127,52 @@ def eval_loop(
     galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
     # A batch per gallery: all probes, then all gallery images, in the same order of identities.
     rows = np.concatenate([np.concatenate(gallery) for gallery in galleries])
-    measure = measure_of_loss_mode(loss_mode)
     eval_dir = os.path.join(eval_log_dir, run_id or "")
-    shown_images = _to_rgb(images, preprocess_fn)
+    run_dir = os.path.join(log_dir, run_id or "")
+    encode_images = functools.partial(
+        encode, preprocess_fn, network_factory, image_shape=image_shape, compute=compute
+    )
+    shown_images = reporting.to_rgb(images, preprocess_fn)
     with locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION):
-        report = _Report(eval_dir, shown_images, labels, galleries[-1])
-        if keep_best:
-            report.best = BestCheckpoint(os.path.join(log_dir, run_id or ""), "Precision@1")
-            report.best.catch_up(report.log)
-        if projector:
-            encode_images = functools.partial(
-                encoding.encode,
-                preprocess_fn,
-                network_factory,
-                image_shape=image_shape,
-                compute=compute,
-            )
-            report.projector = _Projector(
-                eval_dir, images, shown_images, labels, camera_indices, encode_images
-            )
+        shown = (images, shown_images, labels, camera_indices)
+        report = reporting.Report(
+            eval_dir,
+            shown_images,
+            labels,
+            galleries[-1],
+            best=BestCheckpoint(run_dir, "Precision@1") if keep_best else None,
+            projector=ProjectorFiles(eval_dir, *shown, encode_images) if projector else None,
+        )
         with tf.Graph().as_default():
             precision.set_precision(compute)
-            trainer = create_image_trainer(
-                preprocess_fn,
-                image_shape,
-                read_from_file,
-                array_shape=None if read_from_file else images.shape[1:],
-                feed_timeout_secs=feed_timeout_secs,
-                compute=compute,
-            )
-            updates, results, summary_op = _create_metrics(
-                trainer, allow_reuse(network_factory), len(rows) // num_galleries, measure
+            trainer = _create_trainer(
+                preprocess_fn, images, image_shape, compute, feed_timeout_secs
             )
             value = trainer.evaluate(
                 [_Gathered(images, rows), labels[rows]],
                 log_dir,
                 eval_log_dir,
                 run_id=run_id,
-                eval_op=updates,
-                final_op=results,
-                summary_op=summary_op,
+                **_create_metrics(trainer, network_factory, len(rows) // num_galleries, loss_mode),
                 eval_interval_secs=eval_interval_secs,
                 max_num_evaluations=max_num_evaluations,
                 timeout_secs=timeout_secs,
                 on_evaluation=report,
                 is_evaluated=report.log.has,
             )
-        if value is None:
-            return report.log.last_scores([f"Precision@{k}" for k in RANKS])
-        return _as_floats(value["scores"])
+        return report.last_scores() if value is None else reporting.as_floats(value["scores"])
 
 
-def _to_rgb(images, preprocess_fn):
-    """Return images in the order of colors in which people look at them."""
-    is_color = images.ndim == 4 and images.shape[3] == 3
-    if is_color and pipeline.expects_bgr(preprocess_fn, images.shape[1:]):
-        return images[..., ::-1]
-    return images
+def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):
+    read_from_file = images.dtype.kind == "O"
+    return create_image_trainer(
+        preprocess_fn,
+        image_shape,
+        read_from_file,
+        array_shape=None if read_from_file else images.shape[1:],
+        feed_timeout_secs=feed_timeout_secs,
+        compute=compute,
+    )
 
 
 class _Gathered:
@@ -234,7 +214,10 @@ def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
     return galleries
 
 
-def _create_metrics(trainer, network_factory, batch_size, measure):
+def _create_metrics(trainer, network_factory, batch_size, loss_mode):
+    """Build the graph of an evaluation; returns what `QueuedTrainer.evaluate` takes of it."""
+    measure = measure_of_loss_mode(loss_mode)
+    network_factory = allow_reuse(network_factory)
     images, labels = trainer.get_input_vars(batch_size)
     # A narrowed product of features would be another ranking.
     features = precision.keep_exact(_encode_in_parts(network_factory, images, batch_size))
@@ -256,7 +239,11 @@ def _create_metrics(trainer, network_factory, batch_size, measure):
         name="last_distances",
     )
     updates.append(distances.assign(precision.release(measure(probe_x, gallery_x))))
-    return updates, {"scores": scores, "distances": distances}, tf.summary.merge(summaries)
+    return {
+        "eval_op": updates,
+        "final_op": {"scores": scores, "distances": distances},
+        "summary_op": tf.summary.merge(summaries),
+    }
 
 
 def _encode_in_parts(network_factory, images, num_images):
@@ -273,77 +260,3 @@ def _encode_in_parts(network_factory, images, num_images):
         lambda part: build_network(network_factory, part)[0], parts, parallel_iterations=1
     )
     return tf.reshape(features, [num_parts * part_size, -1])[:num_images]
-
-
-class _Report:
-    """What is written of each evaluation: a line in the log and in a file, and pictures."""
-
-    def __init__(self, eval_dir, images, labels, gallery):
-        self.log = score_log.ScoreLog(eval_dir)
-        self.best = None
-        self.projector = None
-        self._images = images
-        self._labels = labels
-        self._probes, self._gallery = gallery
-
-    def __call__(self, checkpoint_path, step, value):
-        scores = _as_floats(value["scores"])
-        _logger.info(
-            "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-        )
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
-        if self.best is not None:
-            self.best.offer(line)
-        self.log.append(line)
-        if self.projector is not None:
-            self.projector.write(checkpoint_path, step)
-        return self._draw_strips(value["distances"])
-
-    def _draw_strips(self, distances):
-        """Return a summary with the rankings of some probes, the same ones at each step."""
-        chosen = np.linspace(0, len(self._probes) - 1, NUM_STRIPS).round().astype(int)
-        summary = tf.Summary()
-        for number, row in enumerate(np.unique(chosen)):
-            nearest = self._gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
-            probe = self._probes[row]
-            strip = pictures.draw_strip(
-                self._read(probe),
-                [self._read(index) for index in nearest],
-                self._labels[nearest] == self._labels[probe],
-            )
-            image = tf.Summary.Image(
-                encoded_image_string=pictures.encode_png(strip),
-                height=strip.shape[0],
-                width=strip.shape[1],
-                colorspace=3,
-            )
-            summary.value.add(tag=f"ranking/probe_{number}", image=image)
-        return summary
-
-    def _read(self, index):
-        return pictures.read_picture(self._images[index], *PICTURE_SIZE)
-
-
-class _Projector:
-    """Encodes validation images with each checkpoint and writes them for the projector."""
-
-    def __init__(self, eval_dir, images, shown_images, labels, cameras, encode_images):
-        rows = projector_files.choose_rows(len(labels))
-        self._eval_dir = eval_dir
-        self._images, self._labels = images[rows], labels[rows]
-        self._shown_images = shown_images[rows]
-        self._cameras = None if cameras is None else np.asarray(cameras)[rows]
-        self._encode_images = encode_images
-        self._has_sprite = False
-
-    def write(self, checkpoint_path, step):
-        features = self._encode_images(checkpoint_path, self._images)
-        if not self._has_sprite:
-            projector_files.write_sprite(self._eval_dir, self._shown_images)
-            self._has_sprite = True
-        projector_files.write_features(self._eval_dir, step, features, self._labels, self._cameras)
-
-
-def _as_floats(scores):
-    return {name: float(score) for name, score in scores.items()}

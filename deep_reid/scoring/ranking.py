@@ -10,34 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.samplers.galleries import rows_by_label
 from deep_reid.scoring.comparisons import (
     MAX_BLOCK_BYTES,
     Given,
     as_features,
     blocks_of_keys,
-    check_dimensions,
     check_positive,
     find_measure,
     nearest_of_row,
-    widen,
 )
+from deep_reid.scoring.match_ranks import rank_matches
 from deep_reid.scoring.reranking import Rerank, rerank_distances
-
-JUNK_LABEL = -1
-"""Label of gallery items that are left out of every ranking."""
-
-
-DISTRACTOR_LABEL = 0
-"""Label of gallery items that are ranked and never match."""
-
-
-NO_MATCH, MATCH, JUNK, DISTRACTOR = range(4)
-"""What a gallery item is to a query: the codes that `nearest` returns."""
-
-
-# With more matches than this, sorting a row is faster than passing over it twice for each match.
-_MANY_MATCHES = 30
+from deep_reid.scoring.rules import DISTRACTOR_LABEL, JUNK_LABEL, Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +198,7 @@ def rank(
     ranks = tuple(check_positive("each of ranks", k) for k in ranks)
     if not ranks:
         raise UsageError("ranks is empty: give at least one, such as 1")
-    rules = _Rules(query, gallery, same_camera_is_junk, self_indices)
+    rules = Rules(query, gallery, same_camera_is_junk, self_indices)
     rows = rules.queries_with_match()
     comparison = _compare(query, gallery, measure, rerank, distances, max_block_bytes)
     if progress is not None:
@@ -225,7 +209,7 @@ def rank(
         for row, row_keys in zip(block_rows, keys, strict=True):
             matches, left_out = rules.split(row)
             row_keys[left_out] = np.inf
-            scores[:, row] = _score(_match_ranks(comparison, row, row_keys, matches))
+            scores[:, row] = _score(rank_matches(comparison, row, row_keys, matches))
         if progress is not None:
             progress(len(block_rows))
     return _summarize(scores, rows, ranks, gallery)
@@ -274,7 +258,7 @@ def nearest(
     query_rows = np.asarray(query_rows, np.int64)
     if query_rows.ndim != 1 or np.any((query_rows < 0) | (query_rows >= len(query))):
         raise UsageError(f"query_rows must be a vector of rows of the query, 0 .. {len(query) - 1}")
-    rules = _Rules(query, gallery, same_camera_is_junk, self_indices)
+    rules = Rules(query, gallery, same_camera_is_junk, self_indices)
     comparison = _compare(query, gallery, measure, rerank, distances, max_block_bytes)
     items = NearestItems(
         np.empty((len(query_rows), k), np.int64),
@@ -290,74 +274,6 @@ def nearest(
             items.codes[position] = rules.codes(row)[nearest_items]
             position += 1
     return items
-
-
-_NO_ROWS = np.empty(0, np.int64)
-
-
-class _Rules:
-    """Which gallery items are matches and which are junk, query by query."""
-
-    def __init__(self, query, gallery, same_camera_is_junk, self_indices):
-        check_dimensions(query.features, gallery.features)
-        if same_camera_is_junk and (query.cameras is None) != (gallery.cameras is None):
-            without = query if query.cameras is None else gallery
-            raise DataError(
-                f"the {without.name} has no cameras, but the other set has: give both, or neither, "
-                "or take same_camera_is_junk=False"
-            )
-        self._query, self._gallery = query, gallery
-        self._by_camera = same_camera_is_junk and query.cameras is not None
-        self._self_indices = self._check_self_indices(self_indices)
-        labels, rows = rows_by_label(gallery.labels)
-        self._rows_of_identity = dict(zip(labels.tolist(), rows, strict=True))
-        self.junk = self._rows_of_identity.pop(JUNK_LABEL, _NO_ROWS)
-        self._distractors = self._rows_of_identity.pop(DISTRACTOR_LABEL, _NO_ROWS)
-
-    def _check_self_indices(self, self_indices):
-        if self_indices is None:
-            return np.full(len(self._query), -1)
-        self_indices = np.asarray(self_indices)
-        if self_indices.shape != (len(self._query),) or self_indices.dtype.kind not in "iu":
-            raise DataError(
-                f"self_indices must be a vector of {len(self._query)} integers, one per query"
-            )
-        if self_indices.min() < -1 or self_indices.max() >= len(self._gallery):
-            raise DataError(
-                f"self_indices must be rows of the gallery, 0 .. {len(self._gallery) - 1}, or -1"
-            )
-        return self_indices.astype(np.int64)
-
-    def split(self, row):
-        """Return the matches of a query, and the items that are junk for this query."""
-        label, own_index = int(self._query.labels[row]), self._self_indices[row]
-        of_label = self._rows_of_identity.get(label, _NO_ROWS)
-        is_left_out = of_label == own_index
-        if self._by_camera:
-            is_left_out |= self._gallery.cameras[of_label] == self._query.cameras[row]
-        matches, left_out = of_label[~is_left_out], of_label[is_left_out]
-        return matches, left_out if own_index < 0 else np.union1d(left_out, own_index)
-
-    def queries_with_match(self):
-        """Return the rows of the queries that have something to find; there must be one."""
-        rows = [row for row in range(len(self._query)) if len(self.split(row)[0])]
-        if not rows:
-            raise DataError(
-                f"none of the {len(self._query)} queries has a match in the gallery of "
-                f"{len(self._gallery)} items (of the query's label, and of another camera): are "
-                "these the features of this data set, in its order?"
-            )
-        return np.array(rows)
-
-    def codes(self, row):
-        """Return what each gallery item is to a query."""
-        matches, left_out = self.split(row)
-        codes = np.full(len(self._gallery), NO_MATCH, np.int8)
-        codes[self._distractors] = DISTRACTOR
-        codes[matches] = MATCH
-        codes[self.junk] = JUNK
-        codes[left_out] = JUNK
-        return codes
 
 
 def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
@@ -388,48 +304,6 @@ def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
     for features in (query, gallery):
         create.check(features.features, features.name, np.float32)
     return create(query.features, gallery.features)
-
-
-def _match_ranks(comparison, row, keys, matches):
-    """Return the sorted ranks, from 1, of a query's matches among the items with finite keys."""
-    lower, upper = widen(keys[matches], comparison.margins[row])
-    if len(matches) > _MANY_MATCHES:
-        ordered = np.sort(keys)
-        num_before = np.searchsorted(ordered, lower, "left")
-        num_up_to = np.searchsorted(ordered, upper, "right")
-    else:
-        num_before = np.array([np.count_nonzero(keys < bound) for bound in lower])
-        num_up_to = np.array([np.count_nonzero(keys <= bound) for bound in upper])
-    is_close = num_up_to - num_before > 1
-    if is_close.any():
-        close_matches, bounds = matches[is_close], (lower[is_close], upper[is_close])
-        num_before[is_close] += _count_closely(comparison, row, keys, close_matches, *bounds)
-    return np.sort(num_before) + 1
-
-
-def _count_closely(comparison, row, keys, matches, lower, upper):
-    """Count the items at or above each match's lower bound that are ranked before the match."""
-    is_candidate = np.zeros(len(keys), bool)
-    for bounds in _join_intervals(lower, upper):
-        is_candidate |= (keys >= bounds[0]) & (keys <= bounds[1])
-    candidates = np.flatnonzero(is_candidate)
-    distances, candidate_keys = comparison.distances(row, candidates), keys[candidates]
-    counts = np.empty(len(matches), np.int64)
-    for i, position in enumerate(np.searchsorted(candidates, matches)):
-        is_before = distances < distances[position]
-        # Candidates are in the order of the gallery, which decides where distances are equal.
-        is_before[:position] |= distances[:position] == distances[position]
-        counts[i] = np.count_nonzero(is_before & (candidate_keys >= lower[i]))
-    return counts
-
-
-def _join_intervals(lower, upper):
-    """Yield the intervals that the given ones, all of about the same width, cover together."""
-    order = np.argsort(lower)
-    lower, upper = lower[order], upper[order]
-    (gaps,) = np.nonzero(lower[1:] > upper[:-1])
-    starts, ends = np.append(0, gaps + 1), np.append(gaps, len(lower) - 1)
-    return zip(lower[starts], upper[ends], strict=True)
 
 
 def _score(match_ranks):

@@ -14,7 +14,8 @@ import numpy as np
 from deep_reid.errors import DataError, UsageError
 from deep_reid.scoring.comparisons import check_positive
 from deep_reid.scoring.pairs import compares_cameras, distance_threshold, sample_distances
-from deep_reid.scoring.ranking import DISTRACTOR, JUNK, MATCH, NO_MATCH, nearest
+from deep_reid.scoring.ranking import nearest
+from deep_reid.scoring.rules import DISTRACTOR, JUNK, MATCH, NO_MATCH
 from deep_reid.system import files
 
 FILENAME = "report.html"
