@@ -3,9 +3,9 @@
 They come in one of three forms:
 
 - a folder with one folder of images per identity; or with the folders ``train``, ``query`` and
-  ``gallery``, each with one folder per identity (`datasets.folders`);
-- a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.csv_listing`);
-- a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.mot`).
+  ``gallery``, each with one folder per identity (`datasets.own.folders`);
+- a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.own.csv_listing`);
+- a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.own.mot`).
 
 Without queries and a gallery, the identities for validation serve for the test: each of their
 images in turn is the query, and all others are the gallery.
@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import csv_listing, folders, listing, mot
-from datasets.base import JUNK_LABEL, ReidDataset, Split
-from datasets.protocols import create_each_image_test_set, create_image_test_set
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.galleries import rows_by_label
+
+from .base import JUNK_LABEL, ReidDataset, Split
+from .own import csv_listing, folders, listing, mot
+from .protocols import create_each_image_test_set, create_image_test_set
 
 CROPS_DIR = os.path.join(".", "output", "custom", "crops")
 """Where crops of MOTChallenge sequences are kept."""

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import drawing, drawn_own, scenes, synthetic
+from datasets import synthetic
+from datasets.drawn import drawing, scenes
+from datasets.drawn import own as drawn_own
 from deep_reid.errors import DataError, UsageError
 
 LAYOUTS = ["folders", "csv", "mot"]

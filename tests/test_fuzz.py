@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets import csv_listing, market1501, mars
+from datasets import market1501, mars
+from datasets.own import csv_listing
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError
 from deep_reid.runs import checkpoints, folder, labels

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import mot
+from datasets.own import mot
 from deep_reid.errors import DataError, MissingPathError
 
 HEIGHT, WIDTH = 24, 32

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets import drawing, figures, scenes, synthetic
+from datasets import synthetic
+from datasets.drawn import drawing, figures, scenes
 from deep_reid.errors import DataError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

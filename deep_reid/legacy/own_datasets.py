@@ -1,9 +1,7 @@
 """The data sets of this package, beside old code that calls its own ``datasets``, too."""
 
-import builtins
-import importlib.machinery
+import importlib.util
 import os
-import types
 from pathlib import Path
 
 NAME = "deep_reid_datasets"
@@ -27,8 +25,8 @@ def find_folder():
 class OwnDatasetsFinder:
     """Finds this package's data sets under the name `NAME`.
 
-    They import each other as ``datasets``, which is the old code's package in this process. In
-    their files, ``import datasets`` means `NAME`.
+    The name ``datasets`` is taken by the old code's package in this process. The data sets import
+    each other by relative names, so that they work under any name.
 
     Parameters
     ----------
@@ -40,14 +38,14 @@ class OwnDatasetsFinder:
         self._folder = folder
 
     def find_spec(self, name, path=None, target=None):
-        """Find a module of the data sets, or leave it to Python.
+        """Find the package of the data sets; Python finds all modules in it.
 
         Parameters
         ----------
         name : str
-            Its full name.
+            Full name of a module.
         path : list of str, optional
-            The folders of the package it is in; None for a top-level one.
+            Not used.
         target : module, optional
             Not used.
 
@@ -55,26 +53,10 @@ class OwnDatasetsFinder:
         -------
         importlib.machinery.ModuleSpec or None
         """
-        package, _, module = name.partition(".")
-        if package != NAME:
+        if name != NAME:
             return None
-        file = os.path.join(self._folder, f"{module or '__init__'}.py")
-        if not os.path.isfile(file):
-            return None
-        spec = importlib.machinery.ModuleSpec(name, _Loader(name, file), origin=file)
-        spec.has_location = True
-        spec.submodule_search_locations = None if module else [self._folder]
-        return spec
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    def create_module(self, spec):
-        module = types.ModuleType(spec.name)
-        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-        return module
-
-
-def _import(name, globals=None, locals=None, fromlist=(), level=0):  # noqa: A002
-    if not level and name.partition(".")[0] == "datasets":
-        name = NAME + name.removeprefix("datasets")
-    return builtins.__import__(name, globals, locals, fromlist, level)
+        return importlib.util.spec_from_file_location(
+            name,
+            os.path.join(self._folder, "__init__.py"),
+            submodule_search_locations=[self._folder],
+        )

@@ -4,8 +4,9 @@ import pathlib
 
 import numpy as np
 
-from datasets import drawing, ground_truth, market1501, scenes
-from datasets.base import Split
+from .. import ground_truth, market1501
+from ..base import Split
+from . import drawing, scenes
 
 IMAGE_HEIGHT = 128
 
