@@ -14,6 +14,7 @@ from deep_reid.config.run import BAD_IMAGE_POLICIES
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.images import faults
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages, create_policy
+from deep_reid.runs.run import Run
 from deep_reid.training import loop
 
 SHAPE = (32, 16, 3)
@@ -297,7 +298,8 @@ class TestTraining:
             **{"number_of_steps": 30, **settings},
         )
         network_factory = tiny.create_network_factory(is_training=True, num_classes=10)
-        return loop.train(tiny.preprocess, network_factory, *data_set, config, log_dir, "run")
+        with Run.open(log_dir, "run") as run:
+            return loop.train(tiny.preprocess, network_factory, *data_set, config, run)
 
     def test_a_training_skips_bad_images_and_counts_them_in_its_events(
         self, data_set, tmp_path, caplog

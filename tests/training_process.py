@@ -23,6 +23,7 @@ from deep_reid.cli import signals
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import ReidError
+from deep_reid.runs.run import Run
 from deep_reid.training import loop
 
 NUM_IDENTITIES = 8
@@ -112,7 +113,11 @@ def main():
     numbers = itertools.count()
 
     try:
-        with signals.handled(), signals.deferred() as should_stop:
+        with (
+            signals.handled(),
+            signals.deferred() as should_stop,
+            Run.open(args.log_dir, args.run_id) as run,
+        ):
 
             def pause_and_ask():
                 time.sleep(args.pause_secs)
@@ -126,8 +131,7 @@ def main():
                 images,
                 labels,
                 config,
-                args.log_dir,
-                args.run_id,
+                run,
                 should_stop=pause_and_ask,
             )
             if should_stop() is not None:

@@ -13,7 +13,7 @@ from deep_reid.cli import signals
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import import_network, list_versions, progress_bar
 from deep_reid.errors import DataError
-from deep_reid.runs import folder, labels
+from deep_reid.runs import labels
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def train(args, dataset_class):
     class_names, classes = None, dataset.train.labels
     if config.compact_labels:
         class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
+    from deep_reid.runs.run import Run
     from deep_reid.training import loop
 
     network = import_network(config)
@@ -45,19 +46,18 @@ def train(args, dataset_class):
     if args.benchmark_input or args.benchmark_model:
         _benchmark(args, config, *subject)
         return
-    with signals.deferred() as should_stop, folder.lock_run(args.log_dir, args.run_id) as run_id:
+    with signals.deferred() as should_stop, Run.open(args.log_dir, args.run_id) as run:
         loop.train(
             *subject,
             dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
-            args.log_dir,
-            run_id,
+            run,
             class_names,
             should_stop=should_stop,
         )
     if should_stop() is not None:
-        _logger.info("Saved; --run_id=%s with the same settings goes on from there", run_id)
+        _logger.info("Saved; --run_id=%s with the same settings goes on from there", run.run_id)
         raise signals.Stopped(should_stop())
-    _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run_id)
+    _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run.run_id)
 
 
 def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes):

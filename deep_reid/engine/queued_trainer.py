@@ -19,7 +19,8 @@ from deep_reid.engine.staging import StagedFeed, StagingArea
 from deep_reid.engine.train_step import TrainStep
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.images.faults import StopAtBadImages
-from deep_reid.runs import checkpoints, folder, restoring, saving
+from deep_reid.runs import checkpoints, restoring, saving, watching
+from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.sessions import create_session_config
 
@@ -195,6 +196,7 @@ class QueuedTrainer:
         run_id=None,
         max_checkpoints_to_keep=5,
         *,
+        run=None,
         should_stop=None,
         **slim_train_kwargs,
     ):
@@ -222,6 +224,9 @@ class QueuedTrainer:
             Default: a new one.
         max_checkpoints_to_keep : int
             0 keeps all.
+        run : deep_reid.runs.run.Run, optional
+            An open run that has begun; `log_dir` and `run_id` are not used then. Default: one is
+            opened.
         should_stop : callable, optional
             Called after each step. Training saves and ends, without an error, when it returns
             something other than None.
@@ -251,24 +256,18 @@ class QueuedTrainer:
         if max_checkpoints_to_keep != 0:
             check_positive_integer("max_checkpoints_to_keep", max_checkpoints_to_keep)
         self._check_has_taker()
-        with contextlib.ExitStack() as stack:
-            if is_chief:
-                run_id = stack.enter_context(folder.lock_run(log_dir, run_id))
-                saving.remove_partial_checkpoints(os.path.join(log_dir, run_id))
-                own_checkpoint = checkpoints.recover_own_checkpoint(log_dir, run_id)
-            else:
-                own_checkpoint = checkpoints.find_own_checkpoint(log_dir, run_id)
-            if restore_path is not None and own_checkpoint is None:
-                restore_path = checkpoints.resolve_checkpoint(restore_path)
-            if is_chief:
-                folder.start_run(log_dir, run_id)
-            run_dir = os.path.join(log_dir, run_id)
-            _logger.info("Run directory: %s", run_dir)
-            stack.enter_context(train_op.graph.as_default())
+        with train_op.graph.as_default(), contextlib.ExitStack() as stack:
+            if run is None:
+                run = _open_run(stack, log_dir, run_id, is_chief)
+                if restore_path is not None and run.checkpoint is None:
+                    restore_path = checkpoints.resolve_checkpoint(restore_path)
+                if is_chief:
+                    run.record_as_latest()
+            _logger.info("Run directory: %s", run.run_dir)
             with _on_cpu():
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
-            save = functools.partial(saver.save, save_path=os.path.join(run_dir, "model.ckpt"))
+            save = functools.partial(saver.save, save_path=os.path.join(run.run_dir, "model.ckpt"))
             step = TrainStep(
                 train_op,
                 batch_size=self._batch_size,
@@ -279,11 +278,11 @@ class QueuedTrainer:
                 save_summaries_secs=slim_train_kwargs.pop("save_summaries_secs", 60),
                 save=save if is_chief else None,
                 save_interval_secs=slim_train_kwargs.pop("save_interval_secs", 300),
-                save_at_start=own_checkpoint is None,
+                save_at_start=run.checkpoint is None,
                 should_stop=should_stop,
             )
             settings = {
-                "init_fn": _plan_start(own_checkpoint, restore_path, variables_to_restore),
+                "init_fn": restoring.plan_start(run.checkpoint, restore_path, variables_to_restore),
                 "session_config": create_session_config(self._compute),
                 **slim_train_kwargs,
                 # What the step does itself, TF-Slim's threads must not do beside it.
@@ -294,7 +293,7 @@ class QueuedTrainer:
                 "save_interval_secs": 0,
             }
             try:
-                loss = slim.learning.train(train_op, run_dir, **settings)
+                loss = slim.learning.train(train_op, run.run_dir, **settings)
             finally:
                 step.stop_feed()
         step.raise_feed_error()
@@ -382,7 +381,7 @@ class QueuedTrainer:
         saver = saving.Saver(variables_to_restore or _list_model_variables())
         _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
         results = self._evaluate_each(
-            checkpoints.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
+            watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
             saver,
             dataset,
             ops,
@@ -460,6 +459,12 @@ def _list_model_variables():
     return [variable for variable in tf.global_variables() if variable is not step]
 
 
+def _open_run(stack, log_dir, run_id, is_chief):
+    if is_chief:
+        return stack.enter_context(Run.open(log_dir, run_id))
+    return Run.join(log_dir, run_id)
+
+
 def _on_cpu():
     # A GPU has nothing to do but the network.
     return tf.device("/cpu:0")
@@ -481,22 +486,3 @@ def _merge_summaries():
         )
     kept = [summary for summary in summaries if summary not in taking]
     return tf.summary.merge(kept) if kept else tf.no_op()
-
-
-def _plan_start(own_checkpoint, restore_path, variables_to_restore):
-    """Say where the run starts, and return TF-Slim's init_fn (None: from the start values).
-
-    TF-Slim calls it for a new run only: a run's own checkpoint is never rolled back.
-    """
-    if own_checkpoint is not None:
-        _logger.info("Resuming from the run's own checkpoint %s", own_checkpoint)
-        if restore_path is not None:
-            _logger.warning(
-                "restore_path %s is not used: this run has a checkpoint of its own", restore_path
-            )
-        return None
-    if restore_path is None:
-        return None
-    plan = restoring.plan_restore(restore_path, variables_to_restore or slim.get_model_variables())
-    plan.log_report()
-    return plan.create_init_fn()

@@ -5,7 +5,6 @@ import logging
 import os
 import pathlib
 import re
-import time
 
 from google.protobuf import text_format
 
@@ -13,7 +12,6 @@ from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
 from deep_reid.runs import folder
 from deep_reid.runtime.compat import tf
 from deep_reid.system import files
-from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
 FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
@@ -83,61 +81,6 @@ def resolve_checkpoint(path):
     raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
 
 
-def find_own_checkpoint(log_dir, run_id):
-    """Find the checkpoint at which a run goes on: the newest one that can be read.
-
-    A damaged one, say after a power cut, is passed over with a warning.
-
-    Parameters
-    ----------
-    log_dir : str or Path
-    run_id : str or None
-        None: a new run.
-
-    Returns
-    -------
-    str or None
-        The checkpoint's prefix; None for a run that has none yet.
-
-    Raises
-    ------
-    DataError
-        If all of them are damaged, and one of them was beyond step 0.
-    """
-    if run_id is None:
-        return None
-    readable = _list_up_to_readable(os.path.join(log_dir, run_id))
-    return readable[-1] if readable else None
-
-
-def recover_own_checkpoint(log_dir, run_id):
-    """Find the checkpoint at which a run goes on, and record it as the run's latest.
-
-    TensorFlow restores what is recorded. To be called by who holds the run's lock.
-
-    Parameters
-    ----------
-    log_dir, run_id
-        As in `find_own_checkpoint`.
-
-    Returns
-    -------
-    str or None
-        As `find_own_checkpoint`, which see also for errors.
-    """
-    if run_id is None:
-        return None
-    run_dir = os.path.join(log_dir, run_id)
-    readable = _list_up_to_readable(run_dir)
-    if not readable:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(run_dir, STATE_FILENAME))
-        return None
-    if readable != _read_state(run_dir):
-        write_state(run_dir, readable)
-    return readable[-1]
-
-
 def list_checkpoints(checkpoint_dir):
     """List the complete checkpoints that a directory records.
 
@@ -151,7 +94,51 @@ def list_checkpoints(checkpoint_dir):
         Prefixes, the oldest first; empty where the directory does not exist, or its record cannot
         be read.
     """
-    return [prefix for prefix in _read_state(checkpoint_dir) or () if exists(prefix)]
+    return [prefix for prefix in read_state(checkpoint_dir) or () if exists(prefix)]
+
+
+def list_unrecorded(directory):
+    """List the checkpoints that lie in a directory, whatever it records.
+
+    Parameters
+    ----------
+    directory : str or Path
+
+    Returns
+    -------
+    list of str
+        Prefixes, sorted by the step in their names.
+    """
+    if not os.path.isdir(directory):
+        return []
+    prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
+    return sorted(prefixes, key=lambda prefix: (step_in_name(prefix), prefix))
+
+
+def read_state(checkpoint_dir):
+    """Read which checkpoints a directory records, whether they are there or not.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+
+    Returns
+    -------
+    list of str, or None
+        Prefixes, the oldest first; None where there is no record, or it cannot be read.
+    """
+    directory = os.fspath(checkpoint_dir)
+    try:
+        text = pathlib.Path(directory, STATE_FILENAME).read_text(encoding="utf-8")
+        state = text_format.Parse(text, _create_state())
+    except (OSError, ValueError, text_format.ParseError):
+        return None
+    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
+    if not latest:
+        return None
+    # A user who sets the latest one back by hand means those up to it.
+    paths = [*paths[: paths.index(latest) if latest in paths else None], latest]
+    return [os.path.join(directory, path) for path in paths]
 
 
 def write_state(checkpoint_dir, prefixes):
@@ -206,6 +193,11 @@ def check_readable(checkpoint_path):
     checkpoint_path : str
         The checkpoint's prefix.
 
+    Returns
+    -------
+    int
+        Its training step, as `step_of` returns it.
+
     Raises
     ------
     DataError
@@ -215,6 +207,7 @@ def check_readable(checkpoint_path):
     with naming_damaged(checkpoint_path):
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
+        return _read_step(reader, checkpoint_path)
 
 
 def is_readable(checkpoint_path):
@@ -236,46 +229,20 @@ def is_readable(checkpoint_path):
     return True
 
 
-def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
-    """Wait for checkpoints and yield each one once, the oldest first.
+def warn_of_damage(prefix, error):
+    """Log that a checkpoint is passed over.
 
     Parameters
     ----------
-    checkpoint_dir : str or Path
-        Need not exist yet.
-    interval_secs : float
-        Seconds between two looks at the directory. Each look takes in all that is new.
-    timeout_secs : float, optional
-        The generator ends after so many seconds without a new checkpoint. None: never.
-
-    Yields
-    ------
-    str
-        A checkpoint's prefix. A checkpoint that was deleted before its turn is left out; so is one
-        that is damaged, with a warning.
+    prefix : str
+    error : DataError
+        From `check_readable`.
     """
-    seen = set()
-    damaged = _Damaged()
-    waiting_since = time.monotonic()
-    while True:
-        looked_at = time.monotonic()
-        # The first one is waited for more eagerly: who has just started wants to see it work.
-        pause_secs = interval_secs if seen else min(interval_secs, 2)
-        damaged.check_state(checkpoint_dir)
-        new = (prefix for prefix in list_checkpoints(checkpoint_dir) if prefix not in seen)
-        found = next((prefix for prefix in new if not damaged.has(prefix)), None)
-        if found is not None:
-            seen.add(found)
-            yield found
-            waiting_since = time.monotonic()
-            continue
-        if timeout_secs is not None and time.monotonic() - waiting_since >= timeout_secs:
-            _logger.info("No new checkpoint for %g s in %s", timeout_secs, checkpoint_dir)
-            return
-        pause = looked_at + pause_secs - time.monotonic()
-        if timeout_secs is not None:
-            pause = min(pause, waiting_since + timeout_secs - time.monotonic())
-        time.sleep(max(pause, 0.01))
+    _logger.warning(
+        "Checkpoint %s is passed over, as it cannot be read: %s",
+        prefix,
+        first_line(error.__cause__ or error),
+    )
 
 
 def step_of(checkpoint_path):
@@ -292,10 +259,24 @@ def step_of(checkpoint_path):
         From its variable ``global_step``, else from its name, else 0.
     """
     reader = _open(checkpoint_path)
-    if not reader.has_tensor("global_step"):
-        return _step_in_name(checkpoint_path)
     with naming_damaged(checkpoint_path):
-        return int(reader.get_tensor("global_step"))
+        return _read_step(reader, checkpoint_path)
+
+
+def step_in_name(prefix):
+    """Return the training step in a checkpoint's name.
+
+    Parameters
+    ----------
+    prefix : str
+
+    Returns
+    -------
+    int
+        0 where the name has none.
+    """
+    match = _STEP.search(prefix)
+    return int(match[1]) if match else 0
 
 
 def variable_shapes(checkpoint_path):
@@ -321,100 +302,8 @@ def variable_shapes(checkpoint_path):
     return _open(resolve_checkpoint(checkpoint_path)).get_variable_to_shape_map()
 
 
-def _read_state(checkpoint_dir):
-    """Return the prefixes that a directory records, the oldest first; None without a record."""
-    directory = os.fspath(checkpoint_dir)
-    try:
-        text = pathlib.Path(directory, STATE_FILENAME).read_text(encoding="utf-8")
-        state = text_format.Parse(text, _create_state())
-    except (OSError, ValueError, text_format.ParseError):
-        return None
-    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
-    if not latest:
-        return None
-    # Who sets the latest back by hand means what comes before it.
-    paths = [*paths[: paths.index(latest) if latest in paths else None], latest]
-    return [os.path.join(directory, path) for path in paths]
-
-
 def _create_state():
     return type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))()
-
-
-def _list_up_to_readable(run_dir):
-    """List a run's checkpoints without those at the end that cannot be read."""
-    recorded = _read_state(run_dir)
-    if recorded is None:
-        recorded = _list_unrecorded(run_dir)
-        if recorded:
-            _logger.warning(
-                "%s does not record its checkpoints: taking the newest by its step", run_dir
-            )
-    damaged = []
-    for position in range(len(recorded), 0, -1):
-        prefix = recorded[position - 1]
-        try:
-            check_readable(prefix)
-        except DataError as error:
-            damaged.append(prefix)
-            _warn_of_damage(prefix, error)
-        else:
-            return recorded[:position]
-    if any(_step_in_name(prefix) for prefix in damaged):
-        names = [os.path.basename(prefix) for prefix in damaged]
-        raise DataError(
-            f"all checkpoints in {run_dir} are damaged or gone ({list_some(names)}): restore one "
-            "from a copy, or start a new run with another run_id"
-        )
-    return []
-
-
-def _warn_of_damage(prefix, error):
-    _logger.warning(
-        "Checkpoint %s is passed over, as it cannot be read: %s",
-        prefix,
-        first_line(error.__cause__ or error),
-    )
-
-
-class _Damaged:
-    """Checkpoints that cannot be read, each named once; one that is written anew is tried again."""
-
-    def __init__(self):
-        self._known = {}
-        self._has_warned = False
-
-    def has(self, prefix):
-        state = _fingerprint(prefix)
-        if self._known.get(prefix) == state:
-            return True
-        try:
-            check_readable(prefix)
-        except DataError as error:
-            if exists(prefix):
-                self._known[prefix] = state
-                _warn_of_damage(prefix, error)
-            return True
-        return False
-
-    def check_state(self, checkpoint_dir):
-        """Say once that the record of a directory cannot be read."""
-        path = os.path.join(checkpoint_dir, STATE_FILENAME)
-        if not self._has_warned and os.path.exists(path) and _read_state(checkpoint_dir) is None:
-            self._has_warned = True
-            _logger.warning(
-                "%s is damaged: waiting until it is written anew, as a training does", path
-            )
-
-
-def _fingerprint(prefix):
-    """Tell one writing of a checkpoint from the next."""
-    stats = []
-    for path in sorted(list_files(prefix)):
-        with contextlib.suppress(FileNotFoundError):
-            stat = os.stat(path)
-            stats.append((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return stats
 
 
 def _open(prefix):
@@ -448,31 +337,25 @@ def naming_damaged(prefix):
         ) from error
 
 
+def _read_step(reader, prefix):
+    if reader.has_tensor("global_step"):
+        return int(reader.get_tensor("global_step"))
+    return step_in_name(prefix)
+
+
 def _latest_in_directory(directory):
     # Published checkpoints often come without the file that names the latest one.
-    checkpoints = list_checkpoints(directory) or _list_unrecorded(directory)
+    checkpoints = list_checkpoints(directory) or list_unrecorded(directory)
     if checkpoints:
         return checkpoints[-1]
     run_id = folder.find_latest_run(directory)
     return _latest_in_directory(os.path.join(directory, run_id)) if run_id else None
 
 
-def _list_unrecorded(directory):
-    if not os.path.isdir(directory):
-        return []
-    prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
-    return sorted(prefixes, key=lambda prefix: (_step_in_name(prefix), prefix))
-
-
-def _step_in_name(prefix):
-    match = _STEP.search(prefix)
-    return int(match[1]) if match else 0
-
-
 def _suggest_checkpoints(path):
     directory = os.path.dirname(path) or os.curdir
     place = "this folder" if directory == os.curdir else directory
-    names = [os.path.basename(prefix) for prefix in _list_unrecorded(directory)]
+    names = [os.path.basename(prefix) for prefix in list_unrecorded(directory)]
     if not names:
         return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
     return f"{place} has {', '.join(names[-5:])}"

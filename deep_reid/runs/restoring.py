@@ -133,6 +133,47 @@ def plan_restore(checkpoint_path, variables):
     )
 
 
+def plan_start(own_checkpoint, restore_path, variables_to_restore=None):
+    """Log where a run starts, and return the ``init_fn`` for TF-Slim.
+
+    TF-Slim calls it for a new run only: a run's own checkpoint is never rolled back.
+
+    Parameters
+    ----------
+    own_checkpoint : str or None
+        Where the run goes on; None for a run that has no checkpoint yet.
+    restore_path : str or Path, optional
+        Where a run without a checkpoint takes its variables from, in any form that
+        `resolve_checkpoint` takes. Default: from their initializers.
+    variables_to_restore : sequence of tf.Variable, optional
+        Default: the model variables.
+
+    Returns
+    -------
+    callable or None
+        ``init_fn(session)``; None where there is nothing to restore from `restore_path`.
+
+    Raises
+    ------
+    MissingPathError
+        If there is no checkpoint at `restore_path`.
+    DataError
+        If it is damaged, or has none of the variables.
+    """
+    if own_checkpoint is not None:
+        _logger.info("Resuming from the run's own checkpoint %s", own_checkpoint)
+        if restore_path is not None:
+            _logger.warning(
+                "restore_path %s is not used: this run has a checkpoint of its own", restore_path
+            )
+        return None
+    if restore_path is None:
+        return None
+    plan = plan_restore(restore_path, variables_to_restore or slim.get_model_variables())
+    plan.log_report()
+    return plan.create_init_fn()
+
+
 def restore_model(session, checkpoint_path):
     """Restore all model variables of the session's graph: weights and batch norm statistics.
 

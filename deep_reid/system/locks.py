@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import socket
-import threading
 from typing import NamedTuple
 
 from deep_reid.errors import RunError
@@ -42,45 +41,44 @@ TRAINING = Use("train", "trained", "lock", "use another run_id")
 EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
 
 _logger = logging.getLogger(__name__)
-_held = {}  # from (thread, path of the lock) to file descriptor
+_held = set()  # of file descriptors
 
 
 @contextlib.contextmanager
-def holding(folder, name, use=TRAINING):
+def holding(folder, name, use=TRAINING, *, is_new=False):
     """Hold the lock on a folder until the block ends.
 
-    A thread may take a lock again that it holds already. Where the system or its file system knows
-    no locks, a warning says so, and the block runs without.
+    Where the system or its file system has no locks, a warning says so, and the block runs without.
 
     Parameters
     ----------
     folder : str or Path
-        Made where it is missing; then also removed, if nothing but the lock is in it at the end.
+        Made where it is missing, with those above it; they are removed again at the end if nothing
+        but the lock is in them.
     name : str
         What the folder is called in messages, such as "run baseline".
     use : Use
+    is_new : bool
+        Whether the folder must be missing.
 
     Raises
     ------
+    FileExistsError
+        If it must be missing, but exists.
     RunError
-        If it is locked by another process or thread; the message names the process.
+        If it is locked already, by another process or by this one; the message names the process.
     """
-    path = os.path.join(folder, use.filename)
-    key = (threading.get_ident(), os.path.realpath(path))
-    if key in _held:
-        yield
-        return
-    made = _list_missing(folder)
-    descriptor = _lock(path, name, use)
+    missing = _list_missing(folder)
+    if missing or is_new:
+        os.makedirs(folder, exist_ok=not is_new)
+    descriptor = _lock(os.path.join(folder, use.filename), name, use)
     try:
-        if descriptor is not None:
-            _held[key] = descriptor
         yield
     finally:
-        if made and is_unused(folder, use):
-            _remove(made)
-        # A forked process has closed it by itself.
-        if _held.pop(key, None) is not None:
+        if missing:
+            _remove_unused(missing, use)
+        if descriptor in _held:  # a forked process has closed it already
+            _held.remove(descriptor)
             os.close(descriptor)
 
 
@@ -106,12 +104,16 @@ def _lock(path, name, use):
         _logger.warning("This system knows no locks: do not %s %s twice at a time", use.verb, name)
         return None
     while True:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the process that held the lock has just removed the folder
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_file(descriptor, path):
                 _write_owner(descriptor)
+                _held.add(descriptor)
                 return descriptor
         except BlockingIOError as error:
             owner = _read_owner(descriptor)
@@ -129,19 +131,20 @@ def _lock(path, name, use):
                 name,
             )
             return None
-        # Who held the lock removed the folder in the meantime: this is the lock of nothing.
+        # The process that held the lock has removed this file with its folder: try the next one.
         os.close(descriptor)
 
 
 def _list_missing(folder):
-    """List the folders that have to be made for one, that one first."""
+    """List a folder and those above it, as far as they do not exist yet."""
     path = pathlib.Path(folder)
     return [part for part in (path, *path.parents) if not part.exists()]
 
 
-def _remove(folders):
-    """Remove a folder that is unused, and those above it where they are empty then."""
-    shutil.rmtree(folders[0], ignore_errors=True)
+def _remove_unused(folders, use):
+    """Remove a folder if it is unused, and those above it if they are empty then."""
+    if is_unused(folders[0], use):
+        shutil.rmtree(folders[0], ignore_errors=True)
     with contextlib.suppress(OSError):
         for folder in folders[1:]:
             folder.rmdir()
@@ -160,7 +163,7 @@ def _write_owner(descriptor):
         "host": socket.gethostname(),
         "since": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     }
-    # It only serves the message of others: a full disk must not keep a run from being locked.
+    # It only serves the message to others: a full disk must not keep a run from being locked.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
@@ -176,7 +179,7 @@ def _read_owner(descriptor):
 
 def _forget():
     """Leave the locks to the parent: a process that outlives it must not hold them any longer."""
-    for descriptor in _held.values():
+    for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _held.clear()

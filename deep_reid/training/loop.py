@@ -12,7 +12,8 @@ from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError
 from deep_reid.images.source import as_image_source, check_image_shape
-from deep_reid.runs import checkpoints, folder
+from deep_reid.runs import checkpoints
+from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
 
@@ -115,7 +116,8 @@ def train_loop(
         **dataclasses.asdict(ComputeSettings.of(compute)),
         **settings,
     )
-    return train(preprocess_fn, network_factory, images, train_y, config, log_dir, run_id)
+    with Run.open(log_dir, run_id) as run:
+        return train(preprocess_fn, network_factory, images, train_y, config, run)
 
 
 def train(
@@ -124,19 +126,20 @@ def train(
     train_x,
     train_y,
     config,
-    log_dir,
-    run_id=None,
+    run,
     class_names=None,
     *,
     should_stop=None,
 ):
-    """Train a network with the settings of a run; `train_loop` with one object for them.
+    """Train a network in an open run; `train_loop` with one object for its settings.
 
     Parameters
     ----------
-    preprocess_fn, network_factory, train_x, train_y, log_dir, run_id
+    preprocess_fn, network_factory, train_x, train_y
         As in `train_loop`.
     config : RunConfig
+    run : deep_reid.runs.run.Run
+        Begins here, once data and settings are found to be right.
     class_names : sequence of str, optional
         The identity of each label; kept with the run.
     should_stop : callable, optional
@@ -154,14 +157,11 @@ def train(
     """
     images, read_from_file = as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
-    # Before anything is looked at: another training could change it.
-    with folder.lock_run(log_dir, run_id) as locked_run_id, tf.Graph().as_default():
-        own_checkpoint = checkpoints.recover_own_checkpoint(log_dir, locked_run_id)
-        if config.restore_path is not None and own_checkpoint is None:
-            restore_path = checkpoints.resolve_checkpoint(config.restore_path)
-            config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
-        first_batch = 0 if own_checkpoint is None else checkpoints.step_of(own_checkpoint)
-        batches = create_batches(images, labels, config, first_batch)
+    if config.restore_path is not None and run.checkpoint is None:
+        restore_path = checkpoints.resolve_checkpoint(config.restore_path)
+        config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
+    with tf.Graph().as_default():
+        batches = create_batches(images, labels, config, run.first_step)
         trainer = create_run_trainer(preprocess_fn, images, config)
         step = create_step(
             network_factory,
@@ -180,21 +180,20 @@ def train(
             num_classes=step.num_classes,
             image_source="files" if read_from_file else "arrays",
         )
-        with folder.open_run(log_dir, config, locked_run_id, class_names) as started_run_id:
-            return trainer.run(
-                batches,
-                step.train_op,
-                log_dir,
-                restore_path=config.restore_path,
-                variables_to_restore=to_restore,
-                run_id=started_run_id,
-                max_checkpoints_to_keep=config.max_checkpoints_to_keep,
-                number_of_steps=config.number_of_steps,
-                log_every_n_steps=config.log_every_n_steps,
-                save_summaries_secs=config.save_summaries_secs,
-                save_interval_secs=config.save_interval_secs,
-                should_stop=should_stop,
-            )
+        run.begin(config, class_names)
+        return trainer.run(
+            batches,
+            step.train_op,
+            run=run,
+            restore_path=config.restore_path,
+            variables_to_restore=to_restore,
+            max_checkpoints_to_keep=config.max_checkpoints_to_keep,
+            number_of_steps=config.number_of_steps,
+            log_every_n_steps=config.log_every_n_steps,
+            save_summaries_secs=config.save_summaries_secs,
+            save_interval_secs=config.save_interval_secs,
+            should_stop=should_stop,
+        )
 
 
 def create_batches(images, labels, config, first_batch=0):
