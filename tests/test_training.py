@@ -150,7 +150,8 @@ class TestTrainLoop:
         caplog.set_level(logging.INFO)
         train(tmp_path)
         train(tmp_path, number_of_steps=5, learning_rate=0.5)
-        assert "learning_rate is 0.5 now; it was 0.001" in caplog.messages
+        line = "Run run goes on with other settings: learning_rate 0.5 (was 0.001)"
+        assert line in caplog.messages
 
     def test_a_log_directory_stands_for_its_latest_run(self, tmp_path):
         train(tmp_path, run_id="old")

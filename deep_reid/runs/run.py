@@ -1,7 +1,6 @@
 """A run that is open for training: its lock, its folder, and where it goes on."""
 
 import contextlib
-import dataclasses
 import datetime
 import itertools
 import logging
@@ -10,12 +9,10 @@ import pathlib
 import shutil
 
 from deep_reid.config import RunConfig
+from deep_reid.config.setting import list_settings
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.runs import folder, labels, recovery, saving
 from deep_reid.system import locks
-
-# They decide which variables a checkpoint has, and what these mean.
-_FIXED_SETTINGS = ("network", "image_shape", "loss_mode", "num_classes", "trainable_scopes")
 
 _logger = logging.getLogger(__name__)
 
@@ -186,17 +183,20 @@ def _compare_settings(run_dir, config):
         earlier = RunConfig.load(run_dir)
     except MissingPathError:
         return  # of another program, or stopped before it began
-    for name in _FIXED_SETTINGS:
+    run_id = os.path.basename(run_dir)
+    changes = []
+    for name, facts in list_settings(RunConfig).items():
         before, now = getattr(earlier, name), getattr(config, name)
-        if before != now and before is not None:
+        if before == now:
+            continue
+        if facts.is_fixed and before is not None:
             raise UsageError(
-                f"run {os.path.basename(run_dir)} has {name} {before}, not {now}: use its own, or "
-                "start a new run with another run_id"
+                f"run {run_id} has {name} {before}, not {now}: use its own, or start a new run "
+                "with another run_id"
             )
-    for field in dataclasses.fields(config):
-        before, now = getattr(earlier, field.name), getattr(config, field.name)
-        if before != now:
-            _logger.info("%s is %s now; it was %s", field.name, now, before)
+        changes.append(f"{name} {now} (was {before})")
+    if changes:
+        _logger.info("Run %s goes on with other settings: %s", run_id, ", ".join(changes))
 
 
 def _has_learned(run_dir):
