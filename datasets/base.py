@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.images import list_jpegs, read_images
-from datasets.protocols import create_image_test_set
-from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.tables import align
+
+from .images import list_jpegs, read_images
+from .protocols import create_image_test_set
+from .util import create_validation_split
 
 __all__ = ["JUNK_LABEL", "ReidDataset", "Split", "list_jpegs", "read_images"]
 

@@ -9,8 +9,9 @@ import csv
 import io
 import os
 
-from datasets.listing import SPLITS, Listing, quoted, unknown_split
 from deep_reid.errors import DataError, MissingPathError
+
+from .listing import SPLITS, Listing, quoted, unknown_split
 
 COLUMNS = ("path", "identity", "camera", "split")
 """The columns, in the order they have without a header; the first two are needed."""

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import csv_listing, folders, listing, mot
-from datasets.base import JUNK_LABEL, ReidDataset, Split
-from datasets.protocols import create_each_image_test_set, create_image_test_set
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.galleries import rows_by_label
+
+from . import csv_listing, folders, listing, mot
+from .base import JUNK_LABEL, ReidDataset, Split
+from .protocols import create_each_image_test_set, create_image_test_set
 
 CROPS_DIR = os.path.join(".", "output", "custom", "crops")
 """Where crops of MOTChallenge sequences are kept."""

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import scipy.io
 
-from datasets import scenes
 from deep_reid.errors import DataError, UsageError
+
+from . import scenes
 
 MAX_LABEL = {"market1501": 1501, "mars": 1500}
 JUNK, DISTRACTOR = -1, 0

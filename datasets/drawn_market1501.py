@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 
-from datasets import drawing, ground_truth, market1501, scenes
-from datasets.base import Split
+from . import drawing, ground_truth, market1501, scenes
+from .base import Split
 
 IMAGE_HEIGHT = 128
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from datasets import drawing, scenes
+from . import drawing, scenes
 
 IMAGE_HEIGHT = 256
 

@@ -11,7 +11,7 @@ import io
 import cv2
 import numpy as np
 
-from datasets import drawing, scenes
+from . import drawing, scenes
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 128, 64
 FRAME_HEIGHT, FRAME_WIDTH = 540, 960

@@ -10,8 +10,9 @@ A folder called ``train`` with images and no folders in it is an identity of thi
 import logging
 import os
 
-from datasets.listing import SPLITS, Listing, is_image_name
 from deep_reid.errors import DataError, MissingPathError
+
+from .listing import SPLITS, Listing, is_image_name
 
 _logger = logging.getLogger(__name__)
 

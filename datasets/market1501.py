@@ -26,10 +26,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.base import ReidDataset, Split
-from datasets.ground_truth import read_good_mask
-from datasets.images import list_jpegs, read_bgr_images
 from deep_reid.errors import DataError
+
+from .base import ReidDataset, Split
+from .ground_truth import read_good_mask
+from .images import list_jpegs, read_bgr_images
 
 MAX_LABEL = 1501
 """The largest person number of Market-1501."""

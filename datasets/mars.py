@@ -23,11 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.base import ReidDataset, Split
-from datasets.images import list_jpegs, read_bgr_images
-from datasets.protocols import create_track_test_set
 from deep_reid.errors import DataError
 from deep_reid.matlab import read_variable
+
+from .base import ReidDataset, Split
+from .images import list_jpegs, read_bgr_images
+from .protocols import create_track_test_set
 
 MAX_LABEL = 1500
 """The largest person number of MARS."""

@@ -41,8 +41,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.listing import Listing, is_image_name, quoted
 from deep_reid.errors import DataError, MissingPathError
+
+from .listing import Listing, is_image_name, quoted
 
 _logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from datasets.figures import TOPS, Brush, Fabric, Pose, bgr, paint_person, pick, sample_look
+from .figures import TOPS, Brush, Fabric, Pose, bgr, paint_person, pick, sample_look
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,12 @@ import pathlib
 import shlex
 import sys
 
-from datasets.drawing import MAX_LABEL, SplitSize
-from datasets.drawn_market1501 import draw_market1501
-from datasets.drawn_mars import draw_mars
-from datasets.drawn_own import draw_csv, draw_folders, draw_mot
 from deep_reid.errors import ReidError, UsageError
+
+from .drawing import MAX_LABEL, SplitSize
+from .drawn_market1501 import draw_market1501
+from .drawn_mars import draw_mars
+from .drawn_own import draw_csv, draw_folders, draw_mot
 
 __all__ = [
     "MAX_LABEL",
