@@ -46,7 +46,7 @@ _WAYS_OUT = {
 _OF_WEIGHTS = ("finalize", "freeze")
 
 
-def main(dataset_class, argv=None):
+def main(dataset_class, argv=None, *, prog=None):
     """Run a training script.
 
     Parameters
@@ -55,6 +55,8 @@ def main(dataset_class, argv=None):
         A data set as `datasets.base.ReidDataset` describes it.
     argv : list of str, optional
         Default: the process's arguments.
+    prog : str, optional
+        Name of the program in its help and errors. Default: the script's.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def main(dataset_class, argv=None):
         Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
         129 (SIGHUP).
     """
-    parser = create_argument_parser(dataset_class)
+    parser = create_argument_parser(dataset_class, prog)
     args = parser.parse_args(argv)
     for name, mode in _ONLY_FOR.items():
         if getattr(args, name) and args.mode != mode:
@@ -82,25 +84,27 @@ def main(dataset_class, argv=None):
     return 0
 
 
-def create_argument_parser(dataset_class):
+def create_argument_parser(dataset_class, prog=None):
     """Create the parser of a training script.
 
     Parameters
     ----------
     dataset_class : type
         A data set as `datasets.base.ReidDataset` describes it; gives the defaults.
+    prog : str, optional
+        As in `main`.
 
     Returns
     -------
     argparse.ArgumentParser
     """
-    parser = _create_parser(dataset_class.NAME, dataset_class.TITLE)
+    parser = _create_parser(dataset_class.NAME, dataset_class.TITLE, prog)
     _add_run_arguments(parser.add_argument_group("run"), dataset_class)
     return parser
 
 
-def _create_parser(name, title):
-    parser = ArgumentParser(description=describe(title), **PARSER_SETTINGS)
+def _create_parser(name, title, prog):
+    parser = ArgumentParser(prog=prog, description=describe(title), **PARSER_SETTINGS)
     add_arguments(parser, name)
     return parser
 
