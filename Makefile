@@ -48,11 +48,11 @@ clean:
 	$(PYTHON) -m venv .venv
 
 # A stamp per set of extras: another make finds the packages in place.
-.venv/demo-installed: .venv/bin/python setup.py
+.venv/demo-installed: .venv/bin/python setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[tensorboard]'
 	touch $@
 
-.venv/dev-installed: .venv/bin/python setup.py
+.venv/dev-installed: .venv/bin/python setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
@@ -62,6 +62,6 @@ $(OLDEST)/installed: setup.py
 		'tensorflow==2.16.*' 'tf-keras==2.16.*' 'numpy<2' 'opencv-python<4.12'
 	touch $@
 
-.venv/bench-installed: .venv/bin/python setup.py
+.venv/bench-installed: .venv/bin/python setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	touch $@

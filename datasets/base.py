@@ -191,7 +191,7 @@ class ReidDataset(abc.ABC):
         missing, drawn_dir = (path, "DIR") if Path(dataset_dir).is_dir() else (dataset_dir,) * 2
         raise MissingPathError(
             f"{cls.TITLE} was not found: {missing} does not exist; get the data set from "
-            f"{cls.HOMEPAGE}, or draw a synthetic one: python -m datasets.synthetic "
+            f"{cls.HOMEPAGE}, or draw a synthetic one: python -m {__package__}.synthetic "
             f"--layout {cls.NAME} --output_dir {drawn_dir}"
         )
 

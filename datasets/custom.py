@@ -68,7 +68,7 @@ class Custom(ReidDataset):
             return path
         raise MissingPathError(
             f"{path} does not exist: name a folder with one folder of images per identity, a CSV "
-            "file or a MOTChallenge sequence; or draw one: python -m datasets.synthetic "
+            f"file or a MOTChallenge sequence; or draw one: python -m {__package__}.synthetic "
             f"--layout folders --output_dir {dataset_dir}"
         )
 

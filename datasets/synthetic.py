@@ -1,7 +1,8 @@
 """Draws a small pedestrian data set: a benchmark's layout or one's own; free of TensorFlow.
 
 Everything runs without a download on what is drawn here: the same arguments give the same bytes
-in every file. Run ``python -m datasets.synthetic --help`` for the command line.
+in every file. The command line is ``deep-reid draw``; in a clone it is also
+``python -m datasets.synthetic``.
 """
 
 import argparse
@@ -39,7 +40,6 @@ DRAW = {
     "csv": draw_csv,
     "mot": draw_mot,
 }
-TRAIN_SCRIPT = {"market1501": "train_market1501.py", "mars": "train_mars.py"}
 
 
 def _sizes_of(layout):
@@ -47,9 +47,9 @@ def _sizes_of(layout):
     return list(inspect.signature(DRAW[layout]).parameters)[1:]
 
 
-def _make_parser():
+def _make_parser(prog):
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.synthetic",
+        prog=prog,
         description=__doc__,
         # What is not given is left out: the defaults are those of the layout's function.
         argument_default=argparse.SUPPRESS,
@@ -90,23 +90,25 @@ def _check_sizes(layout, sizes):
             )
 
 
-def _next_command(layout, output_dir):
+def _next_command(layout, output_dir, command):
     """Tell how to train on what was drawn."""
-    if layout in TRAIN_SCRIPT:
-        script, flag = TRAIN_SCRIPT[layout], "dataset_dir"
-    else:
-        script, flag = "train_custom.py", "dataset"
+    is_benchmark = layout in ("market1501", "mars")
+    program, flag = (layout, "dataset_dir") if is_benchmark else ("custom", "dataset")
+    start = f"python train_{program}.py" if command is None else f"{command} {program}"
     path = pathlib.Path(output_dir) / "people.csv" if layout == "csv" else output_dir
-    return f"python {script} --mode=train --{flag}={shlex.quote(str(path))}"
+    return f"{start} --mode=train --{flag}={shlex.quote(str(path))}"
 
 
-def main(argv=None):
+def main(argv=None, command=None):
     """Run the command line.
 
     Parameters
     ----------
     argv : list of str, optional
         Arguments; those of the process by default.
+    command : str, optional
+        The command of which this is the program ``draw``, such as ``deep-reid``. Default: this
+        module is run in a clone, beside the training scripts.
 
     Returns
     -------
@@ -114,7 +116,8 @@ def main(argv=None):
         Exit code: 0 if all was drawn, 1 if the folder cannot be used, 130 after Ctrl-C. Wrong
         arguments exit with 2.
     """
-    parser = _make_parser()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = _make_parser("python -m datasets.synthetic" if command is None else f"{command} draw")
     sizes = vars(parser.parse_args(argv))
     layout, output_dir = sizes.pop("layout"), sizes.pop("output_dir")
     try:
@@ -130,10 +133,9 @@ def main(argv=None):
         return 130
     for split in splits:
         logger.info("%s: %d images, %d identities, %d cameras", *dataclasses.astuple(split))
-    logger.info("Next: %s", _next_command(layout, output_dir))
+    logger.info("Next: %s", _next_command(layout, output_dir, command))
     return 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(main())
+    sys.exit(main(command=None if __package__ == "datasets" else "python -m deep_reid"))

@@ -44,6 +44,12 @@ def create_validation_split(data_y, num_validation_y, seed=None):
         If `num_validation_y` is negative or leaves no identity for training.
     DataError
         If there are no labels.
+
+    Examples
+    --------
+    >>> training, validation = create_validation_split([5, 5, 6, 6, 7], 1, seed=1)
+    >>> training.tolist(), validation.tolist()
+    ([2, 3, 4], [0, 1])
     """
     data_y = _label_vector(data_y)
     unique_y = np.unique(data_y)
@@ -99,6 +105,12 @@ def limit_num_elements_per_identity(data_y, max_num_images_per_id, seed=None):
     ------
     UsageError
         If `max_num_images_per_id` is not an int of at least 1.
+
+    Examples
+    --------
+    >>> mask = limit_num_elements_per_identity([5, 5, 5, 6], 2, seed=1)
+    >>> int(mask[:3].sum()), bool(mask[3])
+    (2, True)
     """
     data_y = _label_vector(data_y)
     if not isinstance(max_num_images_per_id, numbers.Integral) or max_num_images_per_id < 1:
@@ -144,6 +156,13 @@ def crop_to_shape(images, patch_shape):
     UsageError
         If `images` is an empty list or one image alone, if an image is not of uint8, is empty or
         has another number of channels than the first one, or if `patch_shape` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = [np.zeros((200, 80, 3), np.uint8), np.zeros((100, 100, 3), np.uint8)]
+    >>> crop_to_shape(images, (128, 64)).shape
+    (2, 128, 64, 3)
     """
     height, width = _patch_size(patch_shape)
     images = images if isinstance(images, np.ndarray) else list(images)

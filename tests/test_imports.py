@@ -25,6 +25,7 @@ FLOORS = [
     {"runs"},
     {"compat"},
     {"runtime"},
+    {"datasets"},
     {"scoring"},
     {"config"},
     {"samplers"},

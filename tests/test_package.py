@@ -149,9 +149,16 @@ def test_what_is_installed_is_deep_reid_alone(tmp_path):
     (info,) = tmp_path.iterdir()
     assert (info / "top_level.txt").read_text().split() == ["deep_reid"]
     sources = (info / "SOURCES.txt").read_text().splitlines()
-    packaged = {path for path in sources if path.startswith("deep_reid/")}
-    files = [p for p in (ROOT / "deep_reid").rglob("*") if p.suffix in (".py", ".jinja")]
-    assert packaged == {str(path.relative_to(ROOT)) for path in files}
+    packaged = {path for path in sources if path.startswith(("deep_reid/", "datasets/"))}
+    folders = [ROOT / "deep_reid", ROOT / "datasets"]
+    files = [path for folder in folders for path in folder.rglob("*")]
+    files = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if path.suffix in (".py", ".jinja") or path.name == "py.typed"
+    }
+    # It stands for the folder datasets/, which is installed in its place.
+    assert packaged == files - {"deep_reid/datasets/__init__.py"}
 
 
 def python_sources():

@@ -150,7 +150,9 @@ class TestTrainLoop:
         caplog.set_level(logging.INFO)
         train(tmp_path)
         train(tmp_path, number_of_steps=5, learning_rate=0.5)
-        start = "Run run goes on with other settings: learning_rate 0.5 (was 0.001), number_of_steps"
+        start = (
+            "Run run goes on with other settings: learning_rate 0.5 (was 0.001), number_of_steps"
+        )
         assert [line for line in caplog.messages if line.startswith(start)]
 
     def test_a_log_directory_stands_for_its_latest_run(self, tmp_path):

@@ -124,10 +124,12 @@ class ArgumentParser(BaseParser):
     ----------
     dataset_class : type
         A data set as `datasets.base.ReidDataset` describes it.
+    prog : str, optional
+        Name of the program in its help and errors. Default: the script's.
     """
 
-    def __init__(self, dataset_class):
-        super().__init__(description=describe(dataset_class.TITLE), add_help=False)
+    def __init__(self, dataset_class, prog=None):
+        super().__init__(prog=prog, description=describe(dataset_class.TITLE), add_help=False)
         self._arguments = {}  # by flag
         for argument in list_arguments(dataset_class.NAME, defaults_of(dataset_class)):
             self._arguments.setdefault(argument.flag, []).append(argument)

@@ -33,7 +33,7 @@ _FUNCTIONS = {
 }
 
 
-def main(dataset_class, argv=None):
+def main(dataset_class, argv=None, *, prog=None):
     """Run a training script.
 
     Parameters
@@ -42,6 +42,8 @@ def main(dataset_class, argv=None):
         A data set as `datasets.base.ReidDataset` describes it.
     argv : list of str, optional
         Default: the process's arguments.
+    prog : str, optional
+        Name of the program in its help and errors. Default: the script's.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def main(dataset_class, argv=None):
         Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
         129 (SIGHUP).
     """
-    args = ArgumentParser(dataset_class).parse_args(argv)
+    args = ArgumentParser(dataset_class, prog).parse_args(argv)
     _set_up_logging(args.debug)
     try:
         with signals.handled():

@@ -47,6 +47,11 @@ def measure_of_loss_mode(loss_mode):
     ------
     UsageError
         If the loss mode is unknown.
+
+    Examples
+    --------
+    >>> measure_of_loss_mode("cosine-softmax"), measure_of_loss_mode("triplet")
+    ('cosine', 'euclidean')
     """
     Choice(LOSS_MODES).check("loss_mode", loss_mode)
     return "cosine" if loss_mode == "cosine-softmax" else "euclidean"
@@ -109,6 +114,16 @@ class RunConfig(StepSettings):
     ------
     UsageError
         If a setting breaks its rule; the message says which, and what to use instead.
+
+    Examples
+    --------
+    >>> config = RunConfig((128, 64, 3), batch_size=64, seed=1)
+    >>> config.batch_size, config.loss_mode
+    (64, 'cosine-softmax')
+    >>> RunConfig((128, 64, 3), batch_size=130)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    deep_reid.errors.UsageError: batch_size (130) must be a multiple of num_images_per_id (4): ...
     """
 
     image_shape: tuple = setting(

@@ -4,7 +4,7 @@ import linecache
 import os
 import re
 
-from deep_reid.legacy import gone_names, own_datasets, python_2, traces
+from deep_reid.legacy import gone_names, python_2, traces
 
 _NO_ATTRIBUTE = re.compile(r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'")
 _NO_NAME = re.compile(
@@ -101,7 +101,7 @@ def _describe_name(module, name, root, place):
             module = old + module[len(prefix) :]
             break
     package, _, path = f"{module}.{name}".partition(".")
-    if package in {"deep_reid", own_datasets.NAME}:
+    if package == "deep_reid":
         return f"{module} has no {name}: --engine=own runs the modules beside the script"
     if package != "tensorflow":
         return _describe_library(f"{module}.{name}")

@@ -6,7 +6,7 @@ import importlib.machinery
 import os
 import sys
 
-from deep_reid.legacy import own_datasets
+from deep_reid import datasets
 
 _TARGETS = {
     "train_app": "deep_reid.train_app",
@@ -45,15 +45,12 @@ class OriginalFinder:
         self._warned = set()
         # What comes from the old code all the same, and why.
         self._kept = {_RESIDUAL_NET: "deep_reid.nets.residual takes other arguments"}
-        self._own_datasets = folder = own_datasets.find_folder()
-        if folder is None:
-            self._kept |= dict.fromkeys(_DATASETS, "deep_reid is installed without its data sets")
-        elif folder == os.path.join(old_code.folder, "datasets"):  # the script is in a clone
+        folder = os.path.realpath(datasets.__path__[0])
+        if folder == os.path.join(old_code.folder, "datasets"):  # the script is in a clone
             self._own_datasets = None
         else:
-            sys.meta_path.insert(0, own_datasets.OwnDatasetsFinder(folder))
-            own = {name: name.replace("datasets", own_datasets.NAME) for name in _DATASETS}
-            self._targets |= own
+            self._own_datasets = folder
+            self._targets |= {name: f"deep_reid.{name}" for name in _DATASETS}
 
     def find_spec(self, name, path=None, target=None):
         """Find a module, or leave it to Python.

@@ -55,6 +55,15 @@ def run_in_batches(f, data_dict, out, batch_size):
     ValueError
         If the lengths of the values and of `out` differ, `batch_size` is less than 1, or `f`
         returns another number of rows than it was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lengths = np.zeros(3, np.int64)
+    >>> run_in_batches(lambda batch: [len(x) for x in batch["names"]],
+    ...                {"names": ["a.jpg", "bc.jpg", "d.jpg"]}, lengths, batch_size=2)
+    >>> lengths.tolist()
+    [5, 6, 5]
     """
     _check_batch_size(batch_size)
     lengths = {str(key): len(rows) for key, rows in data_dict.items()}
@@ -106,6 +115,12 @@ def iterate_forever(batch_size, data, *other):
         If there are no rows, or a list has arrays of different shapes.
     TypeError
         If an argument is neither an array nor a list.
+
+    Examples
+    --------
+    >>> batches = iterate_forever(2, ["a.jpg", "b.jpg", "c.jpg"])
+    >>> [next(batches).tolist() for _ in range(3)]
+    [['a.jpg', 'b.jpg'], ['c.jpg', 'a.jpg'], ['b.jpg', 'c.jpg']]
     """
     arrays = _check_rows(batch_size, data, *other)
     num_rows = len(arrays[0])
@@ -223,6 +238,18 @@ def random_sample_identities_forever(
     ----------
     .. [1] A. Hermans, L. Beyer, B. Leibe: In Defense of the Triplet Loss for Person
        Re-Identification. arXiv:1703.07737, 2017.
+
+    Examples
+    --------
+    Two identities with two images each:
+
+    >>> names = [f"{i}.jpg" for i in range(9)]
+    >>> batches = random_sample_identities_forever(
+    ...     4, 2, names, [7, 7, 7, 8, 8, 8, 9, 9, 9], seed=1
+    ... )
+    >>> batch_x, batch_y = next(batches)
+    >>> len(set(batch_x.tolist())), batch_y.tolist()
+    (4, [7, 7, 8, 8])
     """
     num_identities = _check_batch_shape(batch_size, num_samples_per_id, num_fa_images)
     data_x, data_y = _check_rows(batch_size, data_x, data_y)

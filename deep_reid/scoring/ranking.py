@@ -194,6 +194,16 @@ def rank(
        Re-identification: A Benchmark. ICCV 2015.
     .. [2] L. Zheng, Z. Bie, Y. Sun, J. Wang, C. Su, S. Wang, Q. Tian: MARS: A Video Benchmark
        for Large-Scale Person Re-identification. ECCV 2016.
+
+    Examples
+    --------
+    The nearest item is of the query's identity and camera, which is junk; then comes the match:
+
+    >>> query = FeatureSet([[1, 0]], [7], [1], name="query")
+    >>> gallery = FeatureSet([[1, 0], [0.9, 0.1], [0, 1]], [7, 7, 8], [1, 2, 2])
+    >>> result = rank(query, gallery)
+    >>> result.rank_k(1), result.mean_average_precision
+    (1.0, 1.0)
     """
     ranks = tuple(check_positive("each of ranks", k) for k in ranks)
     if not ranks:
@@ -253,6 +263,17 @@ def nearest(
         If a setting is not one of those in `rank`, or a row is not one of the queries.
     DataError
         If the two sets do not fit together, or the features do not suit the measure.
+
+    Examples
+    --------
+    >>> query = FeatureSet([[1, 0]], [7], [1], name="query")
+    >>> gallery = FeatureSet([[0, 1], [0.9, 0.1], [1, 0]], [8, 7, 7], [2, 2, 1])
+    >>> items = nearest(query, gallery, [0], k=2)
+    >>> items.indices.tolist()
+    [[2, 1]]
+    >>> from deep_reid.scoring.rules import JUNK, MATCH
+    >>> items.codes.tolist() == [[JUNK, MATCH]]
+    True
     """
     k = min(check_positive("k", k), len(gallery))
     query_rows = np.asarray(query_rows, np.int64)

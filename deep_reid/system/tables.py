@@ -41,6 +41,11 @@ def list_some(names, none="none", at_most=5):
     -------
     str
         Such as ``"a, b and 3 more"``.
+
+    Examples
+    --------
+    >>> list_some(["a", "b", "c", "d"], at_most=2)
+    'a, b and 2 more'
     """
     if not names:
         return none
