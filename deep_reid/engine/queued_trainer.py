@@ -13,11 +13,11 @@ import os
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import check_positive_integer
-from deep_reid.engine import trainer_checks
+from deep_reid.engine import checkpoint_evaluation, trainer_checks
 from deep_reid.engine.feed_queue import FeedQueue, replace_sources
 from deep_reid.engine.staging import StagedFeed, StagingArea
-from deep_reid.engine.train_step import TrainStep
-from deep_reid.errors import DataError, RunError, UsageError
+from deep_reid.engine.train_step import TrainStep, take_step_settings
+from deep_reid.errors import UsageError
 from deep_reid.images.faults import StopAtBadImages
 from deep_reid.runs import checkpoints, restoring, saving, watching
 from deep_reid.runs.run import Run
@@ -82,10 +82,7 @@ class QueuedTrainer:
         compute=ComputeSettings(),
         staging_device=None,
     ):
-        check_positive_integer("num_enqueue_threads", num_enqueue_threads)
-        check_positive_integer("queue_capacity", queue_capacity)
-        if feed_timeout_secs is not None and not feed_timeout_secs > 0:
-            raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
+        trainer_checks.check_feed(num_enqueue_threads, queue_capacity, feed_timeout_secs)
         self._enqueue_vars = trainer_checks.check_tensors("enqueue_vars", enqueue_vars)
         self._input_vars = (
             self._enqueue_vars
@@ -258,11 +255,7 @@ class QueuedTrainer:
         self._check_has_taker()
         with train_op.graph.as_default(), contextlib.ExitStack() as stack:
             if run is None:
-                run = _open_run(stack, log_dir, run_id, is_chief)
-                if restore_path is not None and run.checkpoint is None:
-                    restore_path = checkpoints.resolve_checkpoint(restore_path)
-                if is_chief:
-                    run.record_as_latest()
+                run = _open_run(stack, log_dir, run_id, restore_path, is_chief)
             _logger.info("Run directory: %s", run.run_dir)
             with _on_cpu():
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
@@ -272,14 +265,10 @@ class QueuedTrainer:
                 train_op,
                 batch_size=self._batch_size,
                 start_feed=functools.partial(self.start_feed, batches=iter(feed_generator)),
-                number_of_steps=slim_train_kwargs.pop("number_of_steps", None),
-                log_every_n_steps=slim_train_kwargs.pop("log_every_n_steps", 10),
-                summary_op=slim_train_kwargs.pop("summary_op", tf.summary.merge_all()),
-                save_summaries_secs=slim_train_kwargs.pop("save_summaries_secs", 60),
                 save=save if is_chief else None,
-                save_interval_secs=slim_train_kwargs.pop("save_interval_secs", 300),
                 save_at_start=run.checkpoint is None,
                 should_stop=should_stop,
+                **take_step_settings(slim_train_kwargs),
             )
             settings = {
                 "init_fn": restoring.plan_start(run.checkpoint, restore_path, variables_to_restore),
@@ -377,112 +366,33 @@ class QueuedTrainer:
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
-        ops = _EvaluationOps(init_op, eval_op, final_op, summary_op)
-        saver = saving.Saver(variables_to_restore or _list_model_variables())
-        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
-        results = self._evaluate_each(
-            watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
-            saver,
+        evaluation = checkpoint_evaluation.CheckpointEvaluation(
             dataset,
-            ops,
-            is_evaluated or (lambda path, step: False),
+            self._batch_size,
+            self.start_feed,
+            ops=checkpoint_evaluation.EvaluationOps(init_op, eval_op, final_op, summary_op),
+            variables_to_restore=variables_to_restore,
+            session_config=create_session_config(self._compute),
         )
-        value = None
-        with contextlib.ExitStack() as stack:
-            writer = None
-            for path, step, value, summary in itertools.islice(results, max_num_evaluations):
-                if writer is None:  # with the first evaluation, so that none leaves nothing behind
-                    writer = stack.enter_context(tf.summary.FileWriter(os.fspath(log_dir)))
-                if summary is not None:
-                    writer.add_summary(summary, step)
-                pictures = on_evaluation(path, step, value) if on_evaluation else None
-                if pictures is not None:
-                    writer.add_summary(pictures, step)
-                writer.flush()
-        return value
-
-    def _evaluate_each(self, paths, saver, dataset, ops, is_evaluated):
-        """Yield path, step, value of the final op and summary of each checkpoint."""
-        for path in paths:
-            with tf.Session(config=create_session_config(self._compute)) as session:
-                try:
-                    step = checkpoints.step_of(path)
-                    if is_evaluated(path, step):
-                        continue
-                    saver.restore(session, path)
-                except DataError:
-                    # Readable, and yet not restored: it is of another network.
-                    if checkpoints.is_readable(path):
-                        raise
-                    happened = "damaged" if checkpoints.exists(path) else "deleted"
-                    _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
-                    continue
-                session.run(ops.init_local)
-                session.run(ops.init)
-                self._run_for_each_batch(session, dataset, ops.update)
-                value, summary = session.run([ops.final, ops.summary])
-            yield path, step, value, summary
-
-    def _run_for_each_batch(self, session, dataset, op):
-        starts = range(0, len(dataset[0]), self._batch_size)
-        batches = ([rows[i : i + self._batch_size] for rows in dataset] for i in starts)
-        feed = self.start_feed(session, batches)
-        try:
-            for _ in starts:
-                feed.wait_for_batch()
-                session.run(op)
-        except tf.errors.OutOfRangeError as error:
-            feed.raise_error()
-            raise RunError(
-                f"eval_op takes more than the {self._batch_size} rows of a batch: take them with "
-                "the last call of get_input_vars alone"
-            ) from error
-        finally:
-            feed.stop()
+        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
+        paths = watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs)
+        results = evaluation.of_each(paths, is_evaluated or (lambda path, step: False))
+        return checkpoint_evaluation.write_events(
+            itertools.islice(results, max_num_evaluations), log_dir, on_evaluation
+        )
 
 
-class _EvaluationOps:
-    def __init__(self, init_op, eval_op, final_op, summary_op):
-        no_op = tf.no_op()
-        self.init_local = tf.local_variables_initializer()
-        self.init = no_op if init_op is None else init_op
-        self.update = no_op if eval_op is None else eval_op
-        self.final = no_op if final_op is None else final_op
-        self.summary = _merge_summaries() if summary_op is None else summary_op
-
-
-def _list_model_variables():
-    variables = slim.get_model_variables()
-    if set(tf.trainable_variables()) <= set(variables):
-        return variables
-    step = tf.train.get_global_step()
-    return [variable for variable in tf.global_variables() if variable is not step]
-
-
-def _open_run(stack, log_dir, run_id, is_chief):
-    if is_chief:
-        return stack.enter_context(Run.open(log_dir, run_id))
-    return Run.join(log_dir, run_id)
+def _open_run(stack, log_dir, run_id, restore_path, is_chief):
+    """Open a run until the stack is closed; a wrong `restore_path` leaves nothing of it."""
+    if not is_chief:
+        return Run.join(log_dir, run_id)
+    run = stack.enter_context(Run.open(log_dir, run_id))
+    if restore_path is not None and run.checkpoint is None:
+        checkpoints.resolve_checkpoint(restore_path)
+    run.record_as_latest()
+    return run
 
 
 def _on_cpu():
     # A GPU has nothing to do but the network.
     return tf.device("/cpu:0")
-
-
-def _merge_summaries():
-    """Merge all summaries of the graph but those that take a batch, as there is none left."""
-    summaries = tf.get_collection(tf.GraphKeys.SUMMARIES)
-    takers = ("QueueDequeue", "Unstage")
-    taking = [
-        summary
-        for summary in summaries
-        if any(op.type.startswith(takers) for op in trainer_checks.list_ancestors(summary.op))
-    ]
-    if taking:
-        _logger.warning(
-            "These summaries are not written, as they would need one more batch: %s",
-            ", ".join(summary.op.name for summary in taking),
-        )
-    kept = [summary for summary in summaries if summary not in taking]
-    return tf.summary.merge(kept) if kept else tf.no_op()

@@ -11,6 +11,29 @@ from deep_reid.runtime.compat import tf
 _logger = logging.getLogger(__name__)
 
 
+def take_step_settings(slim_train_kwargs):
+    """Take the settings of a step out of those for ``slim.learning.train``.
+
+    Parameters
+    ----------
+    slim_train_kwargs : dict
+        Without them afterwards.
+
+    Returns
+    -------
+    dict
+        For `TrainStep`; with the default where one was not there.
+    """
+    defaults = {
+        "number_of_steps": None,
+        "log_every_n_steps": 10,
+        "summary_op": tf.summary.merge_all(),
+        "save_summaries_secs": 60,
+        "save_interval_secs": 300,
+    }
+    return {name: slim_train_kwargs.pop(name, default) for name, default in defaults.items()}
+
+
 class TrainStep:
     """Run the training op once per call; log, write summaries and save when that is due.
 

@@ -32,6 +32,25 @@ def list_ancestors(op):
     return list(found)
 
 
+def check_feed(num_enqueue_threads, queue_capacity, feed_timeout_secs):
+    """Check how the queue is fed.
+
+    Parameters
+    ----------
+    num_enqueue_threads, queue_capacity : int
+    feed_timeout_secs : float or None
+
+    Raises
+    ------
+    UsageError
+        If one of them breaks its rule.
+    """
+    check_positive_integer("num_enqueue_threads", num_enqueue_threads)
+    check_positive_integer("queue_capacity", queue_capacity)
+    if feed_timeout_secs is not None and not feed_timeout_secs > 0:
+        raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
+
+
 def check_tensors(name, tensors):
     """Check a list of tensors.
 
