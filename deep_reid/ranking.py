@@ -21,16 +21,8 @@ from deep_reid.comparisons import (
     widen,
 )
 from deep_reid.errors import DataError, UsageError
-from deep_reid.galleries import rows_by_label
+from deep_reid.galleries import DISTRACTOR_LABEL, JUNK_LABEL, rows_by_label
 from deep_reid.reranking import Rerank, rerank_distances
-
-JUNK_LABEL = -1
-"""Label of gallery items that are left out of every ranking."""
-
-
-DISTRACTOR_LABEL = 0
-"""Label of gallery items that are ranked and never match."""
-
 
 NO_MATCH, MATCH, JUNK, DISTRACTOR = range(4)
 """What a gallery item is to a query: the codes that `nearest` returns."""
