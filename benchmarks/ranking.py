@@ -75,7 +75,7 @@ def measure(size, args):
 def draw(random, size, dimension, num_distractors, name):
     """Draw items of identities in turn, and distractors."""
     labels = 1 + np.arange(size) % NUM_IDENTITIES
-    labels[size - num_distractors :] = ranking.DISTRACTOR_LABEL
+    labels[size - num_distractors :] = galleries.DISTRACTOR_LABEL
     features = random.standard_normal((size, dimension), np.float32)
     return ranking.FeatureSet(features, labels, random.integers(0, NUM_CAMERAS, size), name=name)
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.samplers.galleries import rows_by_label
+from deep_reid.samplers.galleries import JUNK_LABEL, rows_by_label
 
-from .base import JUNK_LABEL, ReidDataset, Split
+from .base import ReidDataset, Split
 from .own import csv_listing, folders, listing, mot
 from .protocols import create_each_image_test_set, create_image_test_set
 

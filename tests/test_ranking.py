@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deep_reid.errors import DataError, UsageError
+from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 from deep_reid.scoring.ranking import FeatureSet, Rerank, nearest, rank, rerank_distances
-from deep_reid.scoring.rules import DISTRACTOR, DISTRACTOR_LABEL, JUNK, JUNK_LABEL, MATCH, NO_MATCH
+from deep_reid.scoring.rules import DISTRACTOR, JUNK, MATCH, NO_MATCH
 
 ROOT = pathlib.Path(__file__).parent.parent
 MARS_INFO_DIR = ROOT / "tests" / "data" / "mars_info"

@@ -1,8 +1,11 @@
-"""Drawn pedestrians: who they are, and how they are painted; free of TensorFlow.
+"""Draws pedestrians: who they are, how they walk, and one painter for all that they wear.
 
-Body coordinates: one unit is the height of a person of average size, x runs to the right of the
-image from the middle of the body, y runs upwards from the ground. Colors are (blue, green, red)
-tuples in 0..255, the order OpenCV draws and writes.
+A body is a list of parts. A part is the hull of a few balls (ellipsoids) under one cloth: two balls
+make an arm, one a face. The painter turns the balls to the camera and fills the hulls, far parts
+first.
+
+Lengths are in body units: 1 is the height of an average person. Colors are (blue, green, red)
+tuples in 0..255, the order that OpenCV draws and writes.
 """
 
 import dataclasses
@@ -13,162 +16,94 @@ import numpy as np
 
 
 def bgr(code):
-    """Read a color.
+    """Return the color of six hexadecimal digits, red first, as (blue, green, red) in 0..255."""
+    return tuple(bytes.fromhex(code)[::-1])
 
-    Parameters
-    ----------
-    code : str
-        Six hexadecimal digits, red first.
 
-    Returns
-    -------
-    tuple of int
-        Blue, green, red in 0..255.
-    """
-    red, green, blue = bytes.fromhex(code)
-    return blue, green, red
+def _palette(codes):
+    return tuple(map(bgr, codes.split()))
 
 
 # Few colors, worn in many arrangements: the mean color of a person tells little about who it is.
-TOPS = tuple(map(bgr, (
-    "e9e7e1", "26262b", "8b8f95", "26386e", "b5232c", "3c8050",
-    "dcb234", "74a9d6", "dc87a6", "7c5234", "6b4792", "d96f28",
-)))  # fmt: skip
-BOTTOMS = tuple(map(bgr, ("3f5b86", "25262b", "bda67c", "777a80", "5d6339", "d9d7cf", "6b3328")))
-BAGS = tuple(map(bgr, ("b5232c", "1f2024", "2f57a4", "d9a521", "3f7a45", "e4dfd2", "7a4a2a")))
-SHOES = tuple(map(bgr, ("1e1e20", "e6e4de", "6b4a32", "a8313a")))
-SKINS = tuple(map(bgr, ("f0c9a8", "dba983", "b07a52", "7a4e32")))
-HAIRS = tuple(map(bgr, ("17130f", "4a2f1d", "8f6237", "d0ad62", "9b9a98", "7d2f1c")))
+TOPS = _palette(
+    "e9e7e1 26262b 8b8f95 26386e b5232c 3c8050 dcb234 74a9d6 dc87a6 7c5234 6b4792 d96f28"
+)
+BOTTOMS = _palette("3f5b86 25262b bda67c 777a80 5d6339 d9d7cf 6b3328")
+BAGS = _palette("b5232c 1f2024 2f57a4 d9a521 3f7a45 e4dfd2 7a4a2a")
+SHOES = _palette("1e1e20 e6e4de 6b4a32 a8313a")
+SKINS = _palette("f0c9a8 dba983 b07a52 7a4e32")
+HAIRS = _palette("17130f 4a2f1d 8f6237 d0ad62 9b9a98 7d2f1c")
 
-TEXTURES = ("plain", "rings", "stripes", "checks", "two_tone", "logo")
+# Where the second color shows, by body coordinates.
+_WEAVES = {
+    "rings": lambda x, y: np.floor(y / 0.046) % 2 == 0,
+    "stripes": lambda x, y: np.floor((x + 0.018) / 0.036) % 2 == 0,
+    "checks": lambda x, y: (np.floor(x / 0.058) + np.floor(y / 0.058)) % 2 == 0,
+    "two_tone": lambda x, y: y < 0.655,
+}
+TEXTURES = ("plain", "logo", *_WEAVES)
 BAG_KINDS = ("none", "backpack", "shoulder", "hand")
 LEG_KINDS = ("trousers", "shorts", "skirt")
-SHIFT = 4  # fractional bits of the coordinates given to OpenCV
-SHADOW = (0, 0, 0, 100)
+
+_SHIFT = 4  # fractional bits of the coordinates given to OpenCV
+_ANGLES = np.linspace(0, 2 * math.pi, 16, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fabric:
-    """A piece of cloth.
+    """A piece of cloth: two colors, and one of `TEXTURES`; plain cloth shows the main one alone."""
 
-    Attributes
-    ----------
-    main, second : tuple of int
-        Colors (blue, green, red); `second` is unused by plain cloth.
-    texture : str
-        One of `TEXTURES`.
-    """
-
-    main: tuple
+    main: tuple  # may have an opacity as fourth number
     second: tuple = (0, 0, 0)
     texture: str = "plain"
 
     def darker(self):
-        """Return the same cloth in shadow.
-
-        Returns
-        -------
-        Fabric
-        """
-        main, second = (
-            tuple(int(0.78 * part) for part in color) for color in (self.main, self.second)
-        )
+        """Return the same cloth in shadow, a Fabric."""
+        main, second = (tuple(int(0.78 * part) for part in c) for c in (self.main, self.second))
         return Fabric(main, second, self.texture)
-
-    def weave(self, x, y):
-        """Tell where the second color shows.
-
-        Parameters
-        ----------
-        x, y : ndarray, float, broadcastable
-            Body coordinates.
-
-        Returns
-        -------
-        ndarray of bool
-        """
-        if self.texture == "rings":
-            return np.floor(y / 0.046) % 2 == 0
-        if self.texture == "stripes":
-            return np.floor((x + 0.018) / 0.036) % 2 == 0
-        if self.texture == "checks":
-            return (np.floor(x / 0.058) + np.floor(y / 0.058)) % 2 == 0
-        return y < 0.655
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """All that stays the same in every image of one person.
+    """What is the same in all images of a person."""
 
-    Attributes
-    ----------
-    height, width : float
-        Body size and girth relative to the average.
-    leg : float
-        Height of the hips in body units.
-    skin, hair, shoes, hat, bag_color : tuple of int
-        Colors (blue, green, red).
-    hair_length : float
-        How far the hair hangs below the middle of the head, in body units.
-    has_hat, long_sleeves : bool
-        Whether a hat is worn, and whether the sleeves reach the hands.
-    top, bottom : Fabric
-        Upper and lower clothes.
-    hem : float
-        How far the upper clothes reach below the hips, in body units.
-    legs, bag : str
-        One of `LEG_KINDS` and one of `BAG_KINDS`.
-    """
-
-    height: float
+    height: float  # relative to the average, and so is the width
     width: float
-    leg: float
+    leg: float  # length
     skin: tuple
     hair: tuple
-    hair_length: float
+    hair_length: float  # below the middle of the head
     hat: tuple
     has_hat: bool
     top: Fabric
     long_sleeves: bool
-    hem: float
-    legs: str
+    hem: float  # length of the top below the hips
+    legs: str  # one of LEG_KINDS
     bottom: Fabric
     shoes: tuple
-    bag: str
+    bag: str  # one of BAG_KINDS
     bag_color: tuple
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """How a person stands in front of the camera.
+    """How a person stands in front of the camera."""
 
-    Attributes
-    ----------
-    yaw : float
-        Direction of walking in radians; 0 towards the camera, pi / 2 to the right.
-    phase : float
-        Moment of the step in radians.
-    stride : float
-        Largest swing of a leg in radians.
-    tilt : float
-        How far the camera looks down: rise in the image for each unit of depth.
-    """
-
-    yaw: float
-    phase: float
-    stride: float
-    tilt: float
+    yaw: float  # direction of walking in radians; 0 towards the camera, pi / 2 to the right
+    phase: float  # moment of the step in radians
+    stride: float  # largest swing of a leg in radians
+    tilt: float  # how far the camera looks down: rise in the image for each unit of depth
 
 
 def pick(rng, options, weights=None):
-    """Draw one of `options`, with the probabilities `weights` where they are given."""
+    """Draw one of `options`, with the probabilities `weights` if given."""
     return options[int(rng.choice(len(options), p=weights))]
 
 
 def _unlike(rng, options, color):
-    """Pick a color that can be told from `color` under every camera."""
-    far = [one for one in options if np.abs(np.subtract(one, color)).sum() > 200]
-    return pick(rng, far)
+    """Pick a color that differs from `color` under every camera."""
+    return pick(rng, [one for one in options if np.abs(np.subtract(one, color)).sum() > 200])
 
 
 def sample_look(rng):
@@ -177,14 +112,12 @@ def sample_look(rng):
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of all choices.
 
     Returns
     -------
     Look
     """
     main = pick(rng, TOPS)
-    top = Fabric(main, _unlike(rng, TOPS, main), pick(rng, TEXTURES, (0.3, *[0.14] * 5)))
     return Look(
         height=rng.uniform(0.9, 1.04),
         width=rng.uniform(0.88, 1.22),
@@ -194,7 +127,7 @@ def sample_look(rng):
         hair_length=pick(rng, (0.0, 0.0, 0.09, 0.2)),
         hat=pick(rng, TOPS),
         has_hat=rng.random() < 0.2,
-        top=top,
+        top=Fabric(main, _unlike(rng, TOPS, main), pick(rng, TEXTURES, (0.3, *[0.14] * 5))),
         long_sleeves=rng.random() < 0.6,
         hem=pick(rng, (0.0, 0.0, 0.03, 0.16)),
         legs=pick(rng, LEG_KINDS, (0.6, 0.2, 0.2)),
@@ -205,305 +138,148 @@ def sample_look(rng):
     )
 
 
-def _capsule(start, end, radius_start, radius_end):
-    """Outline of a tapered limb with round ends, (N, 2) float body coordinates."""
-    angles = math.atan2(end[1] - start[1], end[0] - start[0]) + np.linspace(-1.5, 1.5, 7) * (
-        math.pi / 3
-    )
-    arc = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return np.concatenate([end + radius_end * arc, start - radius_start * arc])
-
-
 class Brush:
-    """Paints shapes given in body coordinates.
+    """Fills shapes given in body coordinates: x to the right of the image, y up from the ground.
 
     Parameters
     ----------
     canvas : ndarray, uint8, (H, W, 4)
-        Blue, green, red, opacity; painted in place. Start from zeros, so that scaling the canvas
-        down leaves colors weighted by their opacity.
+        Blue, green, red, opacity; painted in place. Start from zeros: then a canvas that is scaled
+        down has colors weighted by their opacity.
     foot : tuple of float
-        Pixel (x, y) of the body origin.
-    scale : float
-        Pixels in a body unit.
-    shear : float
-        Lean of the verticals, x for each unit of y.
+        Pixel (x, y) of the origin.
+    scale, shear : float
+        Pixels in a body unit; lean of the verticals, x for each unit of y.
     """
 
     def __init__(self, canvas, foot, scale, shear=0.0):
-        self.canvas = canvas
-        self.foot = foot
-        self.scale = scale
-        self.shear = shear
+        self.canvas, self.foot, self.scale, self.shear = canvas, foot, scale, shear
 
-    def _pixels(self, points):
-        points = np.asarray(points, dtype=np.float64)
-        x = self.foot[0] + self.scale * (points[:, 0] + self.shear * points[:, 1])
-        y = self.foot[1] - self.scale * points[:, 1]
-        return np.rint(np.stack([x, y], axis=1) * (1 << SHIFT)).astype(np.int32)
+    def hull(self, balls, fabric):
+        """Fill the hull of upright ellipses: array (N, 4) of center and half sizes, x first."""
+        balls = np.asarray(balls)
+        outlines = balls[:, None, :2] + balls[:, None, 2:] * _CIRCLE
+        self.polygon(cv2.convexHull(outlines.reshape(-1, 2).astype(np.float32))[:, 0], fabric)
 
     def polygon(self, points, fabric):
-        """Fill a polygon.
-
-        Parameters
-        ----------
-        points : array_like, float, (N, 2)
-            Corners in body coordinates.
-        fabric : Fabric
-            Colors and texture; a logo is painted by whoever knows where the chest is.
-        """
-        corners = self._pixels(points)
-        cv2.fillPoly(self.canvas, [corners], (*fabric.main, 255), shift=SHIFT)
-        if fabric.texture not in ("plain", "logo"):
+        """Fill a polygon, given as an array (N, 2) of its corners, with a Fabric."""
+        x, y = np.asarray(points, dtype=np.float64).T
+        x = self.foot[0] + self.scale * (x + self.shear * y)
+        y = self.foot[1] - self.scale * y
+        corners = np.rint(np.stack([x, y], axis=1) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillPoly(self.canvas, [corners], (*fabric.main, 255)[:4], shift=_SHIFT)
+        if fabric.texture in _WEAVES:
             self._weave(corners, fabric)
 
     def _weave(self, corners, fabric):
-        height, width = self.canvas.shape[:2]
-        left, top = np.maximum(corners.min(axis=0) >> SHIFT, 0)
-        right, bottom = np.minimum((corners.max(axis=0) >> SHIFT) + 2, (width, height))
-        if right <= left or bottom <= top:
-            return
-        inside = np.zeros((bottom - top, right - left), dtype=np.uint8)
-        offset = np.array([left, top]) << SHIFT
-        cv2.fillPoly(inside, [(corners - offset).astype(np.int32)], 1, shift=SHIFT)
-        y = (self.foot[1] - np.arange(top, bottom)[:, None]) / self.scale
-        x = (np.arange(left, right)[None, :] - self.foot[0]) / self.scale - self.shear * y
-        inside *= fabric.weave(x, y)
-        window = self.canvas[top:bottom, left:right]
-        cv2.copyTo(np.full_like(window, (*fabric.second, 255)), inside, window)
-
-    def limb(self, start, end, radii, fabric):
-        """Paint an arm, a leg or part of one.
-
-        Parameters
-        ----------
-        start, end : array_like, float, (2,)
-            Ends in body coordinates.
-        radii : tuple of float
-            Thickness at both ends, in body units.
-        fabric : Fabric
-            What covers it.
-        """
-        start, end = np.asarray(start), np.asarray(end)
-        self.polygon(_capsule(start, end, *radii), fabric)
-
-    def ellipse(self, center, axes, color, arc=(0, 360)):
-        """Fill an upright ellipse or a segment of one.
-
-        Parameters
-        ----------
-        center : tuple of float
-            Middle in body coordinates.
-        axes : tuple of float
-            Half width and half height in body units.
-        color : tuple of int
-            Blue, green, red and perhaps opacity, 0..255.
-        arc : tuple of int
-            First and last angle in degrees, clockwise from the right.
-        """
-        middle = self._pixels([center])[0]
-        size = np.rint(np.multiply(axes, self.scale * (1 << SHIFT))).astype(int)
-        color = (*color, 255)[:4]
-        cv2.ellipse(
-            self.canvas, middle.tolist(), size.tolist(), 0, *arc, color, cv2.FILLED, shift=SHIFT
-        )
+        inside = np.zeros(self.canvas.shape[:2], dtype=np.uint8)
+        cv2.fillPoly(inside, [corners], 1, shift=_SHIFT)
+        left, top, width, height = cv2.boundingRect(inside)
+        y = (self.foot[1] - np.arange(top, top + height)[:, None]) / self.scale
+        x = (np.arange(left, left + width) - self.foot[0]) / self.scale - self.shear * y
+        window = np.s_[top : top + height, left : left + width]
+        second = _WEAVES[fabric.texture](x, y) & (inside[window] > 0)
+        self.canvas[window][second] = (*fabric.second, 255)
 
 
-class _Skeleton:
-    """Joints of a walking body, projected to (x, y, depth); a larger depth is farther away."""
-
-    def __init__(self, look, pose):
-        self.sin, self.cos = math.sin(pose.yaw), math.cos(pose.yaw)
-        self.tilt = pose.tilt
-        self.side = 0.092 * look.width
-        steps = [pose.phase, pose.phase + math.pi]
-        legs = [self._leg(look, pose.stride, step) for step in steps]
-        self.drop = min(ankle[1] for _, ankle in legs) - 0.035
-        self.hip = look.leg - self.drop
-        self.shoulder = self.hip + 0.315
-        self.head = self.shoulder + 0.125
-        self.legs = [
-            self._place_leg(joints, lat) for joints, lat in zip(legs, (-1, 1), strict=True)
-        ]
-        self.arms = [
-            self._arm(pose.stride, step, lat) for step, lat in zip(steps, (-1, 1), strict=True)
-        ]
-
-    def project(self, lateral, forward, up):
-        """Project (3,) body coordinates; `lateral` to the left hand, `forward` to the nose."""
-        depth = lateral * self.sin - forward * self.cos
-        return lateral * self.cos + forward * self.sin, up + self.tilt * depth, depth
-
-    @staticmethod
-    def _leg(look, stride, step):
-        """(forward, up) of knee and ankle; the leg that swings forward bends its knee."""
-        thigh, shin = 0.52 * look.leg, 0.42 * look.leg
-        swing = stride * math.sin(step)
-        bend = swing - stride * (0.2 + 1.1 * max(0.0, math.cos(step)))
-        knee = thigh * math.sin(swing), look.leg - thigh * math.cos(swing)
-        return knee, (knee[0] + shin * math.sin(bend), knee[1] - shin * math.cos(bend))
-
-    def _place_leg(self, joints, lateral):
-        lateral *= 0.5 * self.side
-        points = [(0.0, self.hip)] + [(forward, up - self.drop) for forward, up in joints]
-        points.append((points[-1][0] + 0.065, points[-1][1] - 0.018))
-        return [self.project(lateral, forward, up) for forward, up in points]
-
-    def _arm(self, stride, step, lateral):
-        swing = -0.9 * stride * math.sin(step)
-        bend = swing + 0.8 * stride
-        elbow = 0.15 * math.sin(swing), self.shoulder - 0.15 * math.cos(swing)
-        hand = elbow[0] + 0.15 * math.sin(bend), elbow[1] - 0.15 * math.cos(bend)
-        side = lateral * self.side
-        points = ((side, 0.0, self.shoulder - 0.012), (1.22 * side, *elbow), (1.28 * side, *hand))
-        return [self.project(*point) for point in points]
-
-    def half_width(self, breadth, thickness):
-        """Half of what is seen of a body `2 * breadth` wide and `2 * thickness` deep."""
-        return math.hypot(breadth * self.cos, thickness * self.sin)
+# ---- the body: points are left, forward and up, from the middle of the hips
 
 
-def _paint_leg(brush, look, leg, far):
-    """Paint a leg and its shoe; the far leg lies in the shadow of the near one."""
-    hip, knee, ankle, toe = (np.array(joint[:2]) for joint in leg)
-    skin = Fabric(look.skin)
-    girth = look.width
-    upper, lower = {
-        "trousers": (look.bottom, look.bottom),
-        "shorts": (look.bottom, skin),
-        "skirt": (skin, skin),
-    }[look.legs]
-    if far:
-        upper, lower = upper.darker(), lower.darker()
-    loose = 1.2 if look.legs == "trousers" else 1.0
-    brush.limb(knee, ankle, (0.036 * girth, 0.025 * girth * loose), lower)
-    brush.limb(ankle, toe, (0.025, 0.02), Fabric(look.shoes))
-    brush.limb(hip, knee, (0.055 * girth, 0.041 * girth), upper)
+def _part(over, fabric, start, size, end=None, end_size=None):
+    """Return how much nearer than it is a part is painted, its cloth, and its two balls."""
+    end, end_size = start if end is None else end, end_size or size
+    # A size is a radius, or half width, half height and half depth.
+    sizes = (one if isinstance(one, tuple) else (one, one, one) for one in (size, end_size))
+    return over, fabric, [(*point, *one) for point, one in zip((start, end), sizes, strict=True)]
 
 
-def _paint_arm(brush, look, arm):
-    shoulder, elbow, hand = (np.array(joint[:2]) for joint in arm)
-    skin = Fabric(look.skin)
-    sleeve = look.top if look.long_sleeves else skin
-    upper = 0.038 * look.width
+def _joints(start, angles, length):
+    """Return the three joints of an arm or leg; its bones have an angle, from down to forward."""
+    bones = [(0, length * math.sin(angle), -length * math.cos(angle)) for angle in angles]
+    return np.cumsum([start, *bones], axis=0)
+
+
+def _leg(look, pose, side, step):
+    swing = pose.stride * math.sin(step)
+    # The leg that swings forward bends its knee.
+    bend = swing - pose.stride * (0.2 + 1.1 * max(0.0, math.cos(step)))
+    wide, cloth, skin = look.width, look.bottom, Fabric(look.skin)
+    hip, knee, ankle = _joints((0.046 * side * wide, 0, 0), (swing, bend), 0.47 * look.leg)
+    lower, loose = (cloth, 1.2) if look.legs == "trousers" else (skin, 1.0)
+    upper = skin if look.legs == "skirt" else cloth
+    # The upper clothes cover the legs, however they swing.
+    yield _part(-0.2, lower, knee, 0.036 * wide, ankle, 0.025 * wide * loose)
+    yield _part(-0.2, Fabric(look.shoes), ankle, 0.025, ankle + (0, 0.065, -0.018), 0.02)
+    yield _part(-0.2, upper, hip, 0.055 * wide, knee, 0.041 * wide)
+
+
+def _arm(look, pose, side, step):
+    swing = -0.9 * pose.stride * math.sin(step)
+    joints = _joints((side, 0, 0.303), (swing, swing + 0.8 * pose.stride), 0.15)
+    joints[:, 0] *= 0.092 * look.width * np.array((1, 1.22, 1.28))
+    shoulder, elbow, hand = joints
+    top, skin, wide = look.top, Fabric(look.skin), 0.038 * look.width
+    sleeve = top if look.long_sleeves else skin
     # A dark rim sets the arm off from a trunk of the same cloth.
-    brush.limb(elbow, hand, (0.031, 0.026), sleeve.darker())
-    brush.limb(shoulder, elbow, (upper, 0.034), look.top.darker())
-    brush.ellipse(hand, (0.024, 0.026), look.skin)
-    brush.limb(elbow, hand, (0.027, 0.022), sleeve)
-    brush.limb(shoulder, elbow, (upper - 0.002, 0.03), look.top)
+    yield _part(0.05, sleeve.darker(), elbow, 0.031, hand, 0.026)
+    yield _part(0.05, top.darker(), shoulder, wide, elbow, 0.034)
+    yield _part(0.05, skin, hand, 0.025)
+    yield _part(0.05, sleeve, elbow, 0.027, hand, 0.022)
+    yield _part(0.05, top, shoulder, wide - 0.002, elbow, 0.03)
+    if look.bag == "hand" and side < 0:
+        color, top, low = Fabric(look.bag_color), hand - (0, 0, 0.075), hand - (0, 0, 0.15)
+        yield _part(0.03, color, hand, 0.012, top)
+        yield _part(0.03, color, top, (0.048, 0.012, 0.048), low, (0.06, 0.012, 0.06))
 
 
-def _paint_skirt(brush, look, body):
-    waist, hem = body.half_width(0.075, 0.06), body.half_width(0.115, 0.105)
-    top, bottom = body.hip + 0.05, body.hip - 0.19
-    waist, hem = waist * look.width, hem * look.width
-    brush.polygon([(-waist, top), (waist, top), (hem, bottom), (-hem, bottom)], look.bottom)
+def _trunk(look):
+    wide, flare = look.width, look.width * (1.05 + 1.2 * look.hem)
+    if look.legs == "skirt":
+        waist, hem = (0.075 * wide, 0.01, 0.06 * wide), (0.115 * wide, 0.01, 0.105 * wide)
+        yield _part(0, look.bottom, (0, 0, 0.05), waist, (0, 0, -0.18), hem)
+    yield _part(0, Fabric(look.skin), (0, 0, 0.315), 0.032, (0, 0, 0.39))
+    shoulders, hem = (0.108 * wide, 0.055, 0.068 * wide), (0.083 * flare, 0.01, 0.07 * flare)
+    yield _part(0, look.top, (0, 0, 0.3), shoulders, (0, 0, -0.02 - look.hem), hem)
+    if look.top.texture == "logo":
+        size = 0.055 * wide, 0.012, 0.001
+        yield _part(0, Fabric(look.top.second), (0, 0.05, 0.18), size, (0, 0.05, 0.25))
 
 
-def _paint_torso(brush, look, body):
-    """Paint the neck and the upper clothes, with a logo on the chest if it can be seen."""
-    wide = look.width
-    shoulder, waist = body.half_width(0.108, 0.068) * wide, body.half_width(0.083, 0.07) * wide
-    hem = waist * (1.05 + 1.2 * look.hem)
-    neck, top, low = body.shoulder + 0.055, body.shoulder, body.hip - 0.03 - look.hem
-    brush.limb((0, top), (0, neck + 0.02), (0.032, 0.03), Fabric(look.skin))
-    right = [(0.35 * shoulder, top + 0.045), (0.8 * shoulder, top + 0.028), (shoulder, top - 0.01)]
-    right += [(waist, body.hip + 0.11), (hem, low)]
-    outline = right + [(-x, y) for x, y in reversed(right)]
-    brush.polygon(outline, look.top)
-    if look.top.texture == "logo" and body.cos > 0.2:
-        x, reach = 0.05 * body.sin, 0.055 * wide * body.cos
-        chest = [(x - reach, top - 0.05), (x + reach, top - 0.05)]
-        chest += [(x + reach, top - 0.15), (x - reach, top - 0.15)]
-        brush.polygon(chest, Fabric(look.top.second))
-
-
-def _paint_head(brush, look, body):
-    """Paint hair all round, then the face over it as far as it is turned to the camera."""
-    middle = body.head + 0.06 * body.tilt
-    brush.ellipse((-0.008 * body.sin, middle), (0.052, 0.066), look.hair)
-    if body.cos > -0.6:
-        shown = min(1.0, 0.62 + 0.5 * body.cos)
-        face = 0.022 * body.sin
-        brush.ellipse((face, middle - 0.014), (0.042 * shown, 0.054), look.skin)
+def _head(look):
+    hair, hat = Fabric(look.hair), Fabric(look.hat)
+    yield _part(0.01, hair, (0, -0.008, 0.44), (0.052, 0.066, 0.052))
+    yield _part(0.011, Fabric(look.skin), (0, 0.022, 0.426), (0.042, 0.054, 0.03))
     if look.has_hat:
-        brush.ellipse((0, middle + 0.012), (0.058, 0.062), look.hat, (180, 360))
-        brim = [(-0.058, middle + 0.002), (0.058, middle + 0.002)]
-        peak = 0.045 * body.sin
-        brim = [(x + (peak if x * peak > 0 else 0), y) for x, y in brim]
-        brush.limb(*brim, (0.01, 0.01), Fabric(look.hat))
-
-
-def _paint_long_hair(brush, look, body):
+        yield _part(0.05, hat, (0, 0, 0.475), (0.058, 0.035, 0.058))
+        yield _part(0.05, hat, (0, 0.022, 0.45), (0.056, 0.011, 0.078))
     if look.hair_length:
-        back = -0.03 * body.sin
-        end = (1.3 * back, body.head - look.hair_length)
-        brush.limb((back, body.head - 0.03), end, (0.05, 0.042), Fabric(look.hair))
+        yield _part(0.04, hair, (0, -0.05, 0.41), 0.05, (0, -0.06, 0.44 - look.hair_length), 0.042)
 
 
-def _paint_backpack(brush, look, body):
-    x = -0.1 * body.sin
-    half = body.half_width(0.085, 0.05)
-    top, low = body.shoulder + 0.01, body.hip + 0.05
-    color = Fabric(look.bag_color)
-    brush.limb((x, top - half), (x, low + half), (half, half), color)
-    pocket = (x - 0.6 * half, low + 0.07), (x + 0.6 * half, low + 0.07)
-    brush.limb(*pocket, (0.006, 0.006), color.darker())
+def _bag(look):
+    """Yield what is carried on the trunk; a bag in the hand belongs to the arm."""
+    color, side = Fabric(look.bag_color), 0.115 * look.width
+    if look.bag == "backpack":
+        yield _part(-0.03, color, (0, -0.1, 0.135), (0.085, 0.085, 0.05), (0, -0.1, 0.24))
+        yield _part(-0.03, color.darker(), (-0.05, -0.12, 0.12), 0.006, (0.05, -0.12, 0.12))
+        for left in (-0.06, 0.06):
+            yield _part(0, color, (left, 0.06, 0.335), 0.011, (1.1 * left, 0.06, 0.165), 0.009)
+    elif look.bag == "shoulder":
+        yield _part(0.15, color, (-0.55 * side, 0, 0.345), 0.009, (side, 0, -0.01))
+        yield _part(0.02, color, (side, 0, 0.03), (0.065, 0.015, 0.065), (side, 0, -0.065))
 
 
-def _paint_straps(brush, look, body):
-    for side in (-0.06, 0.06):
-        x = side * body.cos + 0.04 * body.sin
-        ends = (x, body.shoulder + 0.02), (x * 1.1, body.shoulder - 0.15)
-        brush.limb(*ends, (0.011, 0.009), Fabric(look.bag_color))
-
-
-def _paint_shoulder_bag(brush, look, body, near):
-    """Paint a strap across the chest and the bag on the left hip, if on this side of the body."""
-    color = Fabric(look.bag_color)
-    x, y, depth = body.project(1.25 * body.side, 0.0, body.hip - 0.01)
-    if near:
-        start = body.project(-0.7 * body.side, 0.0, body.shoulder + 0.03)
-        brush.limb(start[:2], (x, y), (0.009, 0.009), color)
-    if near == (depth <= 0.02):
-        half = 0.062 + 0.02 * abs(body.sin)
-        box = [(x - half, y + 0.055), (x + half, y + 0.055), (x + half, y - 0.07)]
-        brush.polygon([*box, (x - half, y - 0.07)], color)
-
-
-def _paint_hand_bag(brush, look, hand):
-    x, y = hand[:2]
-    color = Fabric(look.bag_color)
-    brush.limb((x, y), (x, y - 0.06), (0.012, 0.012), color)
-    box = [(x - 0.05, y - 0.06), (x + 0.05, y - 0.06), (x + 0.062, y - 0.16), (x - 0.062, y - 0.16)]
-    brush.polygon(box, color)
-
-
-def _paint_behind(brush, look, body):
-    """Paint what the trunk hides from the camera."""
-    if body.cos > 0:
-        _paint_long_hair(brush, look, body)
-    if look.bag == "backpack" and body.cos > -0.15:
-        _paint_backpack(brush, look, body)
-    if look.bag == "shoulder":
-        _paint_shoulder_bag(brush, look, body, near=False)
-
-
-def _paint_before(brush, look, body):
-    """Paint what covers the trunk."""
-    if look.bag == "backpack" and body.cos > -0.15:
-        _paint_straps(brush, look, body)
-    if look.bag == "backpack" and body.cos <= -0.15:
-        _paint_backpack(brush, look, body)
-    if look.bag == "shoulder":
-        _paint_shoulder_bag(brush, look, body, near=True)
-    if body.cos <= 0:
-        _paint_long_hair(brush, look, body)
+def _parts(look, pose):
+    for side, step in ((-1, pose.phase), (1, pose.phase + math.pi)):
+        yield from _leg(look, pose, side, step)
+        yield from _arm(look, pose, side, step)
+    yield from _trunk(look)
+    yield from _head(look)
+    yield from _bag(look)
 
 
 def paint_person(brush, look, pose):
-    """Paint a walking person, far parts first.
+    """Paint a walking person.
 
     Parameters
     ----------
@@ -514,23 +290,15 @@ def paint_person(brush, look, pose):
     pose : Pose
         How the person walks, and which side is seen.
     """
-    body = _Skeleton(look, pose)
-    brush.ellipse((0.03, 0.0), (0.2, 0.035), SHADOW)
-    legs = sorted(body.legs, key=lambda joints: -joints[1][2])
-    for leg, is_far in zip(legs, (abs(body.sin) > 0.45, False), strict=True):
-        _paint_leg(brush, look, leg, is_far)
-    far, near = sorted(body.arms, key=lambda joints: -joints[0][2])
-    turned = abs(body.sin) > 0.45
-    if turned:
-        _paint_arm(brush, look, far)
-    _paint_behind(brush, look, body)
-    if look.legs == "skirt":
-        _paint_skirt(brush, look, body)
-    _paint_torso(brush, look, body)
-    _paint_head(brush, look, body)
-    if not turned:
-        _paint_arm(brush, look, far)
-    _paint_before(brush, look, body)
-    if look.bag == "hand":
-        _paint_hand_bag(brush, look, body.arms[0][-1])
-    _paint_arm(brush, look, near)
+    sin, cos = math.sin(pose.yaw), math.cos(pose.yaw)
+    overs, fabrics, balls = zip(*_parts(look, pose), strict=True)
+    left, forward, up, breadth, height, thickness = np.moveaxis(np.array(balls), 2, 0)
+    depth = left * sin - forward * cos
+    ground = (up - height).min()
+    x, y = left * cos + forward * sin, up - ground + pose.tilt * depth
+    ellipses = np.stack([x, y, np.hypot(breadth * cos, thickness * sin), height], axis=2)
+    brush.hull([(0.03, 0.0, 0.2, 0.035)], Fabric((0, 0, 0, 100)))
+    depth = depth.mean(axis=1)
+    for i in np.argsort(overs - depth, kind="stable"):
+        # What is behind the body lies in its shadow.
+        brush.hull(ellipses[i], fabrics[i].darker() if depth[i] > 0.04 else fabrics[i])

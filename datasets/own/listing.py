@@ -4,11 +4,12 @@ import dataclasses
 import os
 
 from deep_reid.errors import DataError
+from deep_reid.samplers.galleries import JUNK_LABEL
 
 SPLITS = ("train", "query", "gallery")
 """What an image can be for."""
 
-JUNK_NAME = "-1"
+JUNK_NAME = str(JUNK_LABEL)
 """The name of what is no person, or cannot be told: ignored in a test's ranking."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")

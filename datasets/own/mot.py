@@ -25,7 +25,6 @@ References
 """
 
 import collections
-import concurrent.futures
 import configparser
 import hashlib
 import io
@@ -33,17 +32,13 @@ import logging
 import math
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from tqdm import tqdm
-
 from deep_reid.errors import DataError, MissingPathError
 
-from .listing import Listing, is_image_name, quoted
+from . import crops
+from .listing import is_image_name, quoted
 
 _logger = logging.getLogger(__name__)
 
@@ -71,16 +66,6 @@ _WAYS_OUT = {
 
 # MOT17 has each sequence once for each of its three public detectors, with one ground truth.
 _DETECTOR = re.compile(r"-(?:DPM|FRCNN|SDP)$")
-
-
-class _Box(NamedTuple):
-    line: int
-    frame: int
-    track: int
-    left: float
-    top: float
-    width: float
-    height: float
 
 
 class _Sequence(NamedTuple):
@@ -165,18 +150,27 @@ def read_sequences(directory, crops_dir):
     """
     sequences = _load_sequences(directory)
     name = Path(os.path.abspath(directory)).name
-    crops = Path(crops_dir, f"{name}-{_key(directory, sequences)}")
-    if crops.is_dir():
-        listing = _list_crops(crops)
-        _logger.info("%d crops of %s are ready in %s.", len(listing), directory, crops)
+    folder = Path(crops_dir, f"{name}-{_key(directory, sequences)}")
+    if folder.is_dir():
+        listing = crops.read(folder)
+        _logger.info("%d crops of %s are ready in %s.", len(listing), directory, folder)
         return listing
     left_out = collections.Counter()
     boxes = [_read_boxes(sequence, left_out) for sequence in sequences]
-    _check_any_left(directory, sum(map(len, boxes)), left_out)
+    num_boxes = sum(map(len, boxes))
+    _check_any_left(directory, num_boxes, left_out)
     jobs = [job for pair in zip(sequences, boxes, strict=True) for job in _plan(*pair)]
-    _write_crops(directory, jobs, crops, left_out)
-    listing = _list_crops(crops)
-    _log(directory, crops, listing, left_out)
+    left_out[_OUTSIDE] = crops.write(folder, jobs)
+    _check_any_left(directory, num_boxes - left_out[_OUTSIDE], left_out)
+    listing = crops.read(folder)
+    _logger.info(
+        "%d crops of %d tracks of %s were written to %s; boxes left out: %s.",
+        len(listing),
+        len(set(listing.identities)),
+        directory,
+        folder,
+        _describe(left_out) or "none",
+    )
     return listing
 
 
@@ -290,7 +284,7 @@ def _parse_row(cells, line, place):
             "frame,id,left,top,width,height, separated by commas: complete or remove it"
         )
     whole = [_parse_whole_number(cell, place) for cell in cells[:2]]
-    box = _Box(line, *whole, *(_parse_number(cell, place) for cell in cells[2:6]))
+    box = crops.Box(line, *whole, *(_parse_number(cell, place) for cell in cells[2:6]))
     flag = _parse_number(cells[6], place) if len(cells) > 6 else 1
     visibility = _parse_visibility(cells[8], place) if len(cells) == 9 else 1
     if flag == 0:
@@ -358,79 +352,6 @@ def _plan(sequence, boxes):
     return [(sequence.name, sequence.frames[frame], by_frame[frame]) for frame in sorted(by_frame)]
 
 
-def _write_crops(directory, jobs, crops, left_out):
-    """Make the folder of the crops: complete, or not at all."""
-    crops.parent.mkdir(parents=True, exist_ok=True)
-    # The crops are made in a subfolder, because the temporary folder is for its owner alone.
-    with tempfile.TemporaryDirectory(prefix=f".{crops.name}-", dir=crops.parent) as temporary:
-        unfinished = Path(temporary, "crops")
-        unfinished.mkdir()
-        num_boxes = sum(len(boxes) for _, _, boxes in jobs)
-        left_out[_OUTSIDE] += _cut_all(jobs, unfinished)
-        _check_any_left(directory, num_boxes - left_out[_OUTSIDE], left_out)
-        try:
-            os.rename(unfinished, crops)
-        except OSError:
-            # Another process may have been faster: its crops are the same.
-            if not crops.is_dir():
-                raise
-
-
-def _cut_all(jobs, target):
-    """Cut the boxes out of all frames; returns how many lie outside."""
-    outside = 0
-    # OpenCV decodes and encodes without holding Python's lock.
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    try:
-        futures = [pool.submit(_cut_frame, *job, target) for job in jobs]
-        for future in tqdm(futures, desc="Cutting out", unit=" frames"):
-            outside += future.result()
-    finally:
-        # After an error or Ctrl-C, frames that are not begun are not waited for.
-        pool.shutdown(cancel_futures=True)
-    return outside
-
-
-def _cut_frame(sequence_name, path, boxes, target):
-    image = _decode(path)
-    outside = 0
-    for box in boxes:
-        crop = _cut(image, box)
-        if crop.size == 0:
-            outside += 1
-            continue
-        folder = target / f"{sequence_name}_{box.track:06d}"
-        folder.mkdir(exist_ok=True)
-        # Little compression: with more, photographs take longer and hardly shrink.
-        png = cv2.imencode(".png", crop, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        (folder / f"{box.frame:06d}.png").write_bytes(png.tobytes())
-    return outside
-
-
-def _decode(path):
-    # Read by NumPy, because OpenCV does not open names of all alphabets on Windows.
-    data = np.fromfile(path, np.uint8)
-    try:
-        # As Deep SORT reads frames, so that boxes and pixels mean the same.
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:  # such as for images that are too large
-        image = None
-    if image is None:
-        raise DataError(
-            f"frame {path} cannot be decoded: it is empty, damaged or no image; replace the file"
-        )
-    return image
-
-
-def _cut(image, box):
-    height, width = image.shape[:2]
-    # Clipping first keeps huge numbers from overflowing, and gives the same as truncating first.
-    left, top = int(max(box.left, 0)), int(max(box.top, 0))
-    right = int(max(min(box.left + box.width, width), 0))
-    bottom = int(max(min(box.top + box.height, height), 0))
-    return image[top:bottom, left:right]
-
-
 def _check_any_left(directory, num_boxes, left_out):
     if num_boxes:
         return
@@ -445,24 +366,3 @@ def _check_any_left(directory, num_boxes, left_out):
 
 def _describe(left_out):
     return ", ".join(f"{count} {reason}" for reason, count in left_out.most_common() if count)
-
-
-def _list_crops(crops):
-    filenames, identities = [], []
-    for identity in sorted(name for name in os.listdir(crops) if (crops / name).is_dir()):
-        names = sorted(filter(is_image_name, os.listdir(crops / identity)))
-        filenames += [os.path.join(crops, identity, name) for name in names]
-        identities += [identity] * len(names)
-    cameras = [identity.rpartition("_")[0] for identity in identities]
-    return Listing(filenames, identities, cameras, ["train"] * len(filenames)).check(crops)
-
-
-def _log(directory, crops, listing, left_out):
-    _logger.info(
-        "%d crops of %d tracks of %s were written to %s; boxes left out: %s.",
-        len(listing),
-        len(set(listing.identities)),
-        directory,
-        crops,
-        _describe(left_out) or "none",
-    )

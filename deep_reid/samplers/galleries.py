@@ -1,6 +1,12 @@
-"""Seeded draws of probe and gallery images for CMC; needs NumPy alone."""
+"""Labels with a meaning, and seeded draws of probe and gallery images; needs NumPy alone."""
 
 import numpy as np
+
+JUNK_LABEL = -1
+"""Label of gallery items that are left out of every ranking."""
+
+DISTRACTOR_LABEL = 0
+"""Label of gallery items that are ranked and never match."""
 
 
 def rows_by_label(labels):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
+from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 from deep_reid.scoring.comparisons import check_dimensions, check_positive, find_measure
-from deep_reid.scoring.rules import DISTRACTOR_LABEL, JUNK_LABEL
 
 FALSE_MATCH_SHARE = 0.01
 """Share of the pairs of different identities that match at the threshold."""

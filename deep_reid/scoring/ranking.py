@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
+from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 from deep_reid.scoring.comparisons import (
     MAX_BLOCK_BYTES,
     Given,
@@ -21,7 +22,7 @@ from deep_reid.scoring.comparisons import (
 )
 from deep_reid.scoring.match_ranks import rank_matches
 from deep_reid.scoring.reranking import Rerank, rerank_distances
-from deep_reid.scoring.rules import DISTRACTOR_LABEL, JUNK_LABEL, Rules
+from deep_reid.scoring.rules import Rules
 
 
 @dataclass(frozen=True, eq=False)

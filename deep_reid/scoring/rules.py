@@ -3,16 +3,8 @@
 import numpy as np
 
 from deep_reid.errors import DataError
-from deep_reid.samplers.galleries import rows_by_label
+from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL, rows_by_label
 from deep_reid.scoring.comparisons import check_dimensions
-
-JUNK_LABEL = -1
-"""Label of gallery items that are left out of every ranking."""
-
-
-DISTRACTOR_LABEL = 0
-"""Label of gallery items that are ranked and never match."""
-
 
 NO_MATCH, MATCH, JUNK, DISTRACTOR = range(4)
 """What a gallery item is to a query: the codes that `nearest` returns."""
