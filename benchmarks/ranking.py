@@ -18,6 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from deep_reid.samplers import galleries  # noqa: E402
 from deep_reid.scoring import ranking  # noqa: E402
 
 NUM_IDENTITIES = 600
