@@ -30,7 +30,7 @@ FLOORS = [
     {"config"},
     {"samplers"},
     {"system"},
-    {"errors"},
+    {"errors", "interfaces"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # What the command line needs before it knows that its arguments are right; and all below runtime.

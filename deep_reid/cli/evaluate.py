@@ -3,13 +3,14 @@
 import logging
 import os
 
+from deep_reid import nets
 from deep_reid.cli.settings import (
     check_split,
     find_run_dir,
     open_dataset,
     settle,
 )
-from deep_reid.cli.subject import check_unseen, create_inference_network, import_network
+from deep_reid.cli.subject import check_unseen
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import RunError
 from deep_reid.runs import folder
@@ -30,13 +31,13 @@ def evaluate(args, dataset_class):
     validation = dataset.validation
     check_unseen(run_dir, dataset, validation.labels)
     check_split(config, run_dir)
+    network = nets.load_network(config.network)
     from deep_reid.evaluation import loop
 
-    network = import_network(config)
     _logger.info("Evaluating run %s on %d images", run_id, len(validation))
     scores = loop.eval_loop(
         network.preprocess,
-        create_inference_network(network),
+        nets.create_inference_network(network),
         validation.filenames,
         validation.labels,
         validation.cameras,

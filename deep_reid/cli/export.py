@@ -3,12 +3,11 @@
 import logging
 import os
 
+from deep_reid import nets
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
     create_encoder,
-    create_inference_network,
     find_checkpoint,
-    import_network,
     progress_bar,
     require_run,
 )
@@ -40,8 +39,10 @@ def finalize(args, dataset_class):
     from deep_reid.export.encoding import finalize as write_model
     from deep_reid.runs import checkpoints
 
-    network = import_network(config)
-    num_classes = network.num_classes_in(checkpoints.variable_shapes(checkpoint_path))
+    network = nets.load_network(config.network)
+    num_classes = nets.find_num_classes(
+        network, checkpoints.variable_shapes(checkpoint_path), config.num_classes
+    )
     network_factory = network.create_network_factory(
         is_training=False, num_classes=num_classes, add_logits=num_classes is not None
     )
@@ -60,10 +61,10 @@ def freeze(args, dataset_class):
     checkpoint_path = find_checkpoint(args, config)
     from deep_reid.export.encoding import freeze as write_graph
 
-    network = import_network(config)
+    network = nets.load_network(config.network)
     write_graph(
         network.preprocess,
-        create_inference_network(network),
+        nets.create_inference_network(network),
         checkpoint_path,
         config.image_shape,
         args.output or f"./{dataset_class.NAME}.pb",

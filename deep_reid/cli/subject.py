@@ -1,12 +1,11 @@
 """What a mode works on: which run, which checkpoint, which network."""
 
 import functools
-import importlib
 import importlib.metadata
 import logging
 import platform
 
-from deep_reid import __version__
+from deep_reid import __version__, nets
 from deep_reid.cli.settings import find_run_dir, is_dataset_of_run
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import NETWORKS
@@ -14,37 +13,6 @@ from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.runs import labels
 
 _logger = logging.getLogger(__name__)
-
-
-def import_network(config):
-    """Import the module of a run's network.
-
-    Parameters
-    ----------
-    config : RunConfig
-
-    Returns
-    -------
-    module
-        One of `deep_reid.nets`.
-    """
-    return importlib.import_module(f"deep_reid.nets.{config.network}")
-
-
-def create_inference_network(network):
-    """Create the factory of a network that gives features alone.
-
-    Parameters
-    ----------
-    network : module
-        From `import_network`.
-
-    Returns
-    -------
-    callable
-        ``network_factory(images) -> (features, None)``.
-    """
-    return network.create_network_factory(is_training=False, num_classes=None, add_logits=False)
 
 
 def require_run(args):
@@ -99,10 +67,11 @@ def find_checkpoint(args, config):
     _logger.info("Using checkpoint %s", checkpoint_path)
     if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
-    if not import_network(config).fits(checkpoints.variable_shapes(checkpoint_path)):
+    network = nets.load_network(config.network)
+    if not nets.may_fit(network, checkpoints.variable_shapes(checkpoint_path)):
         raise UsageError(
             f"checkpoint {checkpoint_path} is of another network than {config.network}: tell which "
-            f"with --network ({', '.join(NETWORKS)})"
+            f"with --network ({', '.join(NETWORKS)}, or MODULE:NAME of your own)"
         )
     return checkpoint_path
 
@@ -123,11 +92,11 @@ def create_encoder(checkpoint_path, config):
     """
     from deep_reid.export.encoding import encode
 
-    network = import_network(config)
+    network = nets.load_network(config.network)
     return functools.partial(
         encode,
         network.preprocess,
-        create_inference_network(network),
+        nets.create_inference_network(network),
         checkpoint_path,
         image_shape=config.image_shape,
         compute=ComputeSettings.of(config),

@@ -14,7 +14,7 @@ from deep_reid.cli.subject import (
     require_run,
 )
 from deep_reid.config import ComputeSettings
-from deep_reid.config.run import measure_of_loss_mode
+from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
 from deep_reid.scoring import protocols, ranking, report
 from deep_reid.system.tables import align
@@ -35,9 +35,9 @@ def test(args, dataset_class):
     test_set = dataset.test_set()
     if run_dir is not None:
         check_unseen(run_dir, dataset, test_set.query_labels)
+    settings = _settle_ranking(test_set, config.loss_mode)
     source, features = _find_features(args, config, test_set)
     query, gallery = protocols.create_feature_sets(test_set, *features)
-    settings = _settle_ranking(test_set, config.loss_mode)
     _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
     results = {"score": ranking.rank(query, gallery, **settings)}
     if args.rerank:
@@ -76,7 +76,7 @@ def test(args, dataset_class):
 
 def _settle_ranking(test_set, loss_mode):
     settings = {
-        "measure": measure_of_loss_mode(loss_mode),
+        "measure": facts_of_loss(loss_mode).measure,
         "same_camera_is_junk": test_set.is_cross_camera,
         "self_indices": None,
     }

@@ -9,9 +9,11 @@ import logging
 import os
 import sys
 
+from deep_reid import nets
 from deep_reid.cli import signals
 from deep_reid.cli.settings import open_dataset, settle_training
-from deep_reid.cli.subject import import_network, list_versions, progress_bar
+from deep_reid.cli.subject import list_versions, progress_bar
+from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import DataError
 from deep_reid.runs import labels
 
@@ -32,15 +34,16 @@ def train(args, dataset_class):
     class_names, classes = None, dataset.train.labels
     if config.compact_labels:
         class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
+    network = nets.load_network(config.network)
+    add_logits = facts_of_loss(config.loss_mode).needs_logits
     from deep_reid.runs.run import Run
     from deep_reid.training import loop
 
-    network = import_network(config)
     _log_environment(config)
     network_factory = network.create_network_factory(
         is_training=True,
         num_classes=dataset.num_classes if class_names is None else len(class_names),
-        add_logits=config.loss_mode == "cosine-softmax",
+        add_logits=add_logits,
     )
     subject = (network.preprocess, network_factory, dataset.train.filenames, classes)
     if args.benchmark_input or args.benchmark_model:

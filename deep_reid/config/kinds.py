@@ -11,6 +11,7 @@ import os
 
 import numpy as np
 
+from deep_reid.config.imports import EXAMPLE, split_name
 from deep_reid.errors import UsageError
 
 
@@ -138,6 +139,51 @@ class Choice:
     def arguments(self):
         """Return the arguments of ``add_argument``."""
         return {"choices": self.names}
+
+
+class ChoiceOrImport(Choice):
+    """One of some names, or ``MODULE:NAME`` of the user's own.
+
+    The module is imported only when it is needed: see `deep_reid.config.imports`.
+    """
+
+    @property
+    def type_name(self):
+        """For the documentation."""
+        return f'{super().type_name} or "MODULE:NAME"'
+
+    def check(self, name, value):
+        """Return the value, or raise `UsageError`."""
+        if value in self.names:
+            return value
+        if not isinstance(value, str) or ":" not in value:
+            raise UsageError(
+                f"{name} ({value!r}) is unknown: use one of {', '.join(self.names)}, or "
+                f"MODULE:NAME of your own, such as {EXAMPLE}"
+            )
+        try:
+            split_name(value)
+        except UsageError as error:
+            raise UsageError(f"{name} {error}") from error
+        return value
+
+    def arguments(self):
+        """Return the arguments of ``add_argument``."""
+        return {"type": self._read, "metavar": f"{{{','.join(self.names)},MODULE:NAME}}"}
+
+    def _read(self, text):
+        if text in self.names:
+            return text
+        if ":" not in text:
+            raise argparse.ArgumentTypeError(
+                f"invalid choice: {text!r} (choose from {', '.join(self.names)}, or MODULE:NAME of "
+                "your own)"
+            )
+        try:
+            split_name(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
 
 
 class Switch:

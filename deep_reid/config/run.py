@@ -11,50 +11,27 @@ from deep_reid.config.kinds import (
     POSITIVE,
     SEED,
     Choice,
+    ChoiceOrImport,
     ImageShape,
     Path,
     Scopes,
     Switch,
     count,
 )
+from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES
 from deep_reid.config.setting import MACHINE, MODES, documented, list_settings, setting
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.system import files
 
-LOSS_MODES = ("cosine-softmax", "magnet", "triplet")
 BAD_IMAGE_POLICIES = ("stop", "skip")
 IMAGE_SOURCES = ("files", "arrays")
 NETWORKS = ("deep_sort", "mars_small128")
 """The package's networks: modules of `deep_reid.nets`."""
 
+NETWORK = ChoiceOrImport(NETWORKS)
+
 CONFIG_FILENAME = "config.json"
 _OF_DATA = ("train", "eval", "test", "export")
-
-
-def measure_of_loss_mode(loss_mode):
-    """Return the name of the distance by which features trained with a loss are ranked.
-
-    Parameters
-    ----------
-    loss_mode : str
-        One of `LOSS_MODES`.
-
-    Returns
-    -------
-    {"cosine", "euclidean"}
-
-    Raises
-    ------
-    UsageError
-        If the loss mode is unknown.
-
-    Examples
-    --------
-    >>> measure_of_loss_mode("cosine-softmax"), measure_of_loss_mode("triplet")
-    ('cosine', 'euclidean')
-    """
-    Choice(LOSS_MODES).check("loss_mode", loss_mode)
-    return "cosine" if loss_mode == "cosine-softmax" else "euclidean"
 
 
 @documented
@@ -70,8 +47,8 @@ class StepSettings(ComputeSettings):
 
     loss_mode: str = setting(
         LOSS_MODES[0],
-        Choice(LOSS_MODES),
-        "loss to train on; evaluation and test rank by its distance",
+        LOSS_MODE,
+        "loss to train on, or MODULE:NAME of your own; evaluation and test rank by its distance",
         modes=("train", "eval", "test"),
         is_main=True,
         is_fixed=True,
@@ -179,8 +156,8 @@ class RunConfig(StepSettings):
     log_every_n_steps: int = setting(10, COUNT, "steps between lines in the log", group="saving")
     network: str | None = setting(
         None,
-        Choice(NETWORKS),
-        "network",
+        NETWORK,
+        "network, or MODULE:NAME of your own",
         modes=MODES,
         group="data",
         is_main=True,

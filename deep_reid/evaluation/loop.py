@@ -78,8 +78,9 @@ def eval_loop(
         with arrays: their own shape.
     run_id : str, optional
         Name of the run. Default: both directories are taken as they are.
-    loss_mode : {"cosine-softmax", "magnet", "triplet"}
-        Features are ranked by cosine distance for the first, else by squared Euclidean distance.
+    loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
+        Features are ranked by cosine distance for the first, by squared Euclidean distance for the
+        other two, and by its `measure` for a loss of your own.
     num_galleries : int
     random_seed : int or None
         Gallery number i is drawn with the seed ``random_seed + i``. None: galleries differ from one

@@ -1,12 +1,12 @@
 """Features of crops, or of boxes on a frame, with a trained network: for trackers and searches."""
 
-import importlib
 import logging
 import os
 
 import cv2
 import numpy as np
 
+from deep_reid import nets
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.kinds import add_channels
 from deep_reid.config.run import NETWORKS
@@ -33,7 +33,7 @@ class Encoder:
     path : str or Path
         A frozen graph, named ``*.pb``, as ``--mode=freeze`` writes it, or a checkpoint, in any form
         that `deep_reid.runs.checkpoints.resolve_checkpoint` takes. Both give the same features.
-    network : {"deep_sort", "mars_small128"}, optional
+    network : {"deep_sort", "mars_small128"} or "MODULE:NAME", optional
         Of a checkpoint. Default: what is recorded with its run, else ``"deep_sort"``.
     image_shape : tuple of int, optional
         (height, width, channels) of a checkpoint's network. Default: what is recorded with its run,
@@ -222,15 +222,18 @@ def _load(path, network, image_shape, compute):
         return read_frozen_graph(path, compute)
     checkpoint_path = checkpoints.resolve_checkpoint(path)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
-    module = importlib.import_module(f"deep_reid.nets.{network}")
-    if not module.fits(checkpoints.variable_shapes(checkpoint_path)):
+    module = nets.load_network(network)
+    if not nets.may_fit(module, checkpoints.variable_shapes(checkpoint_path)):
         others = ", ".join(name for name in NETWORKS if name != network)
         raise DataError(
             f"checkpoint {checkpoint_path} is not of the network {network}: use network={others}"
         )
-    network_factory = module.create_network_factory(False, None, add_logits=False)
     graph_def, _ = create_frozen_graph(
-        module.preprocess, network_factory, checkpoint_path, image_shape, compute=compute
+        module.preprocess,
+        nets.create_inference_network(module),
+        checkpoint_path,
+        image_shape,
+        compute=compute,
     )
     return graph_def, image_shape
 

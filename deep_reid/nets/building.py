@@ -1,5 +1,6 @@
 """How a network that a caller brings is built into a graph."""
 
+from deep_reid.errors import UsageError
 from deep_reid.runtime.compat import slim, tf
 
 
@@ -20,9 +21,20 @@ def build_network(network_factory, images):
     -------
     features : tf.Tensor of float32, shape (N, D)
     logits : tf.Tensor of float32, shape (N, num_classes), or None
+
+    Raises
+    ------
+    UsageError
+        If the network gives something else.
     """
     before = _names_of(tf.global_variables())
-    features, logits = network_factory(images)
+    outputs = network_factory(images)
+    if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
+        raise UsageError(
+            f"the network factory gives {outputs}: return (features, logits), with None in place "
+            "of logits that were not asked for"
+        )
+    features, logits = outputs
     known = before | _names_of(slim.get_model_variables())
     left = [variable for variable in tf.global_variables() if variable.op.name not in known]
     if _names_of(left) & _names_of(tf.trainable_variables()):

@@ -48,7 +48,7 @@ def create_trainer(
         (height, width, channels) of the network's input, or (height, width) for gray images. Images
         that are fed as arrays must have it.
     batch_size : int
-    loss_mode : {"cosine-softmax", "magnet", "triplet"}
+    loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
     learning_rate : float
         Of the Adam optimizer.
     trainable_scopes : sequence of str, optional
