@@ -123,13 +123,11 @@ def eval_loop(
     """
     images, read_from_file = as_image_source(data_x)
     image_shape = check_image_shape(images, read_from_file, image_shape)
-    labels = np.asarray(data_y, dtype=np.int64)
-    _check_lengths(images, labels)
+    labels = _as_labels(data_y, images)
     galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
     # A batch per gallery: all probes, then all gallery images, in the same order of identities.
-    rows = np.concatenate([np.concatenate(gallery) for gallery in galleries])
-    eval_dir = os.path.join(eval_log_dir, run_id or "")
-    run_dir = os.path.join(log_dir, run_id or "")
+    rows = np.concatenate(galleries, axis=None)
+    run_dir, eval_dir = (os.path.join(path, run_id or "") for path in (log_dir, eval_log_dir))
     encode_images = functools.partial(
         encode, preprocess_fn, network_factory, image_shape=image_shape, compute=compute
     )
@@ -145,7 +143,6 @@ def eval_loop(
             projector=ProjectorFiles(eval_dir, *shown, encode_images) if projector else None,
         )
         with tf.Graph().as_default():
-            precision.set_precision(compute)
             trainer = _create_trainer(
                 preprocess_fn, images, image_shape, compute, feed_timeout_secs
             )
@@ -165,6 +162,7 @@ def eval_loop(
 
 
 def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):
+    precision.set_precision(compute)
     read_from_file = images.dtype.kind == "O"
     return create_image_trainer(
         preprocess_fn,
@@ -190,12 +188,14 @@ class _Gathered:
         return self._array[self._rows[part]]
 
 
-def _check_lengths(images, labels):
+def _as_labels(data_y, images):
+    labels = np.asarray(data_y, dtype=np.int64)
     if labels.shape != (len(images),):
         raise DataError(
             f"there are {len(images)} images, but labels of shape {labels.shape}: give one label "
             "for each image, as a vector"
         )
+    return labels
 
 
 def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
