@@ -58,7 +58,7 @@ def train(args, dataset_class):
             should_stop=should_stop,
         )
     if should_stop() is not None:
-        _logger.info("Saved; --run_id=%s with the same settings goes on from there", run.run_id)
+        _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
         raise signals.Stopped(should_stop())
     _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run.run_id)
 
