@@ -314,7 +314,7 @@ def test_ctrl_c_ends_training_with_130_and_without_a_trace(trained):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "Interrupted by SIGINT" in log.read_text()
-    assert "with the same settings goes on from there" in log.read_text()
+    assert " goes on from there" in log.read_text()
     (latest,) = (trained.cwd / "stopped").glob("*/checkpoint")
     assert "model.ckpt-1" in latest.read_text()  # 10 steps or some more, not only the start
     assert "Traceback" not in log.read_text()
