@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 def evaluate(args, dataset_class):
     """Score each checkpoint of a run as it comes."""
-    # Data that is not there is said at once, not when the training has begun.
+    # A missing data set is an error at once, not only when the training has begun.
     expected = settle(args, dataset_class, find_run_dir(args)).dataset
     if expected is not None:
         dataset_class.find(expected, "")

@@ -77,7 +77,7 @@ def deferred():
 
 
 class _Watcher:
-    """Is told of each signal, in a thread of its own.
+    """Learns of each signal, in a thread of its own.
 
     Python runs a signal's handler in the main thread only, and not while that waits in TensorFlow.
     A second signal has to work at any time.

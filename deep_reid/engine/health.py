@@ -1,7 +1,7 @@
 """What a training watches in itself: numbers that are not finite, and embeddings that collapse.
 
-A graph is told what to watch when it is built; the step function reads it together with each step,
-in the same ``session.run``.
+What to watch is put into a graph when it is built; the step function reads it with each step, in
+the same ``session.run``.
 """
 
 import logging
@@ -14,7 +14,7 @@ COLLAPSE_DISTANCE = 0.01
 """Embeddings that are this near to each other, root mean square, carry no identity."""
 
 COLLAPSE_STEPS = 200
-"""Steps in a row after which that is said."""
+"""Steps in a row after which a warning says so."""
 
 # Collections of two underscores are not exported with a checkpoint.
 _FINITE = "__deep_reid_finite"
@@ -72,7 +72,7 @@ def watch_spread(features):
 
 
 class Health:
-    """Judges what a graph was told to watch.
+    """Judges the tensors that a graph watches.
 
     Parameters
     ----------

@@ -147,7 +147,7 @@ def _copy(path, folder):
 
 
 def _swap(new, old):
-    """Put a folder in the place of another, which then has the name of the first, if there is one.
+    """Exchange two folders; rename the first where the second does not exist.
 
     Whoever looks finds one or the other. Only where the system cannot swap names there is a moment
     without either.

@@ -90,7 +90,7 @@ def eval_loop(
     max_num_evaluations : int, optional
         Default: no end.
     timeout_secs : float, optional
-        Ends after so many seconds without a new checkpoint. Default: never.
+        Ends after this many seconds without a new checkpoint. Default: never.
     projector : bool
         Whether to write the validation features of the latest step for TensorBoard's embedding
         projector, with thumbnails, identities and cameras.
@@ -118,8 +118,8 @@ def eval_loop(
         If there is not one label for each image, no identity has two images, or an image cannot be
         read.
     RunError
-        If another process evaluates into that directory, the scores cannot be written, say for want
-        of space, or the images take too long to read.
+        If another process evaluates into that directory, the scores cannot be written (no space,
+        for example), or the images take too long to read.
     """
     images, read_from_file = as_image_source(data_x)
     image_shape = check_image_shape(images, read_from_file, image_shape)

@@ -42,7 +42,7 @@ class Encoder:
         Crops that go through the network at once: memory does not grow with more of them.
     compute : ComputeSettings
         How TensorFlow computes. A narrower precision than float32 needs a checkpoint: the
-        normalization of a frozen graph, which must stay exact, cannot be told from its layers.
+        normalization of a frozen graph, which must stay exact, cannot be separated from its layers.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class Encoder:
         self._session = _start_session(graph_def, compute)
         features = self._session.graph.get_tensor_by_name("features:0")
         self._feature_size = features.get_shape().as_list()[1]
-        # What to feed and to fetch is settled once.
+        # What to feed and to fetch is resolved once.
         self._run = self._session.make_callable(features, ["images:0"])
 
     @property
@@ -239,14 +239,14 @@ def _load(path, network, image_shape, compute):
 
 
 def _settle(checkpoint_path, network, image_shape):
-    """Return network and image shape of a checkpoint: as told, else as its run has recorded."""
+    """Return network and image shape of a checkpoint: the arguments, else what its run recorded."""
     try:
         recorded = RunConfig.load(os.path.dirname(checkpoint_path) or ".")
     except MissingPathError:  # such as one that was finalized
         recorded = RunConfig(image_shape=_DEFAULT_IMAGE_SHAPE)
     network = network or recorded.network or NETWORKS[0]
-    told = RunConfig(image_shape=image_shape or recorded.image_shape, network=network)
-    return told.network, told.image_shape
+    config = RunConfig(image_shape=image_shape or recorded.image_shape, network=network)
+    return config.network, config.image_shape
 
 
 def _start_session(graph_def, compute):

@@ -169,7 +169,7 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
     UsageError
         If the output would overwrite the checkpoint, or is the name of a folder.
     RunError
-        If the output cannot be written, say for want of space.
+        If the output cannot be written, for example because the disk is full.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
     if not os.path.basename(output_filename):

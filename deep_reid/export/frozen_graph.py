@@ -98,7 +98,7 @@ def read_frozen_graph(path, compute):
         If it is to be run in another precision than float32.
     """
     if compute.precision != "float32":
-        # Its normalization, which must stay exact, cannot be told from its layers any more.
+        # Nothing separates its normalization, which must stay exact, from its layers any more.
         raise UsageError(
             f"{path} is a frozen graph, which is computed in float32, not {compute.precision}: "
             "name the checkpoint instead"
@@ -161,13 +161,13 @@ class _FrozenInput:
         images = tf.placeholder(tf.uint8, (None, *self._given_shape), name=input_name)
         if self._image_source == "arrays" and KEEP_ORDER_OF_ARRAYS.get():
             return images, self._preprocess(images, is_bgr_expected=True)
-        said = bool(self._preprocess_fn.is_bgr_expected)
-        network_input = self._preprocess(images, said)
+        was_expected = bool(self._preprocess_fn.is_bgr_expected)
+        network_input = self._preprocess(images, was_expected)
         # The call may have shown what the function asks of the package's own preprocessing.
         is_bgr_expected = self._preprocess_fn.is_bgr_expected
         if is_bgr_expected is None and self._is_color:
             is_bgr_expected = self._infer(session, images, network_input)
-        if bool(is_bgr_expected) != said:
+        if bool(is_bgr_expected) != was_expected:
             network_input = self._preprocess(images, is_bgr_expected)
         return images, network_input
 

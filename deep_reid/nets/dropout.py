@@ -6,9 +6,9 @@ _NUM_VALUES = 2**16
 
 
 def dropout(inputs, keep_prob):
-    """Set elements to 0 at random, and scale the others such that the expected sum stays.
+    """Set elements to 0 at random, and scale the others to keep the expected sum.
 
-    Drawn are 16 bits for each element, in the place of 32: `keep_prob` is met to 1e-5.
+    Draws 16 random bits per element instead of 32: `keep_prob` is met to 1e-5.
 
     Parameters
     ----------

@@ -64,10 +64,10 @@ class RestorePlan:
         DataError
         """
         reasons = (("it lacks", self.missing), ("other shapes:", self.mismatched))
-        said = "; ".join(f"{title} {list_some(names)}" for title, names in reasons if names)
-        if said:
+        reason = "; ".join(f"{title} {list_some(names)}" for title, names in reasons if names)
+        if reason:
             raise DataError(
-                f"checkpoint {self.checkpoint_path} does not fit the network: {said}. Name a "
+                f"checkpoint {self.checkpoint_path} does not fit the network: {reason}. Name a "
                 "checkpoint of this network and of this image shape (settings network, "
                 "image_shape, gray)"
             )

@@ -82,7 +82,7 @@ class Saver(tf.train.Saver):
         Raises
         ------
         RunError
-            If it cannot be written, say for want of space, or its model is not finite. Earlier
+            If it cannot be written (no space, for example), or its model is not finite. Earlier
             checkpoints, and what is recorded of them, then are as they were.
         """
         if latest_filename not in (None, STATE_FILENAME):
@@ -146,7 +146,7 @@ class Saver(tf.train.Saver):
 def remove_partial_checkpoints(run_dir):
     """Remove what a killed training left of a checkpoint that it was saving.
 
-    To be called by who holds the run's lock: nothing else is saving then. What belongs to a
+    The caller must hold the run's lock: nothing else is saving then. What belongs to a
     complete checkpoint stays.
 
     Parameters

@@ -21,7 +21,7 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
     interval_secs : float
         Seconds between two looks at the directory. Each look takes in all that is new.
     timeout_secs : float, optional
-        The generator ends after so many seconds without a new checkpoint. None: never.
+        The generator ends after this many seconds without a new checkpoint. None: never.
 
     Yields
     ------

@@ -2,7 +2,7 @@
 
 Grappler rewrites a graph of float32 to bfloat16 or float16 by the kinds of its ops: each product of
 matrices, and most of what lies between two of them; also normalization, logits and losses, which
-lose the small differences that they are about. It cannot be told to leave single ops out, but it
+lose the small differences that they are about. It cannot leave single ops out on request, but it
 touches nothing but float32: what must stay exact is computed in float64. Beside the convolutions,
 that costs nothing that can be measured.
 """

@@ -218,7 +218,7 @@ def _check_length(features, num_images, name):
         way_out = "they have one column per image, but one row is expected: transpose them"
     raise DataError(
         f"the {name} features have the shape {features.shape}, but the {name} has {num_images:,} "
-        f"images, and so many rows are expected: {way_out}"
+        f"images, and one row is expected for each: {way_out}"
     )
 
 

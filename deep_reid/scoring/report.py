@@ -300,7 +300,7 @@ def _describe_distances(query, gallery, measure, *, same_camera_is_junk=True, se
         self_indices=self_indices,
     )
     by_camera = compares_cameras(query, gallery, same_camera_is_junk)
-    said = {
+    facts = {
         "measure": _MEASURE_NAMES[measure],
         "pairs": pairs,
         "by_camera": by_camera,
@@ -308,7 +308,7 @@ def _describe_distances(query, gallery, measure, *, same_camera_is_junk=True, se
         "max_cosine_distance": None,
     }
     if not len(pairs.same) or not len(pairs.different):
-        return said
+        return facts
     threshold = distance_threshold(pairs.same, pairs.different)
     bins = np.histogram_bin_edges(np.concatenate([pairs.same, pairs.different]), _NUM_BINS)
     kinds = (
@@ -334,7 +334,7 @@ def _describe_distances(query, gallery, measure, *, same_camera_is_junk=True, se
         # ||a - b||^2 = 2 - 2 a.b
         max_cosine_distance = threshold.distance**2 / 2
     return {
-        **said,
+        **facts,
         "threshold": threshold,
         "max_cosine_distance": max_cosine_distance,
         "image": _draw(draw, height=4.4),

@@ -1,4 +1,4 @@
-"""Packages that hand on names of their modules, and import these when they are first asked for."""
+"""Packages with names of their modules, which are imported when they are first used."""
 
 import importlib
 
