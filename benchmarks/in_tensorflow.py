@@ -11,12 +11,14 @@ import numpy as np
 from benchmarks import flops
 from benchmarks.workers import mean_secs
 from datasets import market1501, mars
-from deep_reid import export, image_trainer, input_pipeline, samplers, training
+from deep_reid import export, samplers, training
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
+from deep_reid.engine import image_trainer
+from deep_reid.engine.train_step import TrainStep
+from deep_reid.images import pipeline
 from deep_reid.nets import deep_sort
-from deep_reid.sessions import create_session_config
-from deep_reid.train_step import TrainStep
+from deep_reid.runtime.sessions import create_session_config
 
 IMAGE_SHAPE = market1501.IMAGE_SHAPE
 NUM_CLASSES = market1501.MAX_LABEL + 1
@@ -209,7 +211,7 @@ class EncoderOnFrame:
     """
 
     def __init__(self, graph_path, frame_path):
-        from deep_reid.encoder import Encoder
+        from deep_reid.export.encoder import Encoder
 
         self._encoder = Encoder(graph_path)
         with np.load(frame_path) as arrays:
@@ -280,7 +282,7 @@ class MatrixProduct:
 
 
 def _create_pixels(is_training):
-    return input_pipeline.create_image_input(
+    return pipeline.create_image_input(
         deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True, is_training=is_training
     )
 

@@ -8,9 +8,10 @@ import pathlib
 
 import numpy as np
 
-from deep_reid import export, restoring
+from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.nets import deep_sort
+from deep_reid.runs import restoring
 
 IMAGE_SHAPE = (128, 64, 3)
 CHECKPOINT = "model.ckpt-1"

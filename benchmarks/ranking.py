@@ -18,7 +18,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from deep_reid import ranking  # noqa: E402
+from deep_reid.samplers import galleries  # noqa: E402
+from deep_reid.scoring import ranking  # noqa: E402
 
 NUM_IDENTITIES = 600
 NUM_ITEMS_PER_IDENTITY = 15
@@ -75,7 +76,7 @@ def measure(size, args):
 def draw(random, size, dimension, num_distractors, name):
     """Draw items of identities in turn, and distractors."""
     labels = 1 + np.arange(size) % NUM_IDENTITIES
-    labels[size - num_distractors :] = ranking.DISTRACTOR_LABEL
+    labels[size - num_distractors :] = galleries.DISTRACTOR_LABEL
     features = random.standard_normal((size, dimension), np.float32)
     return ranking.FeatureSet(features, labels, random.integers(0, NUM_CAMERAS, size), name=name)
 

@@ -10,17 +10,16 @@ from typing import ClassVar
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.tables import align
+from deep_reid.samplers.galleries import JUNK_LABEL
+from deep_reid.system.tables import align
 
 from .images import list_jpegs, read_images
 from .protocols import create_image_test_set
 from .util import create_validation_split
 
-__all__ = ["JUNK_LABEL", "ReidDataset", "Split", "list_jpegs", "read_images"]
+__all__ = ["ReidDataset", "Split", "list_jpegs", "read_images"]
 
 _logger = logging.getLogger(__name__)
-
-JUNK_LABEL = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,9 +3,9 @@
 They come in one of three forms:
 
 - a folder with one folder of images per identity; or with the folders ``train``, ``query`` and
-  ``gallery``, each with one folder per identity (`datasets.folders`);
-- a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.csv_listing`);
-- a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.mot`).
+  ``gallery``, each with one folder per identity (`datasets.own.folders`);
+- a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.own.csv_listing`);
+- a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.own.mot`).
 
 Without queries and a gallery, the identities for validation serve for the test: each of their
 images in turn is the query, and all others are the gallery.
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.galleries import rows_by_label
+from deep_reid.samplers.galleries import JUNK_LABEL, rows_by_label
 
-from . import csv_listing, folders, listing, mot
-from .base import JUNK_LABEL, ReidDataset, Split
+from .base import ReidDataset, Split
+from .own import csv_listing, folders, listing, mot
 from .protocols import create_each_image_test_set, create_image_test_set
 
 CROPS_DIR = os.path.join(".", "output", "custom", "crops")

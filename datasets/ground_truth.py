@@ -12,9 +12,8 @@ import re
 import numpy as np
 
 from deep_reid.errors import DataError
-from deep_reid.matlab import read_variable
-
-from .base import JUNK_LABEL
+from deep_reid.samplers.galleries import JUNK_LABEL
+from deep_reid.system.matlab import read_variable
 
 FOLDER = "gt_query"
 

@@ -60,28 +60,53 @@ def _read_bgr(filenames, image_shape):
         raise UsageError(
             f"image_shape {image_shape} must be (height, width, 3): use for example (128, 64, 3)"
         )
+    height, width = image_shape[:2]
     images = np.empty((len(filenames), *image_shape), np.uint8)
-    for image, filename in zip(images, filenames, strict=True):
-        image[...] = _read_image(filename, *image_shape[:2])
+    for target, filename in zip(images, filenames, strict=True):
+        image = read_bgr_image(filename)
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        target[...] = image
     return images
 
 
-def _read_image(filename, height, width):
+def read_bgr_image(filename, kind="image"):
+    """Read an image file at its own size.
+
+    Parameters
+    ----------
+    filename : str or Path
+    kind : str
+        What messages call it.
+
+    Returns
+    -------
+    image : ndarray of uint8, shape (height, width, 3)
+        Colors in BGR order, upright as the orientation tag of the file says.
+
+    Raises
+    ------
+    MissingPathError
+        If the file does not exist.
+    DataError
+        If it is no image that OpenCV can read.
+    """
     try:
+        # Read by NumPy, because OpenCV does not open names of all alphabets on Windows.
         data = np.fromfile(filename, np.uint8)
     except FileNotFoundError:
         raise MissingPathError(
-            f"image {filename} does not exist: check the data set's folder"
+            f"{kind} {filename} does not exist: check the data set's folder"
         ) from None
-    # Turns images upright as their orientation tag says, and so does training.
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error:  # such as for images that are too large
+        image = None
     if image is None:
         raise DataError(
-            f"image {filename} cannot be decoded: it is empty, damaged or no image; "
+            f"{kind} {filename} cannot be decoded: it is empty, damaged or no image; "
             "replace or delete the file"
         )
-    if image.shape[:2] != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
 
 

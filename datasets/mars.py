@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from deep_reid.errors import DataError
-from deep_reid.matlab import read_variable
+from deep_reid.samplers.galleries import JUNK_LABEL
+from deep_reid.system.matlab import read_variable
 
 from .base import ReidDataset, Split
 from .images import list_jpegs, read_bgr_images
@@ -78,7 +79,7 @@ def parse_filename(name):
 
 
 def _read_person(text):
-    return int(text) if re.fullmatch("[0-9]+", text) else -1
+    return int(text) if re.fullmatch("[0-9]+", text) else JUNK_LABEL
 
 
 def read_train_test_directory_to_str(directory):

@@ -1,4 +1,4 @@
-"""Draws a small pedestrian data set: a benchmark's layout or one's own; free of TensorFlow.
+"""Draws a small pedestrian data set: a benchmark's layout or one of your own data.
 
 Everything runs without a download on what is drawn here: the same arguments give the same bytes
 in every file. The command line is ``deep-reid draw``; in a clone it is also
@@ -7,7 +7,6 @@ in every file. The command line is ``deep-reid draw``; in a clone it is also
 
 import argparse
 import dataclasses
-import inspect
 import logging
 import pathlib
 import shlex
@@ -15,13 +14,12 @@ import sys
 
 from deep_reid.errors import ReidError, UsageError
 
-from .drawing import MAX_LABEL, SplitSize
-from .drawn_market1501 import draw_market1501
-from .drawn_mars import draw_mars
-from .drawn_own import draw_csv, draw_folders, draw_mot
+from .drawn.drawing import SplitSize, make_draw
+from .drawn.market1501 import DrawnMarket1501
+from .drawn.mars import DrawnMars
+from .drawn.own import DrawnCsv, DrawnFolders, DrawnMot
 
 __all__ = [
-    "MAX_LABEL",
     "SplitSize",
     "draw_csv",
     "draw_folders",
@@ -33,60 +31,53 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-DRAW = {
-    "market1501": draw_market1501,
-    "mars": draw_mars,
-    "folders": draw_folders,
-    "csv": draw_csv,
-    "mot": draw_mot,
+LAYOUTS = {
+    layout.NAME: layout for layout in (DrawnMarket1501, DrawnMars, DrawnFolders, DrawnCsv, DrawnMot)
 }
+DRAW = {name: make_draw(layout) for name, layout in LAYOUTS.items()}
+draw_market1501, draw_mars, draw_folders, draw_csv, draw_mot = DRAW.values()
 
 
-def _sizes_of(layout):
-    """Name the arguments that a layout takes besides the folder: list of str."""
-    return list(inspect.signature(DRAW[layout]).parameters)[1:]
+def _layouts_by_flag():
+    """Return the layouts that take a flag, by its name: from layout to the flag's field."""
+    flags = {}
+    for name, layout in LAYOUTS.items():
+        for field in dataclasses.fields(layout):
+            flags.setdefault(field.name, {})[name] = field
+    return flags
+
+
+def _describe(fields):
+    """Return the help of a flag, for each group of layouts where it means the same."""
+    groups = {}
+    for layout, field in fields.items():
+        default = "" if field.default is None else f" (default {field.default})"
+        groups.setdefault(field.metadata["help"] + default, []).append(layout)
+    return "; ".join(f"{', '.join(layouts)}: {text}" for text, layouts in groups.items())
 
 
 def _make_parser(prog):
     parser = argparse.ArgumentParser(
         prog=prog,
         description=__doc__,
-        # What is not given is left out: the defaults are those of the layout's function.
+        # The layout has the defaults of flags that are not given.
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--layout", choices=sorted(DRAW), required=True)
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
     parser.add_argument("--output_dir", required=True, help="new or empty folder")
-    for name, text in (
-        (
-            "num_identities",
-            "persons to train on (market1501, mars; default 80) or in all (folders, csv, mot; "
-            "default 40)",
-        ),
-        ("num_test_identities", "market1501, mars: default as many as to train on"),
-        ("num_cameras", "market1501, mars: 2 to 6, default 6"),
-        (
-            "images_per_camera",
-            "of each person (market1501, default 3) or in each tracklet (mars, default 4)",
-        ),
-        (
-            "num_distractors",
-            "images (market1501) or tracklets (mars) of persons with label 0; "
-            "default: num_test_identities",
-        ),
-        ("images_per_identity", "folders, csv, mot: default 8"),
-        ("seed", "all layouts: decides on all that is random, default 1234"),
-    ):
-        parser.add_argument(f"--{name}", type=int, help=text)
+    for name, fields in _layouts_by_flag().items():
+        parser.add_argument(f"--{name}", type=int, help=_describe(fields))
     return parser
 
 
-def _check_sizes(layout, sizes):
+def _check_flags(layout, sizes):
     """Refuse flags of other layouts, which would have no effect."""
+    flags = _layouts_by_flag()
     for name in sizes:
-        if name not in _sizes_of(layout):
-            others = ", ".join(other for other in sorted(DRAW) if name in _sizes_of(other))
+        if layout not in flags[name]:
             raise UsageError(
-                f"--{name} has no meaning for --layout {layout}, only for {others}; leave it out"
+                f"--{name} has no meaning for --layout {layout}, only for "
+                f"{', '.join(sorted(flags[name]))}; leave it out"
             )
 
 
@@ -121,7 +112,7 @@ def main(argv=None, command=None):
     sizes = vars(parser.parse_args(argv))
     layout, output_dir = sizes.pop("layout"), sizes.pop("output_dir")
     try:
-        _check_sizes(layout, sizes)
+        _check_flags(layout, sizes)
         splits = DRAW[layout](output_dir, **sizes)
     except UsageError as error:
         parser.error(str(error))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.galleries import create_cmc_probe_and_gallery, rows_by_label
+from deep_reid.samplers.galleries import create_cmc_probe_and_gallery, rows_by_label
 
 __all__ = [
     "create_cmc_probe_and_gallery",

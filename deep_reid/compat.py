@@ -1,84 +1,8 @@
-"""The one place that imports TensorFlow 1's interface and TF-Slim.
+"""TensorFlow 1's interface and TF-Slim, under the name that the project's users know.
 
-Everything else writes ``from deep_reid.compat import slim, tf``. On import, this module
-
-* quietens TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
-* repairs TF-Slim 1.1, its last release, for TensorFlow 2.16 and later (``slim_repairs.py``);
-* turns graph mode and TensorFlow 1's behavior on.
+See `deep_reid.runtime.compat`.
 """
 
-import contextlib
-import importlib
-import logging
-import os
-import re
-import sys
-import tempfile
-import warnings
+from deep_reid.runtime.compat import slim, tf
 
-from deep_reid import slim_repairs
-
-_QUIET = "3"
-# A user who sets another level gets all of TensorFlow's lines. (That it is set is no sign: child
-# processes inherit it from this one.)
-_USER_WANTS_TENSORFLOW_LOGS = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET) != _QUIET
-
-_START_UP_LINE = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
-
-
-@contextlib.contextmanager
-def _without_start_up_lines():
-    """Hold back what TensorFlow's C++ code writes at level INFO while it is imported.
-
-    These lines come before TensorFlow reads its log level, so no variable silences them. Everything
-    else that reaches the file descriptor is written again afterwards, also when the import fails.
-    """
-    try:
-        stderr = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # no real stderr, as in some notebooks
-        yield
-        return
-    sys.stderr.flush()
-    saved = os.dup(stderr)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), stderr)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, stderr)
-            os.close(saved)
-            held_back.seek(0)
-            for line in held_back:
-                if not _START_UP_LINE.match(line):
-                    os.write(stderr, line)
-
-
-def _import_tensorflow():
-    with contextlib.ExitStack() as stack:
-        if not _USER_WANTS_TENSORFLOW_LOGS:
-            stack.enter_context(_without_start_up_lines())
-        return importlib.import_module("tensorflow.compat.v1")
-
-
-tf = _import_tensorflow()
-if not _USER_WANTS_TENSORFLOW_LOGS:
-    # Each call of TF-Slim's layers would say that they are deprecated. They are meant to be.
-    tf.get_logger().setLevel(logging.ERROR)
-    warnings.filterwarnings(
-        "ignore", message=r"`(layer\.(apply|add_variable)|tf\.layers\.\w+)` is deprecated"
-    )
-    # TF-Slim closes the writer of events twice at the end of a training.
-    warnings.filterwarnings("ignore", message="Attempting to use a closed FileWriter")
-
-slim = slim_repairs.import_slim(tf.__version__)
-tf.disable_v2_behavior()
-# TensorFlow 1's interface has no such switch; its graphs obey it all the same.
-enable_op_determinism = importlib.import_module(
-    "tensorflow.config.experimental"
-).enable_op_determinism
-
-# What TensorFlow's own converters use to optimize graphs before they are written.
-tf_optimizer = importlib.import_module("tensorflow.python.grappler.tf_optimizer")
-
-__all__ = ["enable_op_determinism", "slim", "tf", "tf_optimizer"]
+__all__ = ["slim", "tf"]

@@ -1,7 +1,7 @@
 """Distances between feature vectors: the one place, for losses and metrics alike."""
 
-from deep_reid import config
-from deep_reid.compat import tf
+from deep_reid.config.loss_modes import facts_of_loss
+from deep_reid.runtime.compat import tf
 
 
 def pdist(a, b=None):
@@ -52,11 +52,12 @@ def measure_of_loss_mode(loss_mode):
     Parameters
     ----------
     loss_mode : str
-        As in `deep_reid.config.LOSS_MODES`.
+        As in `deep_reid.config.RunConfig`.
 
     Returns
     -------
     callable
-        `cosine_distance` for the cosine softmax loss, else `pdist`.
+        `cosine_distance` for the cosine softmax loss, `pdist` for the package's others; a loss of
+        the user's own says it.
     """
-    return {"cosine": cosine_distance, "euclidean": pdist}[config.measure_of_loss_mode(loss_mode)]
+    return {"cosine": cosine_distance, "euclidean": pdist}[facts_of_loss(loss_mode).measure]

@@ -1,12 +1,13 @@
 """The losses that a network can be trained with."""
 
 import collections
+import re
 
-from deep_reid.compat import tf
-from deep_reid.config import LOSS_MODES
+from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES, facts_of_loss, import_loss
 from deep_reid.distances import pdist
 from deep_reid.errors import UsageError
-from deep_reid.precision import keep_exact, release
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.precision import keep_exact, release
 
 _EPSILON = 1e-4
 _SQUARED_DISTANCE_EPSILON = 1e-5
@@ -134,11 +135,6 @@ def cosine_softmax_loss(logits, labels):
 
 def _train_cosine_softmax(features, logits, labels):
     del features  # the classifier has seen them
-    if logits is None:
-        raise UsageError(
-            "loss mode 'cosine-softmax' needs logits, but the network factory returned None for "
-            "them: create the network with add_logits=True"
-        )
     return cosine_softmax_loss(logits, labels)
 
 
@@ -161,6 +157,27 @@ _LOSS_FUNCTIONS = dict(
 _SUMMARY_NAMES = {"cosine-softmax": "cross_entropy_loss", "magnet": "magnet_loss"}
 
 
+def load_loss(loss_mode):
+    """Return the function of a loss.
+
+    Parameters
+    ----------
+    loss_mode : str
+        One of the package's, or ``MODULE:NAME`` of the user's own.
+
+    Returns
+    -------
+    deep_reid.interfaces.Loss
+
+    Raises
+    ------
+    UsageError
+        If the loss is unknown, or cannot be imported or called.
+    """
+    LOSS_MODE.check("loss_mode", loss_mode)
+    return _LOSS_FUNCTIONS.get(loss_mode) or import_loss(loss_mode)
+
+
 def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=True):
     """Add the loss that the network is trained on, and summaries of all others.
 
@@ -170,7 +187,7 @@ def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=Tru
 
     Parameters
     ----------
-    loss_mode : {"cosine-softmax", "magnet", "triplet"}
+    loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
     features : tf.Tensor of float32, shape (N, D)
     logits : tf.Tensor of float32, shape (N, num_classes), or None
     labels : tf.Tensor of int64, shape (N,)
@@ -186,22 +203,41 @@ def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=Tru
     Raises
     ------
     UsageError
-        If the loss mode is unknown, or needs logits and there are none.
+        If the loss mode is unknown, or needs logits and there are none; or a loss of the user's own
+        cannot be used, or gives something else than one number.
     """
-    if loss_mode not in _LOSS_FUNCTIONS:
-        raise UsageError(f"loss mode {loss_mode!r} is unknown: use one of {', '.join(LOSS_MODES)}")
+    if facts_of_loss(loss_mode).needs_logits and logits is None:
+        raise UsageError(
+            f"loss mode {loss_mode!r} needs logits, but the network factory returned None for "
+            "them: create the network with add_logits=True"
+        )
     features = keep_exact(features)
     logits = None if logits is None else keep_exact(logits)
-    loss = release(_LOSS_FUNCTIONS[loss_mode](features, logits, labels))
+    loss = _compute(loss_mode, features, logits, labels)
     tf.losses.add_loss(loss)
     _summarize(loss_mode, features, logits, labels, loss)
     if logits is not None:
         is_right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
         tf.summary.scalar("classification_accuracy", tf.reduce_mean(tf.cast(is_right, tf.float32)))
     for monitor in LOSS_MODES if monitor_losses else ():
-        if monitor != loss_mode and (monitor != "cosine-softmax" or logits is not None):
+        if monitor != loss_mode and not (facts_of_loss(monitor).needs_logits and logits is None):
             _summarize(monitor, tf.stop_gradient(features), logits, labels)
     return loss
+
+
+def _compute(loss_mode, features, logits, labels):
+    """Add the ops of a loss, and check what it gives: it may be the user's own."""
+    loss = load_loss(loss_mode)(features, logits, labels)
+    is_float = tf.is_tensor(loss) and loss.dtype.is_floating
+    if not is_float or loss.get_shape().ndims not in (0, None):
+        raise UsageError(
+            f"loss mode {loss_mode!r} gives {loss}, but a loss is one number: return a tensor of "
+            "float without dimensions, such as tf.reduce_mean(...)"
+        )
+    # The losses of tf.losses join the collection themselves: they would count twice.
+    collected = tf.get_collection_ref(tf.GraphKeys.LOSSES)
+    collected[:] = [other for other in collected if other is not loss]
+    return release(loss)
 
 
 def _summarize(loss_mode, features, logits, labels, loss=None):
@@ -211,4 +247,9 @@ def _summarize(loss_mode, features, logits, labels, loss=None):
         return
     if loss is None:
         loss = _LOSS_FUNCTIONS[loss_mode](features, logits, labels)
-    tf.summary.scalar(_SUMMARY_NAMES[loss_mode], loss)
+    tf.summary.scalar(_SUMMARY_NAMES.get(loss_mode) or _to_tag(loss_mode), loss)
+
+
+def _to_tag(loss_mode):
+    """Return the name in MODULE:NAME, by the rules for the names of summaries."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", loss_mode.partition(":")[2]).lstrip("_") or "loss"

@@ -3,8 +3,8 @@
 All rank by the distance itself. Where distances tie, the item that comes first in the gallery wins.
 """
 
-from deep_reid.compat import tf
 from deep_reid.distances import cosine_distance, pdist
+from deep_reid.runtime.compat import tf
 
 __all__ = [
     "average_precision",

@@ -5,15 +5,24 @@ original printed them.
 """
 
 import argparse
-import dataclasses
 import inspect
 import logging
 
-from deep_reid import cli
-from deep_reid.config import LOSS_MODES, ComputeSettings
-from deep_reid.evaluation import eval_loop
-from deep_reid.export import encode, finalize, freeze
-from deep_reid.training import create_trainer, train_loop
+from deep_reid.cli.arguments import (
+    BaseParser,
+    add_flag,
+    describe,
+    describe_argument,
+    join_modes,
+    list_arguments,
+)
+from deep_reid.cli.command import Command
+from deep_reid.cli.program import LINE_FORMAT
+from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config.setting import list_settings
+from deep_reid.evaluation.loop import eval_loop
+from deep_reid.export.encoding import encode, finalize, freeze
+from deep_reid.training.loop import create_trainer, train_loop
 
 __all__ = [
     "create_default_argument_parser",
@@ -39,17 +48,23 @@ _TRAIN_FLAGS = (
 _EVAL_FLAGS = ("eval_log_dir", "log_dir", "loss_mode", "run_id")
 # What the original's parser has: always in the parsed arguments, and for all modes.
 _ORIGINAL_FLAGS = {*_TRAIN_FLAGS, *_EVAL_FLAGS, "mode"}
-_COMPUTE_FLAGS = {field.name for field in dataclasses.fields(ComputeSettings)}
+_COMPUTE_FLAGS = set(list_settings(ComputeSettings))
 
 
-def _list_flags(loop):
-    return {*inspect.signature(loop).parameters, *_COMPUTE_FLAGS} - {"compute"}
+def _list_flags(settings_class, mode):
+    """List what a mode takes, but for the script's own: its data and its network."""
+    return {
+        name
+        for name, facts in list_settings(settings_class).items()
+        if mode in facts.modes and facts.group != "data" and facts.flags != ()
+    }
 
 
+_TAKEN_BY_EVALUATION = {*inspect.signature(eval_loop).parameters, *_COMPUTE_FLAGS}
 # Flags beyond the original's reach the loop of their mode, and go with no other mode.
 _FLAGS_OF_MODES = {
-    "train": _list_flags(train_loop),
-    "eval": _list_flags(eval_loop),
+    "train": _list_flags(RunConfig, "train"),
+    "eval": (_list_flags(RunConfig, "eval") | _list_flags(Command, "eval")) & _TAKEN_BY_EVALUATION,
     "export": set(),
     "finalize": set(),
     "freeze": set(),
@@ -72,10 +87,8 @@ def create_default_argument_parser(dataset_name):
     argparse.ArgumentParser
     """
     _hand_over_logging()
-    parser = _LegacyParser(
-        description=cli.describe(dataset_name), conflict_handler="resolve", **cli.PARSER_SETTINGS
-    )
-    cli.add_arguments(_LegacyArguments(parser, parser.further_flags), dataset_name)
+    parser = _LegacyParser(description=describe(dataset_name), conflict_handler="resolve")
+    parser.add_settings(dataset_name)
     return parser
 
 
@@ -93,7 +106,7 @@ def to_train_kwargs(args):
         ``batch_size, learning_rate, log_dir, loss_mode, number_of_steps, restore_path, run_id``,
         and what was given of the further flags.
     """
-    return _to_kwargs(args, _TRAIN_FLAGS, train_loop)
+    return _to_kwargs(args, _TRAIN_FLAGS, _FLAGS_OF_MODES["train"])
 
 
 def to_eval_kwargs(args):
@@ -109,16 +122,16 @@ def to_eval_kwargs(args):
     dict
         ``eval_log_dir, log_dir, loss_mode, run_id``, and what was given of the further flags.
     """
-    return _to_kwargs(args, _EVAL_FLAGS, eval_loop)
+    return _to_kwargs(args, _EVAL_FLAGS, _FLAGS_OF_MODES["eval"])
 
 
-def _to_kwargs(args, original_flags, loop):
+def _to_kwargs(args, original_flags, further_flags):
     _hand_over_logging()
     kwargs = {name: getattr(args, name) for name in original_flags}
     given = {name: getattr(args, name) for name in getattr(args, "further_flags", ())}
     compute = {name: value for name, value in given.items() if name in _COMPUTE_FLAGS}
-    settings = inspect.signature(loop).parameters
-    kwargs |= {name: value for name, value in given.items() if name in settings}
+    taken = further_flags - _COMPUTE_FLAGS
+    kwargs |= {name: value for name, value in given.items() if name in taken}
     return {**kwargs, "compute": ComputeSettings(**compute)} if compute else kwargs
 
 
@@ -128,10 +141,39 @@ class _Namespace(argparse.Namespace):
     __slots__ = ("further_flags",)
 
 
-class _LegacyParser(cli.ArgumentParser):
+class _LegacyParser(BaseParser):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.further_flags = {}  # actions by their names
+
+    def add_settings(self, dataset_name):
+        """Add the settings of training and evaluation.
+
+        The original's keep their defaults. The others have none, so that they are handed on only
+        where they were given: a script may set the same thing itself.
+        """
+        flags = set()
+        for argument in list_arguments(dataset_name):
+            name = argument.name
+            if argument.flag in flags:
+                continue  # the same flag in a mode that the original does not have
+            if name in _ORIGINAL_FLAGS:
+                # The modes are the script's.
+                changes = {"choices": None} if name == "mode" else {}
+                add_flag(
+                    self,
+                    argument,
+                    default=argument.default,
+                    help=describe_argument(argument),
+                    **changes,
+                )
+            elif any(name in names for names in _FLAGS_OF_MODES.values()):
+                self.further_flags[name] = add_flag(
+                    self, argument, help=describe_argument(argument)
+                )
+            else:
+                continue
+            flags.add(argument.flag)
 
     def parse_known_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
         namespace = _Namespace() if namespace is None else namespace
@@ -146,37 +188,8 @@ class _LegacyParser(cli.ArgumentParser):
         for name in namespace.further_flags if taken is not None else ():
             if name not in taken:
                 modes = [mode for mode, flags in _FLAGS_OF_MODES.items() if name in flags]
-                self.error(f"--{name} goes with --mode={' or '.join(modes)}")
+                self.error(f"--{name} goes with --mode={join_modes(modes)}")
         return namespace, rest
-
-
-class _LegacyArguments:
-    """Adds those of the training scripts' arguments that reach `train_loop` or `eval_loop`.
-
-    The original's keep their defaults. The others have none, so that they are handed on only
-    where they were given: a script may set the same thing itself.
-    """
-
-    def __init__(self, parser, further_flags):
-        self._parser = parser
-        self._further_flags = further_flags
-
-    def add_argument_group(self, *args):
-        return _LegacyArguments(self._parser.add_argument_group(*args), self._further_flags)
-
-    def add_argument(self, *flags, **settings):
-        name = flags[0].lstrip("-")
-        if name == "mode":
-            del settings["choices"]  # they are the script's
-        elif name == "loss_mode":
-            settings |= {"default": LOSS_MODES[0], "help": "loss to train on, or to evaluate"}
-        if name in _ORIGINAL_FLAGS:
-            self._parser.add_argument(*flags, **settings)
-        elif any(name in names for names in _FLAGS_OF_MODES.values()):
-            if settings.get("default") not in (None, False):
-                settings["help"] += f" (default: {settings['default']})"
-            settings["default"] = argparse.SUPPRESS
-            self._further_flags[name] = self._parser.add_argument(*flags, **settings)
 
 
 class _ProgressLines(logging.StreamHandler):
@@ -184,7 +197,7 @@ class _ProgressLines(logging.StreamHandler):
 
     def __init__(self, replaced_level):
         super().__init__()
-        line, date = cli.LINE_FORMAT["format"], cli.LINE_FORMAT["datefmt"]
+        line, date = LINE_FORMAT["format"], LINE_FORMAT["datefmt"]
         self.setFormatter(logging.Formatter(line, date))
         self.replaced_level = replaced_level
 

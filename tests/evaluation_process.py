@@ -10,7 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tiny
 from training_process import draw_images
 
-from deep_reid import evaluation, stops
+from deep_reid import evaluation
+from deep_reid.cli import signals
 from deep_reid.errors import ReidError
 
 
@@ -28,7 +29,7 @@ def main():
         level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout, force=True
     )
     try:
-        with stops.handled():
+        with signals.handled():
             evaluation.eval_loop(
                 tiny.preprocess,
                 tiny.create_network_factory(False),
@@ -43,7 +44,7 @@ def main():
                 timeout_secs=args.timeout_secs,
                 keep_best=args.keep_best,
             )
-    except stops.Stopped as stop:
+    except signals.Stopped as stop:
         return stop.exit_code
     except ReidError as error:
         logging.error("%s: %s", type(error).__name__, error)

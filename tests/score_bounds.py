@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deep_reid import ranking, scoring
+from deep_reid.scoring import protocols, ranking
 
 
 def assert_scores_of_features(scores, test_set, gallery_features, query_features=None, error=1e-6):
@@ -18,11 +18,11 @@ def assert_scores_of_features(scores, test_set, gallery_features, query_features
         The entries of a metrics file.
     test_set : datasets.protocols.TestSet
     gallery_features, query_features : ndarray of float
-        As `deep_reid.scoring.create_feature_sets` takes them.
+        As `deep_reid.scoring.protocols.create_feature_sets` takes them.
     error : float
         Of the distance of a match against those of the others.
     """
-    query, gallery = scoring.create_feature_sets(test_set, gallery_features, query_features)
+    query, gallery = protocols.create_feature_sets(test_set, gallery_features, query_features)
     unit_query, unit_gallery = (
         features / np.linalg.norm(features, axis=1, keepdims=True)
         for features in (query.features.astype(np.float64), gallery.features.astype(np.float64))
@@ -31,9 +31,9 @@ def assert_scores_of_features(scores, test_set, gallery_features, query_features
     is_match = query.labels[:, np.newaxis] == gallery.labels
     rules = {"same_camera_is_junk": test_set.is_cross_camera}
     if not test_set.is_cross_camera:
-        rules["self_indices"] = scoring.find_self_indices(test_set)
+        rules["self_indices"] = protocols.find_self_indices(test_set)
     worst, best = (
-        scoring.to_metrics(
+        protocols.to_metrics(
             ranking.rank(query, gallery, distances=distances + shift * is_match, **rules)
         )
         for shift in (error, -error)

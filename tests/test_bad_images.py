@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import bad_images, training
-from deep_reid.bad_images import SkipBadImages, StopAtBadImages, create_policy
 from deep_reid.compat import tf
-from deep_reid.config import BAD_IMAGE_POLICIES, RunConfig
+from deep_reid.config import RunConfig
+from deep_reid.config.run import BAD_IMAGE_POLICIES
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.images import faults
+from deep_reid.images.faults import SkipBadImages, StopAtBadImages, create_policy
+from deep_reid.runs.run import Run
+from deep_reid.training import loop
 
 SHAPE = (32, 16, 3)
 ERROR = tf.errors.InvalidArgumentError(None, None, "cannot decode")
@@ -228,10 +231,10 @@ BAD = ["corrupt", "truncated", "empty", "deleted"]
 class TestFiles:
     def test_all_unreadable_files_are_found_in_one_search(self, files):
         names = list(files.values())
-        assert bad_images.find_unreadable_images(names, 3) == [files[name] for name in BAD]
+        assert faults.find_unreadable_images(names, 3) == [files[name] for name in BAD]
 
     def test_the_search_adds_nothing_to_the_graph(self, graph, files):
-        bad_images.find_unreadable_images([files["good"]], 1)
+        faults.find_unreadable_images([files["good"]], 1)
         assert graph.get_operations() == []
 
     def test_each_kind_is_skipped_and_its_reason_given(self, files, caplog):
@@ -295,7 +298,8 @@ class TestTraining:
             **{"number_of_steps": 30, **settings},
         )
         network_factory = tiny.create_network_factory(is_training=True, num_classes=10)
-        return training.train(tiny.preprocess, network_factory, *data_set, config, log_dir, "run")
+        with Run.open(log_dir, "run") as run:
+            return loop.train(tiny.preprocess, network_factory, *data_set, config, run)
 
     def test_a_training_skips_bad_images_and_counts_them_in_its_events(
         self, data_set, tmp_path, caplog

@@ -9,11 +9,12 @@ import threading
 import pytest
 from saved import save
 
-from deep_reid import best, checkpoints, runs, score_log
-from deep_reid.best import BestCheckpoint
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import MissingPathError
+from deep_reid.evaluation import best, score_log
+from deep_reid.evaluation.best import BestCheckpoint
+from deep_reid.runs import checkpoints, folder
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -181,8 +182,8 @@ def test_what_was_evaluated_before_is_caught_up_on(run_dir, tmp_path):
 def test_the_folder_is_not_taken_for_a_run_or_for_the_runs_checkpoint(run_dir):
     BestCheckpoint(run_dir, "Precision@1").offer(line(run_dir, 1, 0.5))
     assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-3")
-    assert runs.find_latest_run(run_dir) is None
-    assert runs.find_latest_run(run_dir.parent) == "run"
+    assert folder.find_latest_run(run_dir) is None
+    assert folder.find_latest_run(run_dir.parent) == "run"
     assert len(checkpoints.list_checkpoints(run_dir)) == 3
     for path in [*run_dir.glob("model.ckpt*"), run_dir / "checkpoint"]:
         path.unlink()

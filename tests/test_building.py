@@ -5,8 +5,8 @@ import pytest
 import tiny
 
 from deep_reid import evaluation, export, training
-from deep_reid.building import build_network
 from deep_reid.compat import slim, tf
+from deep_reid.nets.building import build_network
 from deep_reid.queued_trainer import QueuedTrainer
 
 pytestmark = pytest.mark.usefixtures("graph")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from saved import save
 
-from deep_reid import checkpoints, runs
 from deep_reid.compat import tf
 from deep_reid.errors import MissingPathError
+from deep_reid.runs import checkpoints, folder, watching
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("graph")
 @pytest.fixture
 def run_dir(tmp_path):
     """A run with checkpoints of the steps 0, 9 and 10 in a log directory of its own."""
-    runs.start_run(tmp_path / "log", "run")
     save(tmp_path / "log" / "run", [0, 9, 10])
+    folder.record_latest_run(tmp_path / "log", "run")
     return tmp_path / "log" / "run"
 
 
@@ -102,7 +102,8 @@ class TestResolveCheckpoint:
             checkpoints.resolve_checkpoint("")
 
     def test_a_run_without_checkpoints_says_so(self, tmp_path):
-        runs.start_run(tmp_path, "young")
+        (tmp_path / "young").mkdir()
+        folder.record_latest_run(tmp_path, "young")
         with pytest.raises(MissingPathError, match="holds no checkpoint"):
             checkpoints.resolve_checkpoint(tmp_path)
 
@@ -125,18 +126,18 @@ class TestListCheckpoints:
 
 class TestWaitForCheckpoints:
     def test_each_one_comes_once_the_oldest_first(self, run_dir):
-        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.2)
+        waiting = watching.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.2)
         assert list(waiting) == [str(run_dir / f"model.ckpt-{step}") for step in (0, 9, 10)]
 
     def test_one_that_was_deleted_before_its_turn_is_left_out(self, run_dir):
-        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.1)
+        waiting = watching.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=0.1)
         assert next(waiting) == str(run_dir / "model.ckpt-0")
         (run_dir / "model.ckpt-9.index").unlink()
         assert list(waiting) == [str(run_dir / "model.ckpt-10")]
 
     def test_new_ones_are_found_while_it_waits(self, tmp_path):
         run_dir = tmp_path / "later"
-        waiting = checkpoints.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=20)
+        waiting = watching.wait_for_checkpoints(run_dir, interval_secs=0.02, timeout_secs=20)
         writer = threading.Timer(0.2, save, (run_dir, [1, 2]))
         writer.start()
         steps = [checkpoints.step_of(prefix) for prefix in itertools.islice(waiting, 2)]
@@ -145,13 +146,13 @@ class TestWaitForCheckpoints:
 
     def test_ends_after_the_timeout_although_the_interval_is_longer(self, tmp_path):
         started_at = time.monotonic()
-        waiting = checkpoints.wait_for_checkpoints(tmp_path, interval_secs=60, timeout_secs=0.2)
+        waiting = watching.wait_for_checkpoints(tmp_path, interval_secs=60, timeout_secs=0.2)
         assert list(waiting) == []
         assert 0.2 <= time.monotonic() - started_at < 10
 
     def test_the_callers_work_with_a_checkpoint_does_not_count_as_waiting(self, tmp_path):
         save(tmp_path, [1])
-        waiting = checkpoints.wait_for_checkpoints(tmp_path, interval_secs=0.02, timeout_secs=1)
+        waiting = watching.wait_for_checkpoints(tmp_path, interval_secs=0.02, timeout_secs=1)
         next(waiting)
         time.sleep(1.1)
         writer = threading.Timer(0.1, save, (tmp_path, [1, 2]))

@@ -99,7 +99,7 @@ class TestSameAsTheScripts:
     def test_help_differs_only_in_the_name(self, program):
         ours, scripts = run(program, "--help"), run_python(*SCRIPTS[program], "--help")
         assert (ours.returncode, scripts.returncode) == (0, 0)
-        assert ours.stdout.startswith(f"usage: python -m deep_reid {program} [-h]")
+        assert ours.stdout.startswith(f"usage: python -m deep_reid {program} [-")
         # The usage is wrapped behind the name.
         assert ours.stdout.partition("\n\n")[2] == scripts.stdout.partition("\n\n")[2]
 

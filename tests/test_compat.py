@@ -179,13 +179,14 @@ def test_no_other_file_of_the_package_imports_tensorflow_or_tf_slim():
     doors = {"tensorflow", "tf_slim", "tf_keras", "keras"}
     importers = files_that_import(lambda name: name.split(".")[0] in doors)
     showing = {"deep_reid/legacy/contrib.py", "deep_reid/legacy/tensorflow_1.py"}
-    assert importers == {"deep_reid/compat.py", "deep_reid/slim_repairs.py"} | showing
+    own = {"deep_reid/runtime/compat.py", "deep_reid/runtime/slim_repairs.py"}
+    assert importers == own | showing
     importers_of_compat = files_that_import(
-        lambda name: name == "deep_reid.compat" or name.startswith("deep_reid.compat.")
+        lambda name: f"{name}.".startswith("deep_reid.runtime.compat.")
     )
     assert showing <= importers_of_compat
 
 
 def test_the_repairs_are_imported_by_compat_only():
     importers = files_that_import(lambda name: "slim_repairs" in name.split("."))
-    assert importers == {"deep_reid/compat.py"}
+    assert importers == {"deep_reid/runtime/compat.py"}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.csv_listing import read_csv
-from datasets.listing import SPLITS
+from datasets.own.csv_listing import read_csv
+from datasets.own.listing import SPLITS
 from deep_reid.errors import DataError, MissingPathError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from datasets import custom
 from datasets.custom import Custom
-from deep_reid import scoring
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.scoring import protocols
 
 
 def write_folders(directory, counts, split=""):
@@ -164,7 +164,7 @@ class TestTestSet:
         test_set = dataset.test_set()
         assert test_set.gallery_images == dataset.validation.filenames
         assert test_set.query_images is None
-        np.testing.assert_array_equal(scoring.find_self_indices(test_set), np.arange(6))
+        np.testing.assert_array_equal(protocols.find_self_indices(test_set), np.arange(6))
         assert not test_set.is_cross_camera
         assert dataset.export_files() == {"feat_test.mat": dataset.validation.filenames}
 

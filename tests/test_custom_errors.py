@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from datasets.custom import Custom
-from deep_reid import cli, labels
+from deep_reid import cli
 from deep_reid.config import RunConfig
+from deep_reid.runs import labels
 
 ARGS = ("--mode=train", "--batch_size=8", "--image_shape", "32", "16", "--number_of_steps=1")
 

@@ -14,9 +14,9 @@ from score_bounds import assert_scores_of_features
 
 from datasets import synthetic
 from datasets.custom import Custom
-from deep_reid import labels
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
+from deep_reid.runs import labels
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = {"num_identities": 24, "images_per_identity": 6}

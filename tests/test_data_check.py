@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from deep_reid import data_check
-from deep_reid.data_check import Problem, check_images
 from deep_reid.errors import UsageError
+from deep_reid.images import check
+from deep_reid.images.check import Problem, check_images
 
 
 def write_images(directory, num_images, shape=(40, 20, 3)):
@@ -116,8 +116,8 @@ class TestWork:
         assert {thread for _, thread in calls} == {threading.get_ident()}
 
     def test_each_file_is_read_once(self, clean, monkeypatch):
-        read, names = data_check._read, []
-        monkeypatch.setattr(data_check, "_read", lambda name: names.append(name) or read(name))
+        read, names = check._read, []
+        monkeypatch.setattr(check, "_read", lambda name: names.append(name) or read(name))
         spoil(clean)
         check_images(clean, range(40), 3)
         assert sorted(names) == clean

@@ -2,6 +2,7 @@ import configparser
 import csv
 import inspect
 import itertools
+import pathlib
 import re
 import shlex
 
@@ -9,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import drawing, drawn_own, scenes, synthetic
+from datasets import synthetic
+from datasets.drawn import own as drawn_own
+from datasets.drawn import scenes
 from deep_reid.errors import DataError, UsageError
 
 LAYOUTS = ["folders", "csv", "mot"]
@@ -110,8 +113,8 @@ class TestAllForms:
                 raise OSError(28, "No space left on device")
             return real(*args)
 
-        real = drawing.encode_image
-        monkeypatch.setattr(drawing, "encode_image", full_disk)
+        real = pathlib.Path.write_bytes
+        monkeypatch.setattr(pathlib.Path, "write_bytes", full_disk)
         with pytest.raises(DataError, match="No space left on device"):
             draw(layout, tmp_path / "new")
         assert list(tmp_path.iterdir()) == []

@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deep_reid import checkpoints, export, files, runs, saving, score_log
+from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import RunError
+from deep_reid.evaluation import score_log
+from deep_reid.runs import checkpoints, saving
+from deep_reid.runs.run import Run
+from deep_reid.system import files
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -219,7 +223,9 @@ def run_python(code, *args, prefix=(), **kwargs):
 SAVE_TWICE = """
     import os, signal, sys, resource
     import numpy as np
-    from deep_reid import checkpoints, files, saving, score_log
+    from deep_reid.evaluation import score_log
+    from deep_reid.runs import checkpoints, saving
+    from deep_reid.system import files
     from deep_reid.compat import slim, tf
     from deep_reid.errors import RunError
     directory = sys.argv[1]
@@ -290,9 +296,10 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
 
 HOLD = """
     import sys, time
-    from deep_reid import runs
     from deep_reid.config import RunConfig
-    with runs.open_run(sys.argv[1], RunConfig((32, 16, 3), seed=1), "run"):
+    from deep_reid.runs.run import Run
+    with Run.open(sys.argv[1], "run") as run:
+        run.begin(RunConfig((32, 16, 3), seed=1))
         print("begun", flush=True)
         time.sleep(100)
 """
@@ -316,22 +323,19 @@ class TestLock:
     def test_a_second_training_is_refused_and_changes_nothing(self, tmp_path, other):
         before = snapshot(tmp_path)
         expected = rf"run run is being trained by process {other.pid} on \S+ since 20.*another run"
-        other_config = RunConfig((32, 16, 3), seed=2)
-        with pytest.raises(RunError, match=expected), runs.open_run(tmp_path, other_config, "run"):
-            pass
-        with pytest.raises(RunError, match=expected), runs.lock_run(tmp_path, "run"):
-            pass
+        with pytest.raises(RunError, match=expected), Run.open(tmp_path, "run") as run:
+            run.begin(RunConfig((32, 16, 3), seed=2))
         assert snapshot(tmp_path) == before
 
     def test_when_the_first_is_killed_the_second_may_start_at_once(self, tmp_path, other):
         other.send_signal(signal.SIGKILL)
         other.wait()
-        with runs.open_run(tmp_path, CONFIG, "run") as run_id:
-            assert run_id == "run"
+        with Run.open(tmp_path, "run") as run:
+            run.begin(CONFIG)
 
     def test_another_run_is_not_refused(self, tmp_path, other):
-        with runs.open_run(tmp_path, CONFIG, "run2") as run_id:
-            assert run_id == "run2"
+        with Run.open(tmp_path, "run2") as run:
+            run.begin(CONFIG)
 
     def test_a_training_is_refused_before_it_touches_the_run(self, tmp_path, other):
         from test_queued_trainer import LinearModel, ones
@@ -341,18 +345,25 @@ class TestLock:
             LinearModel().run(ones(3), tmp_path)
         assert snapshot(tmp_path) == before
 
-    def test_a_run_may_be_locked_again_by_who_holds_it(self, tmp_path):
-        with runs.lock_run(tmp_path, "run"), runs.open_run(tmp_path, CONFIG, "run"):
-            with runs.lock_run(tmp_path, "run"):
+    def test_who_trains_an_open_run_keeps_others_out_until_it_is_closed(self, tmp_path):
+        from test_queued_trainer import LinearModel, ones
+
+        expected = f"is being trained by process {os.getpid()}"
+        with Run.open(tmp_path, "run") as run:
+            run.begin(CONFIG)
+            LinearModel().run(ones(3), None, run_id=None, run=run)
+            assert expected in run_python(HOLD, tmp_path).stderr
+            with pytest.raises(RunError, match=expected), Run.open(tmp_path, "run"):
                 pass
-            process = run_python(HOLD, tmp_path)
-            assert f"is being trained by process {os.getpid()}" in process.stderr
+            assert expected in run_python(HOLD, tmp_path).stderr
+        with Run.open(tmp_path, "run") as run:
+            assert run.first_step == 3
 
     def test_a_forked_process_that_outlives_the_training_holds_nothing(self, tmp_path):
         code = """
             import os, sys, time
-            from deep_reid import runs
-            with runs.lock_run(sys.argv[1], "run"):
+            from deep_reid.runs.run import Run
+            with Run.open(sys.argv[1], "run"):
                 open(sys.argv[1] + "/run/file", "w").close()
                 if os.fork() == 0:
                     for descriptor in (0, 1, 2):
@@ -361,15 +372,15 @@ class TestLock:
                 os._exit(0)
         """
         assert run_python(code, tmp_path).returncode == 0
-        with runs.lock_run(tmp_path, "run"):
+        with Run.open(tmp_path, "run"):
             pass
 
     def test_a_second_evaluation_into_a_directory_is_refused(self, tmp_path):
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         code = """
             import sys
-            from deep_reid import locks
+            from deep_reid.system import locks
             with locks.holding(sys.argv[1], "run a", locks.EVALUATION):
                 pass
         """
@@ -384,20 +395,20 @@ class TestLock:
         assert run_python(code, tmp_path).returncode == 0
 
     def test_a_training_that_ends_unused_leaves_the_lock_of_an_evaluation(self, tmp_path):
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         with locks.holding(tmp_path / "run", "run run", locks.EVALUATION):
-            with runs.lock_run(tmp_path, "run"):
+            with Run.open(tmp_path, "run"):
                 pass
             assert (tmp_path / "run" / "evaluation.lock").exists()
-        with runs.lock_run(tmp_path, "run"):
+        with Run.open(tmp_path, "run"):
             with locks.holding(tmp_path / "run", "run run", locks.EVALUATION):
                 pass
             assert (tmp_path / "run" / "lock").exists()
 
     @pytest.mark.parametrize("is_used", [False, True])
     def test_folders_that_were_made_for_nothing_but_the_lock_are_removed(self, tmp_path, is_used):
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         (tmp_path / "old").mkdir()
         folder = tmp_path / "old" / "new" / "run"
@@ -414,20 +425,20 @@ class TestLock:
         def refuse(*args):
             raise OSError(95, "Operation not supported")
 
-        from deep_reid import locks
+        from deep_reid.system import locks
 
         monkeypatch.setattr(locks.fcntl, "flock", refuse)
-        with runs.lock_run(tmp_path, "run"):
+        with Run.open(tmp_path, "run"):
             pass
         assert "cannot be locked (Operation not supported)" in caplog.text
         monkeypatch.setattr(locks, "fcntl", None)
-        with runs.lock_run(tmp_path, "run"):
+        with Run.open(tmp_path, "run"):
             pass
         assert "knows no locks" in caplog.text
 
     def test_a_directory_that_nothing_was_written_to_is_removed(self, tmp_path):
-        with runs.lock_run(tmp_path / "log") as run_id:
-            assert (tmp_path / "log" / run_id / "lock").exists()
+        with Run.open(tmp_path / "log") as run:
+            assert (tmp_path / "log" / run.run_id / "lock").exists()
         assert not (tmp_path / "log").exists()
 
 

@@ -12,13 +12,14 @@ import pytest
 import tiny
 
 import deep_reid
-from deep_reid import encoder as encoder_module
-from deep_reid import export, sessions
+from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, RunConfig
-from deep_reid.encoder import Encoder
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.export import encoder as encoder_module
+from deep_reid.export.encoder import Encoder
 from deep_reid.nets import deep_sort, mars_small128
+from deep_reid.runtime import sessions
 
 IMAGE_SHAPE = (32, 16, 3)
 FRAME_SHAPE = (120, 160, 3)

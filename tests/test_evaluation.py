@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import checkpoints, evaluation, feeding, galleries, locks, pictures, sessions
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
+from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
+from deep_reid.evaluation import loop, pictures, reporting
+from deep_reid.runs import checkpoints
+from deep_reid.runtime import sessions
+from deep_reid.samplers import galleries
+from deep_reid.system import locks
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -67,7 +72,7 @@ def trained(tmp_path):
 def evaluate(directory, data=None, **kwargs):
     kwargs = {"timeout_secs": 0.05, "eval_interval_secs": 0.01, "run_id": "run", **kwargs}
     images, labels, cameras = draw_data() if data is None else data
-    return evaluation.eval_loop(
+    return loop.eval_loop(
         plain_preprocess,
         network,
         images,
@@ -246,8 +251,8 @@ def test_many_identities_go_through_the_network_in_parts(trained, monkeypatch):
         seen.append(images.get_shape().as_list()[0])
         return network(images)
 
-    monkeypatch.setattr(evaluation, "_MAX_IMAGES_AT_ONCE", 10)
-    in_parts = evaluation.eval_loop(
+    monkeypatch.setattr(loop, "_MAX_IMAGES_AT_ONCE", 10)
+    in_parts = loop.eval_loop(
         plain_preprocess, counting_network, *data, trained / "train", trained / "eval2",
         run_id="run", timeout_secs=0.05, eval_interval_secs=0.01,
     )  # fmt: skip
@@ -257,7 +262,7 @@ def test_many_identities_go_through_the_network_in_parts(trained, monkeypatch):
 
 def test_without_a_run_id_the_directories_are_taken_as_they_are(trained):
     images, labels, cameras = draw_data()
-    evaluation.eval_loop(
+    loop.eval_loop(
         plain_preprocess, network, images, labels, cameras, trained / "train" / "run",
         trained / "flat", timeout_secs=0.05, eval_interval_secs=0.01,
     )  # fmt: skip
@@ -291,7 +296,7 @@ def test_images_that_hang_end_it_with_the_time_that_was_told(trained, monkeypatc
 
     try:
         with pytest.raises(RunError, match="preparing a batch took more than 0.3 s"):
-            evaluation.eval_loop(
+            loop.eval_loop(
                 preprocess, network, *draw_data(), trained / "train", trained / "eval",
                 run_id="run", timeout_secs=0.05, feed_timeout_secs=0.3,
             )  # fmt: skip
@@ -309,7 +314,7 @@ def test_a_trained_tiny_network_is_scored(tmp_path):
         tiny.preprocess, tiny.create_network_factory(True, 50), images, labels, 2, 8,
         tmp_path / "train", number_of_steps=2, run_id="run",
     )  # fmt: skip
-    scores = evaluation.eval_loop(
+    scores = loop.eval_loop(
         tiny.preprocess, tiny.create_network_factory(False), images, labels, cameras,
         tmp_path / "train", tmp_path / "eval", run_id="run", timeout_secs=0.05,
         eval_interval_secs=0.01,
@@ -335,9 +340,9 @@ def test_the_rankings_of_some_probes_are_shown_at_each_step(trained):
     evaluate(trained, (images, labels, cameras), loss_mode="triplet")
     strips = read_strips(trained / "eval" / "run")
     assert {step for _, step in strips} == {3, 8}
-    assert len(strips) == 2 * evaluation.NUM_STRIPS
+    assert len(strips) == 2 * reporting.NUM_STRIPS
     probes, gallery = galleries.create_cmc_probe_and_gallery(labels, cameras, seed=4321 + 9)
-    height, width = (size + 2 * pictures.FRAME_WIDTH for size in evaluation.PICTURE_SIZE)
+    height, width = (size + 2 * pictures.FRAME_WIDTH for size in reporting.PICTURE_SIZE)
     strip = strips["ranking/probe_0", 8]
     assert strip.shape == (height, 11 * width, 3)
     colors = images[:, 0, 0].astype(float)
@@ -361,7 +366,7 @@ def test_bgr_arrays_are_shown_in_true_colors(trained):
         ("rgb", images, plain_preprocess),
         ("bgr", images[..., ::-1], functools.partial(preprocess, input_is_bgr=True)),
     ):
-        evaluation.eval_loop(
+        loop.eval_loop(
             fn, network, np.ascontiguousarray(data), labels, cameras, trained / "train",
             trained / name, run_id="run", timeout_secs=0.05, eval_interval_secs=0.01,
         )  # fmt: skip

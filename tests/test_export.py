@@ -10,10 +10,11 @@ import pytest
 import tiny
 from scipy import io
 
-from deep_reid import export, matlab
+from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.nets import deep_sort
+from deep_reid.system import matlab
 
 pytestmark = pytest.mark.usefixtures("graph")
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from deep_reid import feeding
 from deep_reid.compat import tf
+from deep_reid.engine import feeding
+from deep_reid.engine.feeding import FeedThreads
 from deep_reid.errors import RunError
-from deep_reid.feeding import FeedThreads
 
 
 class FakeQueue:

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from deep_reid import files
+from deep_reid.system import files
 
 
 def names_in(directory):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from datasets.folders import read_folders
+from datasets.own.folders import read_folders
 from deep_reid.errors import DataError, MissingPathError
 
 

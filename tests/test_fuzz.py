@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets import csv_listing, market1501, mars
-from deep_reid import checkpoints, labels, runs
+from datasets import market1501, mars
+from datasets.own import csv_listing
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.runs import checkpoints, folder, labels
 
 NUM_EXAMPLES = 10_000
 
@@ -170,5 +171,5 @@ def test_records_of_runs(tmp_path, latest_run, state):
     (tmp_path / "run").mkdir(exist_ok=True)
     (tmp_path / "latest_run").write_bytes(latest_run)
     (tmp_path / "run" / "checkpoint").write_bytes(state)
-    assert runs.find_latest_run(tmp_path) is None or (tmp_path / "run").is_dir()
+    assert folder.find_latest_run(tmp_path) is None or (tmp_path / "run").is_dir()
     assert checkpoints.list_checkpoints(tmp_path / "run") == []

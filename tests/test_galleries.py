@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deep_reid.galleries import create_cmc_probe_and_gallery, rows_by_label
+from deep_reid.samplers.galleries import create_cmc_probe_and_gallery, rows_by_label
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "reference.npz", allow_pickle=False)
 

@@ -5,8 +5,8 @@ import collections
 import numpy as np
 import pytest
 
-from deep_reid import graph_folding
 from deep_reid.compat import slim, tf
+from deep_reid.export import folding
 from deep_reid.nets import deep_sort, mars_small128
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -45,7 +45,7 @@ def fold(features, feed=None):
     tf.identity(features, name="features")
     graph_def = tf.get_default_graph().as_graph_def()
     before = graph_def.SerializeToString(deterministic=True)
-    folded = graph_folding.fold(graph_def, "features")
+    folded = folding.fold(graph_def, "features")
     assert graph_def.SerializeToString(deterministic=True) == before
     if feed is not None:
         expected = run(graph_def, feed)
@@ -114,7 +114,7 @@ class TestBatchNorm:
         convolved = tf.identity(convolve(images_of()), name="features")
         normalize(convolved)
         graph_def = tf.get_default_graph().as_graph_def()
-        folded = graph_folding.fold(graph_def, "features")
+        folded = folding.fold(graph_def, "features")
         images = draw(2, *IMAGE_SHAPE)
         np.testing.assert_allclose(run(folded, images), run(graph_def, images), atol=1e-5)
 
@@ -267,7 +267,7 @@ def test_a_folded_graph_can_be_folded_again():
     x = images_of(shape=(6, 5, NUM_CHANNELS))
     features = normalize(convolve(tf.nn.elu(normalize(x)[0]), draw(3, 3, NUM_CHANNELS, 4)))[0]
     folded = fold(features, images)
-    again = graph_folding.fold(folded, "features")
+    again = folding.fold(folded, "features")
     assert count_ops(again) == count_ops(folded)
     np.testing.assert_allclose(run(again, images), run(folded, images), atol=1e-6)
 
@@ -288,7 +288,7 @@ def test_the_networks(network, num_left):
         graph_def = tf.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), [features.op.name]
         )
-    folded = graph_folding.fold(graph_def, "features")
+    folded = folding.fold(graph_def, "features")
     ops = count_ops(folded)
     assert ops["FusedBatchNormV3"] == num_left
     assert ops["DepthwiseConv2dNative"] == 5

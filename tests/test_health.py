@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 
-from deep_reid import health
 from deep_reid.compat import slim, tf
+from deep_reid.engine import health
+from deep_reid.engine.health import Health
 from deep_reid.errors import RunError
-from deep_reid.health import Health
 
 pytestmark = pytest.mark.usefixtures("graph")
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from datasets.base import read_images
-from deep_reid import image_files, pictures
 from deep_reid.errors import DataError
+from deep_reid.evaluation import pictures
+from deep_reid.images import files
 
 COLORS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3) * 4
 
@@ -23,7 +24,7 @@ def encode(image, file_format, **kwargs):
 
 def encode_turned(orientation, file_format="JPEG", image=COLORS):
     exif = Image.Exif()
-    exif[image_files.ORIENTATION_TAG] = orientation
+    exif[files.ORIENTATION_TAG] = orientation
     return encode(Image.fromarray(image), file_format, exif=exif.tobytes())
 
 
@@ -31,7 +32,7 @@ class TestOrientation:
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_is_found(self, orientation, file_format):
-        assert image_files.read_orientation(encode_turned(orientation, file_format)) == orientation
+        assert files.read_orientation(encode_turned(orientation, file_format)) == orientation
 
     @pytest.mark.parametrize(
         "contents",
@@ -47,7 +48,7 @@ class TestOrientation:
         ids=["empty", "text", "none", "0", "9", "damaged", "truncated"],
     )
     def test_is_upright_where_nothing_is_known(self, contents):
-        assert image_files.read_orientation(contents) == 1
+        assert files.read_orientation(contents) == 1
 
     def test_any_damage_leaves_a_valid_number(self):
         random = np.random.RandomState(0)
@@ -57,14 +58,14 @@ class TestOrientation:
                 damaged = bytearray(contents)
                 for position in random.randint(0, min(len(damaged), 120), 5):
                     damaged[position] = random.randint(256)
-                assert image_files.read_orientation(bytes(damaged)) in range(1, 9)
+                assert files.read_orientation(bytes(damaged)) in range(1, 9)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("num_channels", [1, 3])
     def test_images_are_turned_as_opencv_does(self, orientation, num_channels):
         contents = np.frombuffer(encode_turned(orientation, "PNG"), np.uint8)
         expected = cv2.imdecode(contents, cv2.IMREAD_COLOR)[..., ::-1][..., :num_channels]
-        turned = image_files.turn_upright(COLORS[..., :num_channels], orientation)
+        turned = files.turn_upright(COLORS[..., :num_channels], orientation)
         np.testing.assert_array_equal(turned, expected)
 
 
@@ -72,7 +73,7 @@ class TestOrientation:
 def test_all_ways_to_read_a_file_turn_it(orientation, tmp_path):
     path = tmp_path / "turned.png"
     path.write_bytes(encode_turned(orientation, "PNG"))
-    expected = image_files.turn_upright(COLORS, orientation)
+    expected = files.turn_upright(COLORS, orientation)
     (image,) = read_images([path], expected.shape)
     np.testing.assert_array_equal(image, expected)
     np.testing.assert_array_equal(pictures.read_picture(path, *expected.shape[:2]), expected)
@@ -84,13 +85,13 @@ class TestBmp:
         return encode(Image.fromarray(COLORS).convert(request.param), "BMP")
 
     def test_color(self, contents):
-        image = image_files.decode_bmp(contents, 3)
+        image = files.decode_bmp(contents, 3)
         assert image.dtype == np.uint8
         expected = np.array(Image.open(io.BytesIO(contents)).convert("RGB"))
         np.testing.assert_array_equal(image, expected)
 
     def test_gray_has_one_channel(self, contents):
-        image = image_files.decode_bmp(contents, 1)
+        image = files.decode_bmp(contents, 1)
         assert image.shape == (5, 4, 1)
         gray = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_GRAYSCALE)
         np.testing.assert_array_equal(image[..., 0], gray)
@@ -98,25 +99,25 @@ class TestBmp:
     def test_all_that_is_cut_off_is_missed(self, contents):
         for size in range(len(contents)):
             with pytest.raises(DataError, match="truncated"):
-                image_files.decode_bmp(contents[:size], 3)
+                files.decode_bmp(contents[:size], 3)
 
     def test_a_wrong_size_of_the_file_in_its_header_does_no_harm(self, contents):
         contents = contents[:2] + struct.pack("<I", 10**6) + contents[6:]
-        assert image_files.decode_bmp(contents, 3).shape == COLORS.shape
+        assert files.decode_bmp(contents, 3).shape == COLORS.shape
 
     def test_os2(self):
         header = struct.pack("<2sIHHI IHHHH", b"BM", 0, 0, 0, 26, 12, 1, 2, 1, 24)
         contents = header + bytes([1, 2, 3, 0, 4, 5, 6, 0])
-        image = image_files.decode_bmp(contents, 3)
+        image = files.decode_bmp(contents, 3)
         assert image.tolist() == [[[6, 5, 4]], [[3, 2, 1]]]
         with pytest.raises(DataError, match="truncated"):
-            image_files.decode_bmp(contents[:-1], 3)
+            files.decode_bmp(contents[:-1], 3)
 
     @pytest.mark.parametrize("width", [0, 2**31 - 1, -(2**31)])
     def test_nonsense_is_an_error(self, contents, width):
         contents = contents[:18] + struct.pack("<ii", width, 1) + contents[26:]
         with pytest.raises(DataError):
-            image_files.decode_bmp(contents, 3)
+            files.decode_bmp(contents, 3)
 
 
 class TestReasons:
@@ -126,31 +127,31 @@ class TestReasons:
         truncated, damaged = (
             f"it is a {how} {file_format} image" for how in ("truncated", "damaged")
         )
-        assert image_files.explain_contents(contents[: len(contents) - 20]) == truncated
-        assert image_files.explain_contents(contents) == damaged
+        assert files.explain_contents(contents[: len(contents) - 20]) == truncated
+        assert files.explain_contents(contents) == damaged
 
     def test_a_thumbnail_is_not_the_end(self):
         contents = encode(Image.fromarray(COLORS), "JPEG")
         segment = b"\xff\xe1" + (len(contents) + 2).to_bytes(2, "big") + contents
         truncated = contents[:2] + segment + contents[2:-20]
-        assert image_files.explain_contents(truncated) == "it is a truncated JPEG image"
+        assert files.explain_contents(truncated) == "it is a truncated JPEG image"
 
     def test_other_contents(self):
         tiff = encode(Image.fromarray(COLORS), "TIFF")
-        explain = image_files.explain_contents
+        explain = files.explain_contents
         assert explain(b"") == "it is empty"
         assert explain(tiff) == "it is no JPEG, PNG or BMP image, but TIFF"
         assert explain(b"?") == "it is no JPEG, PNG or BMP image, or it lacks its beginning"
 
     def test_files(self, tmp_path):
         (tmp_path / "empty").touch()
-        assert image_files.explain_file(tmp_path / "empty") == "it is empty"
-        assert image_files.explain_file(tmp_path / "gone") == "it does not exist"
-        assert image_files.explain_file(tmp_path / "empty" / "x") == "it does not exist"
-        assert image_files.explain_file(tmp_path) == "it is a folder"
+        assert files.explain_file(tmp_path / "empty") == "it is empty"
+        assert files.explain_file(tmp_path / "gone") == "it does not exist"
+        assert files.explain_file(tmp_path / "empty" / "x") == "it does not exist"
+        assert files.explain_file(tmp_path) == "it is a folder"
 
     def test_errors_of_the_system(self):
-        explain = image_files.explain_os_error
+        explain = files.explain_os_error
         assert explain(PermissionError(13, "x")) == "its permissions do not let you read it"
         assert explain(OSError(5, "Input/output error")) == "Input/output error"
         assert explain(OSError()) == "OSError"

@@ -11,10 +11,13 @@ import pytest
 import tiny
 from test_queued_trainer import feed_threads
 
-from deep_reid import bad_images, feeding, samplers, saving
+from deep_reid import samplers
 from deep_reid.compat import slim, tf
+from deep_reid.engine import feeding
+from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
-from deep_reid.image_trainer import create_image_trainer
+from deep_reid.images import faults
+from deep_reid.runs import saving
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -85,9 +88,9 @@ class TestCreateImageTrainer:
         names, labels = image_files
         os.unlink(names[3])
         searches = []
-        find = bad_images.find_unreadable_images
+        find = faults.find_unreadable_images
         monkeypatch.setattr(
-            bad_images,
+            faults,
             "find_unreadable_images",
             lambda *args: searches.append(1) or find(*args),
         )

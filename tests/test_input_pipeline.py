@@ -14,11 +14,12 @@ import pytest
 from google.protobuf import text_format
 from PIL import Image
 
-from deep_reid import input_pipeline
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.images import decoding, pipeline
+from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.nets import deep_sort
-from deep_reid.sessions import IN_OWN_THREAD, create_session_config
+from deep_reid.runtime.sessions import IN_OWN_THREAD, create_session_config
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -28,9 +29,9 @@ PREPROCESS_BGR = functools.partial(deep_sort.preprocess, input_is_bgr=True)
 
 def read_in(images_or_filenames, preprocess_fn=deep_sort.preprocess, image_shape=IMAGE_SHAPE):
     """Take images the whole way from the door to the network's input."""
-    images, read_from_file = input_pipeline.as_image_source(images_or_filenames)
-    image_shape = input_pipeline.check_image_shape(images, read_from_file, image_shape)
-    placeholder, input_var = input_pipeline.create_image_input(
+    images, read_from_file = as_image_source(images_or_filenames)
+    image_shape = check_image_shape(images, read_from_file, image_shape)
+    placeholder, input_var = pipeline.create_image_input(
         preprocess_fn,
         image_shape,
         read_from_file,
@@ -91,7 +92,7 @@ class TestDoor:
         ids=["str", "mixed", "Path", "array of str", "objects of str", "objects of Path"],
     )
     def test_file_names(self, names):
-        source, read_from_file = input_pipeline.as_image_source(names)
+        source, read_from_file = as_image_source(names)
         assert read_from_file is True
         assert source.dtype == object
         assert source.tolist() == [str(Path("a/b.jpg")), "ä.png"]
@@ -99,20 +100,20 @@ class TestDoor:
 
     def test_an_array_of_images_is_taken_as_it_is(self):
         images = np.zeros((2, 4, 3, 3), np.uint8)
-        source, read_from_file = input_pipeline.as_image_source(images)
+        source, read_from_file = as_image_source(images)
         assert read_from_file is False
         assert source is images
 
     @pytest.mark.parametrize("make_sequence", [list, tuple, iter])
     def test_a_sequence_of_arrays_is_stacked(self, make_sequence):
         images = np.random.RandomState(0).randint(0, 256, (3, 4, 2, 3), np.uint8)
-        source, read_from_file = input_pipeline.as_image_source(make_sequence(images))
+        source, read_from_file = as_image_source(make_sequence(images))
         assert read_from_file is False
         assert source.dtype == np.uint8
         np.testing.assert_array_equal(source, images)
 
     def test_no_images_are_no_file_names_to_read(self):
-        source, _ = input_pipeline.as_image_source([])
+        source, _ = as_image_source([])
         assert source.shape == (0,)
 
     @pytest.mark.parametrize(
@@ -140,39 +141,37 @@ class TestDoor:
     )
     def test_anything_else_is_a_type_error(self, source):
         with pytest.raises(TypeError):
-            input_pipeline.as_image_source(source)
+            as_image_source(source)
 
     def test_the_message_for_one_name_says_what_to_do(self):
         with pytest.raises(TypeError, match=r"'a\.jpg' is one file name: use a list"):
-            input_pipeline.as_image_source("a.jpg")
+            as_image_source("a.jpg")
 
     def test_the_message_for_a_wrong_array_names_its_type_and_shape(self):
         with pytest.raises(TypeError, match=r"float32 and shape \(1, 4, 2, 3\).*uint8"):
-            input_pipeline.as_image_source(np.zeros((1, 4, 2, 3), np.float32))
+            as_image_source(np.zeros((1, 4, 2, 3), np.float32))
 
     def test_the_message_for_different_sizes_names_them(self):
         images = [np.zeros((height, 2, 3), np.uint8) for height in (5, 4)]
         with pytest.raises(TypeError, match=r"\(4, 2, 3\), \(5, 2, 3\)"):
-            input_pipeline.as_image_source(images)
+            as_image_source(images)
 
 
 class TestImageShape:
     def test_arrays_have_their_own(self):
-        shape = input_pipeline.check_image_shape(np.zeros((2, 4, 3, 1), np.uint8), False, None)
+        shape = check_image_shape(np.zeros((2, 4, 3, 1), np.uint8), False, None)
         assert shape == (4, 3, 1)
 
     def test_a_given_one_comes_first_as_plain_integers(self):
-        shape = input_pipeline.check_image_shape(
-            np.zeros((2, 4, 3, 3), np.uint8), False, np.array([8, 6, 3])
-        )
+        shape = check_image_shape(np.zeros((2, 4, 3, 3), np.uint8), False, np.array([8, 6, 3]))
         assert shape == (8, 6, 3)
         assert {type(size) for size in shape} == {int}
 
     def test_files_need_one(self):
         names = np.array(["a.jpg"], dtype=object)
         with pytest.raises(UsageError, match=r"image_shape=\(128, 64, 3\)"):
-            input_pipeline.check_image_shape(names, True, None)
-        assert input_pipeline.check_image_shape(names, True, [128, 64, 3]) == IMAGE_SHAPE
+            check_image_shape(names, True, None)
+        assert check_image_shape(names, True, [128, 64, 3]) == IMAGE_SHAPE
 
 
 def create_recording_preprocess():
@@ -193,7 +192,7 @@ class TestCallsOfPreprocessing:
         for _ in range(wraps):
             preprocess_fn = functools.partial(preprocess_fn, factor=3.0)
         images = np.arange(5 * 4 * 2 * 3, dtype=np.uint8).reshape(5, 4, 2, 3)
-        tensor = input_pipeline.apply_preprocessing(preprocess_fn, tf.constant(images), is_training)
+        tensor = pipeline.apply_preprocessing(preprocess_fn, tf.constant(images), is_training)
         with tf.Session() as session:
             np.testing.assert_array_equal(session.run(tensor), (3.0 if wraps else 1.0) * images)
 
@@ -251,7 +250,7 @@ class TestChannelOrder:
         ],
     )
     def test_a_function_is_asked_what_it_expects(self, preprocess_fn, answer):
-        assert input_pipeline.expects_bgr(preprocess_fn) is answer
+        assert pipeline.expects_bgr(preprocess_fn) is answer
 
 
 class TestFormats:
@@ -315,10 +314,10 @@ def create_exif(orientation, tag=0x0112):
     return exif.tobytes()
 
 
-def decode(path, num_channels, jpeg_dct=input_pipeline.OPENCV_DCT):
+def decode(path, num_channels, jpeg_dct=decoding.OPENCV_DCT):
     """Decode a file, without resizing it."""
     filename_var = tf.placeholder(tf.string, ())
-    image = input_pipeline.decode_image(tf.io.read_file(filename_var), num_channels, jpeg_dct)
+    image = decoding.decode_image(tf.io.read_file(filename_var), num_channels, jpeg_dct)
     with tf.Session() as session:
         return session.run(image, {filename_var: str(path)})
 
@@ -329,7 +328,7 @@ def read_with_opencv(path, num_channels):
     return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def check_equal_to_opencv(path, num_channels, jpeg_dct=input_pipeline.OPENCV_DCT, tolerance=0):
+def check_equal_to_opencv(path, num_channels, jpeg_dct=decoding.OPENCV_DCT, tolerance=0):
     image, expected = decode(path, num_channels, jpeg_dct), read_with_opencv(path, num_channels)
     assert image.dtype == np.uint8
     assert image.shape == expected.shape
@@ -408,7 +407,7 @@ class TestSameAsOpenCV:
     # by some gray levels; at steep edges of colors by more.
     @pytest.mark.parametrize(
         "jpeg_dct, tolerance",
-        [(input_pipeline.OPENCV_DCT, 0), (input_pipeline.ORIGINAL_DCT, 8)],
+        [(decoding.OPENCV_DCT, 0), (decoding.ORIGINAL_DCT, 8)],
     )
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     @pytest.mark.parametrize("kwargs", [{"subsampling": 0}, {"subsampling": 2, "progressive": 1}])
@@ -419,7 +418,7 @@ class TestSameAsOpenCV:
     # TensorFlow rounds the product of ink and black another way than OpenCV: 3 gray levels.
     @pytest.mark.parametrize(
         "jpeg_dct, tolerance",
-        [(input_pipeline.OPENCV_DCT, 3), (input_pipeline.ORIGINAL_DCT, 16)],
+        [(decoding.OPENCV_DCT, 3), (decoding.ORIGINAL_DCT, 16)],
     )
     @pytest.mark.parametrize("is_ycck", [False, True])
     def test_jpeg_for_print(self, num_channels, tmp_path, jpeg_dct, tolerance, is_ycck):
@@ -453,7 +452,7 @@ def write_cmyk(path, is_ycck):
 class TestOrientation:
     @pytest.mark.parametrize(
         "jpeg_dct, tolerance",
-        [(input_pipeline.OPENCV_DCT, 0), (input_pipeline.ORIGINAL_DCT, 8)],
+        [(decoding.OPENCV_DCT, 0), (decoding.ORIGINAL_DCT, 8)],
     )
     @pytest.mark.parametrize("orientation", range(10))  # 0 and 9 do not exist
     def test_jpeg(self, num_channels, picture, save, orientation, jpeg_dct, tolerance):
@@ -517,7 +516,7 @@ def insert(path, position, data):
 def resize_whole(path, image_shape):
     """Decode all of a file as in training, and resize it, as the original does."""
     filename_var = tf.placeholder(tf.string, ())
-    image = input_pipeline.decode_image(tf.io.read_file(filename_var), image_shape[2])
+    image = decoding.decode_image(tf.io.read_file(filename_var), image_shape[2])
     image.set_shape((None, None, image_shape[2]))
     with tf.Session() as session:
         return session.run(
@@ -601,7 +600,7 @@ class TestGraphOfFiles:
         return names
 
     def test_sessions_in_several_threads(self, names):
-        placeholder, input_var = input_pipeline.create_image_input(
+        placeholder, input_var = pipeline.create_image_input(
             deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True
         )
         with tf.Session() as session:
@@ -617,7 +616,7 @@ class TestGraphOfFiles:
         def fail(*_):
             raise AssertionError
 
-        monkeypatch.setattr(input_pipeline.image_files, "read_orientation", fail)
+        monkeypatch.setattr(decoding.files, "read_orientation", fail)
         path = write_image(tmp_path / "plain.jpg", picture)
         assert read_in([path]).shape == (1, *IMAGE_SHAPE)
         with pytest.raises(tf.errors.OpError):
@@ -631,8 +630,8 @@ class TestGraphOfFiles:
             threads.add(threading.get_ident())
             return 1
 
-        monkeypatch.setattr(input_pipeline.image_files, "read_orientation", read_orientation)
-        placeholder, input_var = input_pipeline.create_image_input(
+        monkeypatch.setattr(decoding.files, "read_orientation", read_orientation)
+        placeholder, input_var = pipeline.create_image_input(
             deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True
         )
         with tf.Session(config=create_session_config()) as session:
@@ -640,7 +639,7 @@ class TestGraphOfFiles:
         assert threads == {threading.get_ident()}
 
     def test_the_graph_can_be_written(self, graph, tmp_path):
-        input_pipeline.create_image_input(deep_sort.preprocess, IMAGE_SHAPE, True)
+        pipeline.create_image_input(deep_sort.preprocess, IMAGE_SHAPE, True)
         tf.train.write_graph(graph, str(tmp_path), "graph.pbtxt")
         graph_def = text_format.Parse((tmp_path / "graph.pbtxt").read_text(), tf.GraphDef())
         assert graph_def == graph.as_graph_def()
@@ -677,7 +676,7 @@ class TestArrays:
     @pytest.mark.parametrize("height", [40, 20])
     def test_one_graph_takes_any_number_of_images(self, picture, height):
         images = np.stack([picture[:height]] * 3)
-        placeholder, input_var = input_pipeline.create_image_input(
+        placeholder, input_var = pipeline.create_image_input(
             deep_sort.preprocess, IMAGE_SHAPE, read_from_file=False, array_shape=images.shape[1:]
         )
         with tf.Session() as session:
@@ -686,12 +685,12 @@ class TestArrays:
                 assert result.shape == (num_images, *IMAGE_SHAPE)
 
     def test_without_a_shape_arrays_are_of_the_networks(self, picture):
-        placeholder, _ = input_pipeline.create_image_input(deep_sort.preprocess, (40, 30, 3), False)
+        placeholder, _ = pipeline.create_image_input(deep_sort.preprocess, (40, 30, 3), False)
         assert placeholder.get_shape().as_list() == [None, 40, 30, 3]
 
     def test_training_is_handed_on(self, picture):
         tf.set_random_seed(1)
-        placeholder, input_var = input_pipeline.create_image_input(
+        placeholder, input_var = pipeline.create_image_input(
             deep_sort.preprocess, picture.shape, read_from_file=False, is_training=True
         )
         with tf.Session() as session:
@@ -711,13 +710,13 @@ class TestUnreadableImages:
         return {kind: str(path) for kind, path in paths.items()}
 
     def test_a_missing_file_is_named(self, unreadable, png):
-        error = input_pipeline.find_unreadable_image([png, unreadable["missing"], png], 3)
+        error = decoding.find_unreadable_image([png, unreadable["missing"], png], 3)
         assert type(error) is MissingPathError
         assert f"{unreadable['missing']} does not exist" in str(error)
 
     @pytest.mark.parametrize("kind", ["empty", "text", "cut"])
     def test_a_corrupt_file_is_named(self, unreadable, png, kind):
-        error = input_pipeline.find_unreadable_image([png, unreadable[kind], png], 3)
+        error = decoding.find_unreadable_image([png, unreadable[kind], png], 3)
         assert type(error) is DataError
         assert f"{unreadable[kind]} cannot be read" in str(error)
         assert "\n" not in str(error)
@@ -728,30 +727,30 @@ class TestUnreadableImages:
             read_in([unreadable[kind]])
 
     def test_a_folder_is_no_image(self, tmp_path):
-        error = input_pipeline.find_unreadable_image([str(tmp_path)], 3)
+        error = decoding.find_unreadable_image([str(tmp_path)], 3)
         assert isinstance(error, DataError)
         assert str(tmp_path) in str(error)
 
     def test_the_first_of_several_is_named(self, unreadable):
         names = [unreadable["empty"], unreadable["missing"]]
-        assert names[0] in str(input_pipeline.find_unreadable_image(names, 3))
+        assert names[0] in str(decoding.find_unreadable_image(names, 3))
 
     def test_readable_files_give_no_error(self, png):
-        assert input_pipeline.find_unreadable_image([png, png], 3) is None
-        assert input_pipeline.find_unreadable_image([], 3) is None
+        assert decoding.find_unreadable_image([png, png], 3) is None
+        assert decoding.find_unreadable_image([], 3) is None
 
     def test_the_search_adds_nothing_to_the_graph(self, graph, png):
-        input_pipeline.find_unreadable_image([png], 3)
+        decoding.find_unreadable_image([png], 3)
         assert graph.get_operations() == []
 
     def test_a_batch_of_files_is_explained_by_its_first_array(self, unreadable, png):
-        explain_error = input_pipeline.create_error_explainer(True, IMAGE_SHAPE)
+        explain_error = pipeline.create_error_explainer(True, IMAGE_SHAPE)
         names = np.array([png, unreadable["empty"]], dtype=object)
         assert unreadable["empty"] in str(explain_error([names, np.array([3, 4])]))
         assert explain_error([names[:1], np.array([3])]) is None
 
     def test_arrays_have_nothing_to_search(self):
-        explain_error = input_pipeline.create_error_explainer(False, IMAGE_SHAPE)
+        explain_error = pipeline.create_error_explainer(False, IMAGE_SHAPE)
         assert explain_error([np.zeros((1, *IMAGE_SHAPE), np.uint8)]) is None
 
 
@@ -768,7 +767,7 @@ class TestReasons:
         return encode
 
     def explain(self, path, num_channels):
-        error = input_pipeline.find_unreadable_image([str(path)], num_channels)
+        error = decoding.find_unreadable_image([str(path)], num_channels)
         if error is None:
             return None
         assert "\n" not in str(error)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from deep_reid import labels
 from deep_reid.errors import DataError
+from deep_reid.runs import labels
 
 NAMES = ["anna", "Bjørn B.", "zoë"]
 

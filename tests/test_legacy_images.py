@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from deep_reid import evaluation, export, queued_trainer, train_app, training
-from deep_reid.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
-from deep_reid.encoder import Encoder
 from deep_reid.errors import UsageError
+from deep_reid.export.encoder import Encoder
+from deep_reid.images.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
 from deep_reid.nets import deep_sort as net
 
 pytestmark = pytest.mark.usefixtures("graph")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from deep_reid import train_app
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config.setting import list_settings
 
 ROOT = Path(__file__).parent.parent
 ORIGINAL_DEFAULTS = {
@@ -36,7 +37,8 @@ TEXTS = {
     "trainable_scopes": "ball", "exclude_from_restore": "ball", "save_interval_secs": "9.5",
     "save_summaries_secs": "8.5", "max_checkpoints_to_keep": "9", "log_every_n_steps": "7",
     "num_enqueue_threads": "3", "queue_capacity": "100", "eval_interval_secs": "1.5",
-    "max_num_evaluations": "2", "timeout_secs": "2.5",
+    "max_num_evaluations": "2", "timeout_secs": "2.5", "on_bad_image": "skip",
+    "feed_timeout_secs": "50",
 }  # fmt: skip
 
 
@@ -107,6 +109,8 @@ class TestKwargs:
             "eval": (train_app.eval_loop, train_app.to_eval_kwargs),
         }[mode]
         takes = {*inspect.signature(loop).parameters}
+        if mode == "train":
+            takes |= {*list_settings(RunConfig)}  # by **settings
         compute = {field.name for field in dataclasses.fields(ComputeSettings)}
         arguments = [f"--mode={mode}", *(give(action, is_on=False) if name != "mode" else [])]
         if name not in {*ORIGINAL_DEFAULTS, *takes, *compute}:

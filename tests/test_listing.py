@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from datasets.listing import SPLITS, Listing, is_image_name, quoted
+from datasets.own.listing import SPLITS, Listing, is_image_name, quoted
 from deep_reid.errors import DataError
 
 

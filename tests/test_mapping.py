@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deep_reid.compat import tf
-from deep_reid.mapping import map_images
+from deep_reid.runtime.mapping import map_images
 
 pytestmark = pytest.mark.usefixtures("graph")
 

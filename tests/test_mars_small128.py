@@ -10,10 +10,11 @@ import pytest
 from golden import rule_made_value
 from saved import save
 
-from deep_reid import checkpoints, export, restoring, training
+from deep_reid import export, training
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort, mars_small128
+from deep_reid.runs import checkpoints, restoring
 
 pytestmark = pytest.mark.usefixtures("graph")
 

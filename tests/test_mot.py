@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import mot
+from datasets import images
+from datasets.own import crops, mot
 from deep_reid.errors import DataError, MissingPathError
 
 HEIGHT, WIDTH = 24, 32
@@ -172,8 +173,12 @@ class TestPixels:
 
     def test_a_frame_is_decoded_once(self, sequence, monkeypatch):
         decoded = []
-        decode = mot._decode
-        monkeypatch.setattr(mot, "_decode", lambda path: decoded.append(path.name) or decode(path))
+
+        def note(path, kind):
+            decoded.append(path.name)
+            return images.read_bgr_image(path, kind)
+
+        monkeypatch.setattr(crops, "read_bgr_image", note)
         sequence()
         assert sorted(decoded) == ["000001.png", "000002.png"]
 
@@ -363,7 +368,7 @@ class TestCrops:
         caplog.set_level("INFO")
         first = mot.read_sequences(data, tmp_path / "crops")
         times = [os.stat(name).st_mtime_ns for name in first.filenames]
-        monkeypatch.setattr(mot, "_decode", None)
+        monkeypatch.setattr(crops, "read_bgr_image", None)
         assert mot.read_sequences(data, tmp_path / "crops") == first
         assert [os.stat(name).st_mtime_ns for name in first.filenames] == times
         assert "3 crops" in caplog.records[-1].getMessage()
@@ -395,27 +400,25 @@ class TestCrops:
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
     def test_nothing_is_left_behind(self, data, tmp_path, monkeypatch, error):
-        cut = mot._cut
+        cut = crops.cut
 
         def fail(image, box):
             if box.track == 7:
                 raise error
             return cut(image, box)
 
-        monkeypatch.setattr(mot, "_cut", fail)
+        monkeypatch.setattr(crops, "cut", fail)
         with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else OSError):
             mot.read_sequences(data, tmp_path / "crops")
         assert os.listdir(tmp_path / "crops") == []
 
     def test_nothing_is_left_behind_after_ctrl_c(self, data, tmp_path, monkeypatch):
-        decode = mot._decode
-
-        def interrupt(path):
+        def interrupt(path, kind):
             os.kill(os.getpid(), signal.SIGINT)
             threading.Event().wait(0.2)
-            return decode(path)
+            return images.read_bgr_image(path, kind)
 
-        monkeypatch.setattr(mot, "_decode", interrupt)
+        monkeypatch.setattr(crops, "read_bgr_image", interrupt)
         monkeypatch.setattr(os, "cpu_count", lambda: 1)
         with pytest.raises(KeyboardInterrupt):
             mot.read_sequences(data, tmp_path / "crops")
@@ -427,29 +430,28 @@ class TestCrops:
         data = write_sequence(tmp_path / "SEQ", boxes, numbers=numbers)
         (data / "img1" / "000001.png").write_bytes(b"")
         begun, never = [], threading.Event()
-        decode = mot._decode
 
-        def slow(path):
+        def slow(path, kind):
             begun.append(path)
             if path.name != "000001.png":
                 never.wait(0.05)
-            return decode(path)
+            return images.read_bgr_image(path, kind)
 
-        monkeypatch.setattr(mot, "_decode", slow)
+        monkeypatch.setattr(crops, "read_bgr_image", slow)
         error_of(mot.read_sequences, data, tmp_path / "crops")
         assert len(begun) < 100
 
     def test_what_was_ready_meanwhile_is_used(self, data, tmp_path, monkeypatch):
-        cut_all = mot._cut_all
+        cut_all = crops.cut_all
         other = {}
 
         def be_slower(jobs, target):
-            monkeypatch.setattr(mot, "_cut_all", cut_all)
+            monkeypatch.setattr(crops, "cut_all", cut_all)
             other["listing"] = mot.read_sequences(data, tmp_path / "crops")
             other["times"] = [os.stat(n).st_mtime_ns for n in other["listing"].filenames]
             return cut_all(jobs, target)
 
-        monkeypatch.setattr(mot, "_cut_all", be_slower)
+        monkeypatch.setattr(crops, "cut_all", be_slower)
         listing = mot.read_sequences(data, tmp_path / "crops")
         assert listing == other["listing"]
         assert [os.stat(name).st_mtime_ns for name in listing.filenames] == other["times"]

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deep_reid import pictures
+from deep_reid.evaluation import pictures
 
 RED, GREEN, BLUE = (np.full((8, 4, 3), color, np.uint8) for color in np.eye(3, dtype=int) * 255)
 

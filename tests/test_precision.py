@@ -1,5 +1,6 @@
 """Training in narrower types: what is narrowed, what stays exact, what is refused."""
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import losses, precision, sessions, training_graph
+from deep_reid import losses
 from deep_reid.compat import slim, tf
-from deep_reid.config import LOSS_MODES, ComputeSettings
+from deep_reid.config import ComputeSettings
+from deep_reid.config.run import LOSS_MODES, StepSettings
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort
+from deep_reid.runtime import precision, sessions
+from deep_reid.training import graph as training_graph
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -39,7 +43,11 @@ class Step:
         label_var = tf.constant(LABELS, tf.int64)
         network_factory = deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True)
         self.train_op = training_graph.create_step(
-            network_factory, self._image_var, label_var, "cosine-softmax", compute=compute
+            network_factory,
+            self._image_var,
+            label_var,
+            1e-3,
+            StepSettings(**dataclasses.asdict(compute)),
         ).train_op
         self.session = tf.Session(config=sessions.create_session_config(compute))
         self.session.run(tf.global_variables_initializer())
@@ -203,7 +211,11 @@ class TestFloat16:
             np.random.default_rng(1).uniform(size=(8, *tiny.IMAGE_SHAPE)), tf.float32
         )
         return training_graph.create_step(
-            network_factory, images, tf.constant(LABELS), "triplet", compute=FLOAT16
+            network_factory,
+            images,
+            tf.constant(LABELS),
+            1e-3,
+            StepSettings(loss_mode="triplet", precision="float16"),
         ).train_op
 
     def test_the_loss_is_scaled_and_learned_from(self):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deep_reid import projector
+from deep_reid.evaluation import projector
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 10_000, 10_001, 25_000])

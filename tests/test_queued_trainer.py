@@ -10,16 +10,12 @@ import threading
 import numpy as np
 import pytest
 
-from deep_reid import (
-    checkpoints,
-    queued_trainer,
-    samplers,
-    saving,
-    train_step,
-)
+from deep_reid import queued_trainer, samplers
 from deep_reid.compat import slim, tf
+from deep_reid.engine import train_step
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
+from deep_reid.runs import checkpoints, saving
 
 pytestmark = pytest.mark.usefixtures("graph")
 

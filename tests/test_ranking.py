@@ -15,19 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.ranking import (
-    DISTRACTOR,
-    DISTRACTOR_LABEL,
-    JUNK,
-    JUNK_LABEL,
-    MATCH,
-    NO_MATCH,
-    FeatureSet,
-    Rerank,
-    nearest,
-    rank,
-    rerank_distances,
-)
+from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
+from deep_reid.scoring.ranking import FeatureSet, Rerank, nearest, rank, rerank_distances
+from deep_reid.scoring.rules import DISTRACTOR, JUNK, MATCH, NO_MATCH
 
 ROOT = pathlib.Path(__file__).parent.parent
 MARS_INFO_DIR = ROOT / "tests" / "data" / "mars_info"
@@ -881,5 +871,5 @@ class TestErrors:
 
 
 def test_tensorflow_is_not_imported():
-    code = "import sys, deep_reid.ranking; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, deep_reid.scoring.ranking; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

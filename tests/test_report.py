@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from deep_reid import files, report
-from deep_reid import pairs as pairs_module
 from deep_reid.errors import DataError, UsageError
-from deep_reid.ranking import FeatureSet, Rerank, nearest, rank
+from deep_reid.scoring import pairs as pairs_module
+from deep_reid.scoring import report
+from deep_reid.scoring.ranking import FeatureSet, Rerank, nearest, rank
+from deep_reid.system import files
 
 pytest.importorskip("matplotlib", reason="needs the extra 'report'")
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
@@ -418,9 +419,8 @@ class TestErrors:
             write()
 
     def test_the_module_can_be_imported_without_the_packages(self):
-        code = (
-            "import sys; sys.modules.update(matplotlib=None, jinja2=None); import deep_reid.report"
-        )
+        block = "import sys; sys.modules.update(matplotlib=None, jinja2=None); "
+        code = block + "import deep_reid.scoring.report"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from saved import save
 
-from deep_reid import restoring
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.runs import restoring
 
 pytestmark = pytest.mark.usefixtures("graph")
 

@@ -1,4 +1,4 @@
-"""Runs: how they are named, found, waited for, and undone."""
+"""Runs: how they are named, opened, found, waited for, and undone."""
 
 import logging
 import os
@@ -8,152 +8,221 @@ from pathlib import Path
 import pytest
 from saved import save
 
-from deep_reid import checkpoints, runs
+from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
+from deep_reid.runs import checkpoints, folder, labels
+from deep_reid.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("graph")
 
 CONFIG = RunConfig((32, 16, 3), seed=1)
 
 
-class TestStartRun:
+def begin(log_dir, run_id):
+    with Run.open(log_dir, run_id) as run:
+        run.begin(CONFIG)
+
+
+class TestOpenRun:
     def test_makes_the_directory_and_is_the_latest(self, tmp_path):
-        assert runs.start_run(tmp_path / "new" / "log", "baseline") == "baseline"
+        with Run.open(tmp_path / "new" / "log", "baseline") as run:
+            run.begin(CONFIG)
+            assert run.run_id == "baseline"
+            assert Path(run.run_dir) == tmp_path / "new" / "log" / "baseline"
         assert (tmp_path / "new" / "log" / "baseline").is_dir()
-        assert runs.find_latest_run(tmp_path / "new" / "log") == "baseline"
+        assert folder.find_latest_run(tmp_path / "new" / "log") == "baseline"
 
     def test_without_a_name_each_run_gets_a_new_one(self, tmp_path):
-        names = [runs.start_run(tmp_path) for _ in range(4)]
+        names = []
+        for _ in range(4):
+            with Run.open(tmp_path) as run:
+                run.begin(CONFIG)
+            names.append(run.run_id)
         assert len(set(names)) == 4
         assert all((tmp_path / name).is_dir() for name in names)
-        assert runs.find_latest_run(tmp_path) == names[-1]
+        assert folder.find_latest_run(tmp_path) == names[-1]
+
+    def test_two_that_begin_in_the_same_second_get_two_runs(self, tmp_path):
+        with Run.open(tmp_path) as first, Run.open(tmp_path) as second:
+            assert first.run_id != second.run_id
 
     def test_a_resumed_run_keeps_its_files_and_becomes_the_latest(self, tmp_path):
-        runs.start_run(tmp_path, "first")
-        (tmp_path / "first" / "file").write_text("kept")
-        runs.start_run(tmp_path, "second")
-        runs.start_run(tmp_path, "first")
+        for name in ("first", "second", "first"):
+            with Run.open(tmp_path, name) as run:
+                run.begin(CONFIG)
+                (tmp_path / "first" / "file").write_text("kept")
         assert (tmp_path / "first" / "file").read_text() == "kept"
-        assert runs.find_latest_run(tmp_path) == "first"
+        assert folder.find_latest_run(tmp_path) == "first"
 
     @pytest.mark.parametrize("run_id", ["a/b", "../a", "/a", "a/", "", ".", "..", "latest_run"])
     def test_a_name_that_is_no_plain_folder_name_is_refused(self, tmp_path, run_id):
         log_dir = tmp_path / "log"
-        with pytest.raises(UsageError, match="plain folder name"):
-            runs.start_run(log_dir, run_id)
+        with pytest.raises(UsageError, match="plain folder name"), Run.open(log_dir, run_id):
+            pass
         assert not log_dir.exists()
+
+    def test_what_was_not_begun_leaves_nothing(self, tmp_path):
+        for run_id in (None, "run"):
+            with Run.open(tmp_path / "new" / "log", run_id) as run:
+                assert os.listdir(run.run_dir) == ["lock"]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_new_run_has_no_checkpoint(self, tmp_path):
+        with Run.open(tmp_path, "run") as run:
+            assert (run.checkpoint, run.first_step) == (None, 0)
+
+    def test_a_run_goes_on_at_its_newest_checkpoint_that_can_be_read(self, tmp_path):
+        prefixes = save(tmp_path / "run", [0, 3, 7])
+        with Run.open(tmp_path, "run") as run:
+            assert (run.checkpoint, run.first_step) == (prefixes[2], 7)
+        Path(f"{prefixes[2]}.index").write_bytes(b"cut")
+        joined = Run.join(tmp_path, "run")
+        assert (joined.checkpoint, joined.first_step) == (prefixes[1], 3)
+        assert tf.train.latest_checkpoint(tmp_path / "run") == prefixes[2]
+        with Run.open(tmp_path, "run") as run:
+            assert (run.checkpoint, run.first_step) == (prefixes[1], 3)
+        assert tf.train.latest_checkpoint(tmp_path / "run") == prefixes[1]
 
 
 class TestFindLatestRun:
     def test_none_where_there_is_no_run(self, tmp_path):
-        assert runs.find_latest_run(tmp_path) is None
-        assert runs.find_latest_run(tmp_path / "missing") is None
+        assert folder.find_latest_run(tmp_path) is None
+        assert folder.find_latest_run(tmp_path / "missing") is None
 
     def test_a_run_whose_directory_was_removed_is_none(self, tmp_path):
-        runs.start_run(tmp_path, "gone")
-        (tmp_path / "gone").rmdir()
-        assert runs.find_latest_run(tmp_path) is None
+        folder.record_latest_run(tmp_path, "gone")
+        assert folder.find_latest_run(tmp_path) is None
 
     def test_runs_of_other_programs_are_found_by_the_age_of_their_checkpoints(self, tmp_path):
         for age, name in enumerate(["b", "a", "c"]):
             save(tmp_path / name, [1])
             os.utime(tmp_path / name / "checkpoint", (1e9 - age, 1e9 - age))
         (tmp_path / "empty").mkdir()
-        assert runs.find_latest_run(tmp_path) == "b"
+        assert folder.find_latest_run(tmp_path) == "b"
 
     def test_what_is_recorded_comes_before_what_is_young(self, tmp_path):
-        runs.start_run(tmp_path, "recorded")
+        (tmp_path / "recorded").mkdir()
+        folder.record_latest_run(tmp_path, "recorded")
         save(tmp_path / "younger", [1])
-        assert runs.find_latest_run(tmp_path) == "recorded"
+        assert folder.find_latest_run(tmp_path) == "recorded"
 
 
 class TestWaitForRun:
     def test_a_run_that_exists_is_returned_at_once(self, tmp_path):
-        runs.start_run(tmp_path, "run")
-        assert runs.wait_for_run(tmp_path, interval_secs=60, timeout_secs=0) == "run"
+        (tmp_path / "run").mkdir()
+        folder.record_latest_run(tmp_path, "run")
+        assert folder.wait_for_run(tmp_path, interval_secs=60, timeout_secs=0) == "run"
 
     def test_waits_until_there_is_one_and_says_so_once(self, tmp_path, caplog):
         caplog.set_level(logging.INFO)
-        starter = threading.Timer(0.2, runs.start_run, (tmp_path / "log", "run"))
+        starter = threading.Timer(0.2, begin, (tmp_path / "log", "run"))
         starter.start()
-        assert runs.wait_for_run(tmp_path / "log", interval_secs=0.02, timeout_secs=20) == "run"
+        assert folder.wait_for_run(tmp_path / "log", interval_secs=0.02, timeout_secs=20) == "run"
         starter.join()
         assert caplog.text.count("Waiting for a run") == 1
 
     def test_says_which_runs_there_are_in_its_place(self, tmp_path, caplog):
         caplog.set_level(logging.INFO)
-        with runs.open_run(tmp_path, CONFIG, "baseline"):
-            pass
+        begin(tmp_path, "baseline")
         with pytest.raises(MissingPathError, match="no run basline after"):
-            runs.wait_for_run(tmp_path, "basline", interval_secs=0.01, timeout_secs=0.01)
+            folder.wait_for_run(tmp_path, "basline", interval_secs=0.01, timeout_secs=0.01)
         assert f"Waiting for a run basline in {tmp_path}, which has baseline" in caplog.text
 
     def test_gives_up_with_the_way_out(self, tmp_path):
         with pytest.raises(MissingPathError, match="no run after 0.1 s: start one"):
-            runs.wait_for_run(tmp_path, interval_secs=0.02, timeout_secs=0.1)
+            folder.wait_for_run(tmp_path, interval_secs=0.02, timeout_secs=0.1)
 
 
-class TestOpenRun:
+class TestBegin:
     def test_settings_are_there_before_the_name_is_recorded(self, tmp_path, monkeypatch):
-        start_run, seen = runs.start_run, []
+        record_latest_run, seen = folder.record_latest_run, []
 
-        def watched_start_run(log_dir, run_id):
+        def watched_record_latest_run(log_dir, run_id):
             seen.append(RunConfig.load(Path(log_dir) / run_id))
-            return start_run(log_dir, run_id)
+            record_latest_run(log_dir, run_id)
 
-        monkeypatch.setattr(runs, "start_run", watched_start_run)
-        with runs.open_run(tmp_path, CONFIG, "run") as run_id:
-            assert run_id == "run"
+        monkeypatch.setattr(folder, "record_latest_run", watched_record_latest_run)
+        begin(tmp_path, "run")
         assert seen == [CONFIG]
 
     def test_a_run_that_ends_well_stays_the_latest(self, tmp_path):
-        with runs.open_run(tmp_path, CONFIG) as run_id:
-            assert runs.find_latest_run(tmp_path) == run_id
-        assert runs.find_latest_run(tmp_path) == run_id
-        assert RunConfig.load(tmp_path / run_id) == CONFIG
+        with Run.open(tmp_path) as run:
+            run.begin(CONFIG)
+            assert folder.find_latest_run(tmp_path) == run.run_id
+        assert folder.find_latest_run(tmp_path) == run.run_id
+        assert RunConfig.load(tmp_path / run.run_id) == CONFIG
+
+    def test_settings_and_classes_are_recorded(self, tmp_path):
+        with Run.open(tmp_path, "run") as run:
+            run.begin(CONFIG, ["anna", "bob"])
+        assert RunConfig.load(tmp_path / "run") == CONFIG
+        assert labels.load(tmp_path / "run") == ["anna", "bob"]
+
+    @pytest.mark.parametrize(
+        ("config", "class_names", "error", "match"),
+        [
+            (RunConfig((16, 16, 3), seed=1), ["anna"], UsageError, "run run has image_shape"),
+            (CONFIG, ["carl"], DataError, "run run was trained on 1 identities"),
+        ],
+    )
+    def test_another_network_or_other_identities_are_refused(
+        self, tmp_path, config, class_names, error, match
+    ):
+        with Run.open(tmp_path, "run") as run:
+            run.begin(CONFIG, ["anna"])
+        before = sorted((tmp_path / "run").iterdir())
+        with pytest.raises(error, match=match), Run.open(tmp_path, "run") as run:
+            run.begin(config, class_names)
+        assert sorted((tmp_path / "run").iterdir()) == before
+        assert RunConfig.load(tmp_path / "run") == CONFIG
+        assert labels.load(tmp_path / "run") == ["anna"]
 
     @pytest.mark.parametrize("steps", [[], [0]], ids=["no checkpoint", "start weights alone"])
     @pytest.mark.parametrize("error", [DataError, UsageError, MissingPathError])
     def test_a_new_run_with_wrong_data_or_settings_is_undone(self, tmp_path, error, steps):
-        opened_run = runs.open_run(tmp_path, CONFIG, "new")
-        with pytest.raises(error, match="wrong"), opened_run:
+        with pytest.raises(error, match="wrong"), Run.open(tmp_path, "new") as run:
+            run.begin(CONFIG)
             save(tmp_path / "new", steps)
             raise error("wrong")
         assert list(tmp_path.iterdir()) == []
-        assert runs.find_latest_run(tmp_path) is None
+        assert folder.find_latest_run(tmp_path) is None
 
     def test_the_run_before_is_the_latest_again(self, tmp_path):
-        runs.start_run(tmp_path, "before")
-        with pytest.raises(DataError), runs.open_run(tmp_path, CONFIG, "new"):
-            assert runs.find_latest_run(tmp_path) == "new"
+        begin(tmp_path, "before")
+        with pytest.raises(DataError), Run.open(tmp_path, "new") as run:
+            run.begin(CONFIG)
+            assert folder.find_latest_run(tmp_path) == "new"
             raise DataError("wrong")
-        assert runs.find_latest_run(tmp_path) == "before"
+        assert folder.find_latest_run(tmp_path) == "before"
         assert not (tmp_path / "new").exists()
 
     def test_a_new_run_that_has_learned_something_is_kept(self, tmp_path):
-        with pytest.raises(DataError), runs.open_run(tmp_path, CONFIG, "new"):
+        with pytest.raises(DataError), Run.open(tmp_path, "new") as run:
+            run.begin(CONFIG)
             save(tmp_path / "new", [0, 3])
             raise DataError("wrong")
-        assert runs.find_latest_run(tmp_path) == "new"
+        assert folder.find_latest_run(tmp_path) == "new"
         assert len(checkpoints.list_checkpoints(tmp_path / "new")) == 2
 
     @pytest.mark.parametrize("error", [RunError, RuntimeError, KeyboardInterrupt])
     def test_a_run_that_is_stopped_by_anything_else_is_kept(self, tmp_path, error):
-        with pytest.raises(error), runs.open_run(tmp_path, CONFIG, "new"):
+        with pytest.raises(error), Run.open(tmp_path, "new") as run:
+            run.begin(CONFIG)
             raise error
-        assert runs.find_latest_run(tmp_path) == "new"
+        assert folder.find_latest_run(tmp_path) == "new"
         assert RunConfig.load(tmp_path / "new") == CONFIG
 
     def test_a_resumed_run_is_kept_whatever_happens(self, tmp_path):
-        runs.start_run(tmp_path, "run")
+        (tmp_path / "run").mkdir()
         (tmp_path / "run" / "file").write_text("kept")
-        with pytest.raises(DataError), runs.open_run(tmp_path, CONFIG, "run"):
+        with pytest.raises(DataError), Run.open(tmp_path, "run") as run:
+            run.begin(CONFIG)
             raise DataError("wrong")
         assert (tmp_path / "run" / "file").read_text() == "kept"
-        assert runs.find_latest_run(tmp_path) == "run"
+        assert folder.find_latest_run(tmp_path) == "run"
 
     def test_a_wrong_name_leaves_nothing(self, tmp_path):
-        with pytest.raises(UsageError), runs.open_run(tmp_path / "log", CONFIG, "a/b"):
-            pass
+        with pytest.raises(UsageError), Run.open(tmp_path / "log", "a/b") as run:
+            run.begin(CONFIG)
         assert not (tmp_path / "log").exists()

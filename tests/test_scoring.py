@@ -9,9 +9,9 @@ from scipy import io
 
 from datasets.base import Split
 from datasets.protocols import create_image_test_set, create_track_test_set
-from deep_reid import ranking, scoring
 from deep_reid.errors import DataError, MissingPathError
-from deep_reid.tables import align
+from deep_reid.scoring import protocols, ranking
+from deep_reid.system.tables import align
 
 TRACKS = [[1, 2, 7, 1], [3, 3, 0, 2], [4, 6, 7, 2]]
 
@@ -23,7 +23,7 @@ def create_test_set(gallery_names=("a.jpg", "b.jpg", "c.jpg"), query_names=("q.j
 
 
 def create_result():
-    gallery = scoring.create_feature_sets(
+    gallery = protocols.create_feature_sets(
         create_test_set(), [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]], [[1.0, 0.0]]
     )
     return ranking.rank(*gallery)
@@ -36,23 +36,23 @@ class TestLoadFeatures:
         io.savemat(tmp_path / "f.mat", {"features": self.FEATURES})
         np.save(tmp_path / "f.npy", self.FEATURES)
         for name in ("f.mat", "f.npy"):
-            np.testing.assert_array_equal(scoring.load_features(tmp_path / name), self.FEATURES)
+            np.testing.assert_array_equal(protocols.load_features(tmp_path / name), self.FEATURES)
 
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(MissingPathError, match=r"f.mat do not exist: --mode=export"):
-            scoring.load_features(tmp_path / "f.mat")
+            protocols.load_features(tmp_path / "f.mat")
 
     def test_a_mat_file_without_the_variable_names_those_it_has(self, tmp_path):
         io.savemat(tmp_path / "f.mat", {"feat": self.FEATURES, "labels": [1]})
         with pytest.raises(DataError, match=r"no variable 'features' \(it has feat, labels\)"):
-            scoring.load_features(tmp_path / "f.mat")
+            protocols.load_features(tmp_path / "f.mat")
 
     @pytest.mark.parametrize("name", ["f.mat", "f.npy"])
     @pytest.mark.parametrize("content", [b"", b"x", b"text" * 99])
     def test_a_file_of_another_kind(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="cannot be read"):
-            scoring.load_features(tmp_path / name)
+            protocols.load_features(tmp_path / name)
 
     def test_a_mat_file_that_is_damaged_anywhere(self, tmp_path):
         path = tmp_path / "f.mat"
@@ -66,12 +66,12 @@ class TestLoadFeatures:
         for part in damaged:
             path.write_bytes(part)
             with pytest.raises(DataError, match="f.mat cannot be read"):
-                scoring.load_features(path)
+                protocols.load_features(path)
 
 
 class TestFeatureSets:
     def test_images_are_items(self):
-        query, gallery = scoring.create_feature_sets(create_test_set(), np.eye(3), [[1, 2, 3]])
+        query, gallery = protocols.create_feature_sets(create_test_set(), np.eye(3), [[1, 2, 3]])
         np.testing.assert_array_equal(gallery.features, np.eye(3))
         np.testing.assert_array_equal(query.features, [[1, 2, 3]])
         np.testing.assert_array_equal(gallery.labels, [7, 0, 7])
@@ -80,29 +80,29 @@ class TestFeatureSets:
     def test_a_track_is_the_mean_of_its_images_normalized_again(self):
         features = np.array([[1, 0], [0, 1], [0, 2], [3, 0], [3, 0], [0, 3]], np.float32)
         test_set = create_track_test_set("tracks", TRACKS, [1, 3], list)
-        query, gallery = scoring.create_feature_sets(test_set, features)
+        query, gallery = protocols.create_feature_sets(test_set, features)
         expected = [[0.5**0.5, 0.5**0.5], [0, 1], [2 / 5**0.5, 1 / 5**0.5]]
         np.testing.assert_allclose(gallery.features, expected, rtol=1e-6)
         np.testing.assert_array_equal(query.features, gallery.features[[0, 2]])
 
     def test_the_wrong_number_of_rows(self):
         with pytest.raises(DataError, match=r"shape \(2, 3\), but the gallery has 3 images"):
-            scoring.create_feature_sets(create_test_set(), np.eye(3)[:2], [[1, 2, 3]])
+            protocols.create_feature_sets(create_test_set(), np.eye(3)[:2], [[1, 2, 3]])
         with pytest.raises(DataError, match=r"query features .* the query has 1 images"):
-            scoring.create_feature_sets(create_test_set(), np.eye(3), np.eye(3))
+            protocols.create_feature_sets(create_test_set(), np.eye(3), np.eye(3))
 
     def test_columns_for_rows(self):
         with pytest.raises(DataError, match="transpose them"):
-            scoring.create_feature_sets(create_test_set(), np.zeros((128, 3)), [[1, 2, 3]])
+            protocols.create_feature_sets(create_test_set(), np.zeros((128, 3)), [[1, 2, 3]])
 
     def test_features_that_are_no_numbers(self):
         with pytest.raises(DataError, match="row 1 of the gallery features is not finite"):
-            scoring.create_feature_sets(
+            protocols.create_feature_sets(
                 create_test_set(), [[0, 1], [np.nan, 1], [1, 1]], [[1.0, 0.0]]
             )
 
     def test_another_dimension(self):
-        sets = scoring.create_feature_sets(create_test_set(), np.eye(3), [[1.0, 0.0]])
+        sets = protocols.create_feature_sets(create_test_set(), np.eye(3), [[1.0, 0.0]])
         with pytest.raises(DataError, match="dimension 2 and the gallery features 3"):
             ranking.rank(*sets)
 
@@ -110,11 +110,11 @@ class TestFeatureSets:
 class TestSelfIndices:
     def test_a_query_is_found_by_its_file_name(self):
         test_set = create_test_set(query_names=("c.jpg",))
-        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [2])
+        np.testing.assert_array_equal(protocols.find_self_indices(test_set), [2])
 
     def test_a_namesake_of_another_identity_is_not_itself(self):
         test_set = create_test_set(query_names=("b.jpg",))
-        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [-1])
+        np.testing.assert_array_equal(protocols.find_self_indices(test_set), [-1])
 
     def test_a_namesake_of_other_content_is_not_itself(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -125,29 +125,29 @@ class TestSelfIndices:
         query = Split(["q/a.jpg", "q/c.jpg"], [7, 7], [1, 1])
         gallery = Split(["g/a.jpg", "g/c.jpg"], [7, 7], [1, 1])
         test_set = create_image_test_set("images", query, gallery)
-        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [-1, 1])
+        np.testing.assert_array_equal(protocols.find_self_indices(test_set), [-1, 1])
 
     def test_and_is_nowhere_where_there_is_none(self):
-        np.testing.assert_array_equal(scoring.find_self_indices(create_test_set()), [-1])
+        np.testing.assert_array_equal(protocols.find_self_indices(create_test_set()), [-1])
 
     def test_a_query_track_is_itself(self):
         test_set = create_track_test_set("tracks", TRACKS, [1, 3], list)
-        np.testing.assert_array_equal(scoring.find_self_indices(test_set), [0, 2])
+        np.testing.assert_array_equal(protocols.find_self_indices(test_set), [0, 2])
 
 
 class TestItemImages:
     def test_an_image_is_its_own(self):
-        query, gallery = scoring.list_item_images(create_test_set())
+        query, gallery = protocols.list_item_images(create_test_set())
         assert (query, gallery) == (["q/q.jpg"], ["g/a.jpg", "g/b.jpg", "g/c.jpg"])
 
     def test_a_track_is_shown_by_the_image_in_its_middle(self):
         test_set = create_track_test_set("tracks", TRACKS, [3], lambda: list("abcdef"))
-        assert scoring.list_item_images(test_set) == (["e"], ["a", "c", "e"])
+        assert protocols.list_item_images(test_set) == (["e"], ["a", "c", "e"])
 
 
 class TestOutput:
     def test_the_table_has_both_definitions_by_name_and_all_counts(self):
-        header, *rows = scoring.format_table({"score": create_result()})
+        header, *rows = protocols.format_table({"score": create_result()})
         table = dict(rows)
         assert header == ["score, in %", "score"]
         assert table["rank-1"] == "100.00"
@@ -158,12 +158,12 @@ class TestOutput:
         ]  # fmt: skip
 
     def test_the_text_is_aligned(self):
-        lines = align(scoring.format_table({"a": create_result()})).splitlines()
+        lines = align(protocols.format_table({"a": create_result()})).splitlines()
         assert len({len(line) for line in lines}) == 1
 
     def test_the_metrics_file_has_the_promised_keys(self, tmp_path):
         path = tmp_path / "new" / "metrics.json"
-        scoring.write_metrics(path, create_result(), create_result(), {"protocol": "images"})
+        protocols.write_metrics(path, create_result(), create_result(), {"protocol": "images"})
         metrics = json.loads(path.read_text())
         promised = {
             "rank1", "rank5", "rank10", "rank20", "mAP_standard", "mAP_matlab", "num_queries",

@@ -18,9 +18,9 @@ from score_bounds import assert_scores_of_features
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
-from deep_reid import sessions
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
+from deep_reid.runtime import sessions
 
 ROOT = pathlib.Path(__file__).parents[1]
 TAGS = {f"Precision_{k}" for k in (1, 5, 10, 20)}

@@ -9,7 +9,8 @@ from saved import save
 
 from datasets.custom import Custom
 from datasets.market1501 import Market1501
-from deep_reid import cli, settings
+from deep_reid.cli import settings
+from deep_reid.cli.arguments import ArgumentParser
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import UsageError
 
@@ -29,7 +30,7 @@ RECORDED = RunConfig(
 
 
 def parse(*argv, dataset_class=Market1501):
-    return cli.create_argument_parser(dataset_class).parse_args(argv)
+    return ArgumentParser(dataset_class).parse_args(argv)
 
 
 @pytest.fixture
@@ -112,11 +113,10 @@ class TestSettleTraining:
         seeds = {settings.settle_training(parse(), Market1501).seed for _ in range(3)}
         assert len(seeds) == 3
 
-    def test_a_resumed_run_is_what_it_was_and_goes_on_as_told(self, run_dir):
+    def test_a_resumed_run_keeps_what_it_recorded_but_what_is_given_by_hand(self, run_dir):
         args = parse(f"--log_dir={run_dir.parent}", "--run_id=run", "--number_of_steps=5")
         config = settings.settle_training(args, Market1501)
-        told = {"batch_size": 128, "learning_rate": 1e-3, "number_of_steps": 5}
-        assert config == dataclasses.replace(RECORDED, **told)
+        assert config == dataclasses.replace(RECORDED, number_of_steps=5)
 
     def test_how_it_is_computed_is_told_each_time(self, tmp_path):
         told = dict(
@@ -127,7 +127,6 @@ class TestSettleTraining:
             xla=True,
             num_enqueue_threads=2,
             queue_capacity=256,
-            monitor_losses=False,
         )
         dataclasses.replace(RECORDED, **told).save(tmp_path / "run")
         argv = [f"--log_dir={tmp_path}", "--run_id=run"]
@@ -137,15 +136,17 @@ class TestSettleTraining:
         numbers = [
             f"--{name}={value}" for name, value in told.items() if value not in (True, False)
         ]
-        argv += ["--no-gpu_memory_growth", "--xla", "--no-monitor_losses", "--intra_op_threads=1"]
+        argv += ["--no-gpu_memory_growth", "--xla", "--intra_op_threads=1"]
         config = settings.settle_training(parse(*argv, *numbers), Market1501)
         assert {name: getattr(config, name) for name in told} == told
 
-    def test_other_modes_do_not_compute_as_the_run_did(self):
-        assert settings.settle_computing(parse("--mode=test")) == ComputeSettings()
+    def test_other_modes_do_not_compute_as_the_run_did(self, tmp_path):
+        dataclasses.replace(RECORDED, precision="float16", xla=True).save(tmp_path)
+        config = settings.settle(parse("--mode=test"), Market1501, tmp_path)
+        assert ComputeSettings.of(config) == ComputeSettings()
         args = parse("--mode=test", "--precision=bfloat16", "--intra_op_threads=2")
         expected = ComputeSettings(precision="bfloat16", intra_op_threads=2)
-        assert settings.settle_computing(args) == expected
+        assert ComputeSettings.of(settings.settle(args, Market1501, tmp_path)) == expected
 
     def test_where_a_run_began_stays_recorded(self, tmp_path):
         dataclasses.replace(RECORDED, restore_path="old").save(tmp_path / "run")
@@ -158,11 +159,11 @@ class TestSettleTraining:
 class TestFindRunDir:
     def test_of_the_latest_run_or_the_one_that_is_named(self, run_dir):
         log_dir = run_dir.parent
-        assert settings.find_run_dir(parse(f"--log_dir={log_dir}")) is None
+        assert settings.find_run_dir(parse("--mode=test", f"--log_dir={log_dir}")) is None
         (log_dir / "latest_run").write_text("run\n")
-        assert settings.find_run_dir(parse(f"--log_dir={log_dir}")) == str(run_dir)
+        assert settings.find_run_dir(parse("--mode=test", f"--log_dir={log_dir}")) == str(run_dir)
         for run_id, expected in (("run", str(run_dir)), ("other", None)):
-            args = parse(f"--log_dir={log_dir}", f"--run_id={run_id}")
+            args = parse("--mode=test", f"--log_dir={log_dir}", f"--run_id={run_id}")
             assert settings.find_run_dir(args) == expected
 
     @pytest.mark.parametrize(
@@ -171,11 +172,14 @@ class TestFindRunDir:
     def test_of_a_checkpoint_in_any_form(self, run_dir, name):
         save(run_dir, [3])
         (run_dir.parent / "latest_run").write_text("run\n")
-        args = parse(f"--restore_path={run_dir.parent / name}", "--log_dir=elsewhere")
+        args = parse(
+            "--mode=test", f"--restore_path={run_dir.parent / name}", "--log_dir=elsewhere"
+        )
         assert os.path.samefile(settings.find_run_dir(args), run_dir)
 
     def test_of_a_checkpoint_in_the_working_directory(self):
-        assert settings.find_run_dir(parse("--restore_path=mars-small128.ckpt-68577")) == "."
+        args = parse("--mode=freeze", "--restore_path=mars-small128.ckpt-68577")
+        assert settings.find_run_dir(args) == "."
 
 
 class TestDatasetOfRun:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deep_reid import slim_repairs
 from deep_reid.compat import slim, tf
+from deep_reid.runtime import slim_repairs
 
 ROOT = Path(__file__).parent.parent
 SLIM_FOLDER = Path(slim.__file__).parent

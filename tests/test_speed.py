@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
-from deep_reid import speed, training
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, UsageError
+from deep_reid.training import graph, loop, speed
 
 CONFIG = RunConfig(tiny.IMAGE_SHAPE, batch_size=8, loss_mode="triplet", seed=1)
 LABELS = np.repeat(np.arange(3), 4)
@@ -39,14 +39,14 @@ def test_both_are_images_per_second(filenames, from_files):
 
 def test_input_counts_the_rows_of_each_batch(monkeypatch):
     """Batches that come every 50 ms are 8 / 0.05 images a second."""
-    create_batches = training.create_batches
+    create_batches = loop.create_batches
 
     def slow(*args):
         for batch in create_batches(*args):
             threading.Event().wait(0.05)
             yield batch
 
-    monkeypatch.setattr(training, "create_batches", slow)
+    monkeypatch.setattr(loop, "create_batches", slow)
     measured = speed.measure_input(tiny.preprocess, IMAGES, LABELS, CONFIG, secs=0.5)
     assert 8 / 0.05 * 0.3 < measured <= 8 / 0.05 * 1.2
 
@@ -62,14 +62,14 @@ def test_what_waited_in_the_queue_does_not_count(monkeypatch):
 
 def test_the_model_is_trained_on_one_batch_that_nothing_feeds(monkeypatch):
     seen = []
-    create_step = training.create_run_step
+    create_step = graph.create_step
 
     def watch(network_factory, images, labels, *args, **kwargs):
         assert not [t for t in threading.enumerate() if t.name.startswith("feed")]
         seen.append((images, labels))
         return create_step(network_factory, images, labels, *args, **kwargs)
 
-    monkeypatch.setattr(training, "create_run_step", watch)
+    monkeypatch.setattr(graph, "create_step", watch)
     network_factory = tiny.create_network_factory(True)
     speed.measure_model(tiny.preprocess, network_factory, IMAGES, LABELS, CONFIG, secs=SECS)
     ((images, labels),) = seen

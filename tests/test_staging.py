@@ -7,9 +7,9 @@ import pytest
 from test_queued_trainer import LinearModel, feed_threads, ones, read_events, weight_in
 
 from deep_reid.compat import tf
+from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import RunError
 from deep_reid.queued_trainer import QueuedTrainer
-from deep_reid.staging import StagedFeed
 
 pytestmark = pytest.mark.usefixtures("graph")
 DEVICE = "/cpu:0"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deep_reid import stops
+from deep_reid.cli import signals
 
 ROOT = Path(__file__).parents[1]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -25,7 +25,7 @@ def send(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_raised_with_its_exit_code(number):
-    with pytest.raises(stops.Stopped) as caught, stops.handled():
+    with pytest.raises(signals.Stopped) as caught, signals.handled():
         send(number)
     assert caught.value.exit_code == 128 + number
     assert str(caught.value) == number.name
@@ -34,7 +34,7 @@ def test_the_first_signal_is_raised_with_its_exit_code(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_deferred_it_leaves_a_note(number, caplog):
-    with stops.handled(), stops.deferred() as stop:
+    with signals.handled(), signals.deferred() as stop:
         assert stop() is None
         send(number)
         assert stop() == number
@@ -42,17 +42,17 @@ def test_deferred_it_leaves_a_note(number, caplog):
 
 
 def test_after_the_deferring_block_signals_are_raised_again():
-    with stops.handled():
-        with stops.deferred():
+    with signals.handled():
+        with signals.deferred():
             pass
-        with pytest.raises(stops.Stopped):
+        with pytest.raises(signals.Stopped):
             send(signal.SIGTERM)
 
 
 def test_handlers_are_as_before_and_no_thread_is_left():
     before = [signal.getsignal(number) for number in SIGNALS]
     threads = set(threading.enumerate())
-    with stops.handled():
+    with signals.handled():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert set(threading.enumerate()) == threads
@@ -61,7 +61,7 @@ def test_handlers_are_as_before_and_no_thread_is_left():
 def test_what_was_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stops.handled(), stops.deferred() as stop:
+        with signals.handled(), signals.deferred() as stop:
             send(signal.SIGHUP)
             assert stop() is None
     finally:
@@ -69,7 +69,7 @@ def test_what_was_ignored_stays_ignored():
 
 
 def test_outside_nothing_is_deferred():
-    with stops.deferred() as stop:
+    with signals.deferred() as stop:
         assert stop() is None
 
 
@@ -77,7 +77,7 @@ def test_in_another_thread_nothing_changes():
     results = []
 
     def run():
-        with stops.handled(), stops.deferred() as stop:
+        with signals.handled(), signals.deferred() as stop:
             results.append(stop())
 
     thread = threading.Thread(target=run)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets import drawing, figures, scenes, synthetic
+from datasets import synthetic
+from datasets.drawn import figures, scenes
 from deep_reid.errors import DataError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -331,8 +332,8 @@ class TestBothLayouts:
                 raise OSError(28, "No space left on device")
             return real(*args)
 
-        real = drawing.write_image
-        monkeypatch.setattr(drawing, "write_image", full_disk)
+        real = pathlib.Path.write_bytes
+        monkeypatch.setattr(pathlib.Path, "write_bytes", full_disk)
         with pytest.raises(DataError, match="No space left on device"):
             self.draw(layout, tmp_path / "new")
         assert list(tmp_path.iterdir()) == []

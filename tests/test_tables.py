@@ -2,7 +2,7 @@
 
 import pytest
 
-from deep_reid.tables import align, list_some
+from deep_reid.system.tables import align, list_some
 
 
 def test_names_are_aligned_left_and_numbers_right():

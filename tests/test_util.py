@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import datasets.util
-import deep_reid.galleries
+import deep_reid.samplers.galleries
 from datasets.util import create_validation_split, crop_to_shape, limit_num_elements_per_identity
 from deep_reid.errors import DataError, UsageError
 
@@ -15,7 +15,7 @@ REFERENCE = np.load(Path(__file__).parent / "data" / "reference.npz", allow_pick
 
 
 def test_gallery_draw_has_its_old_name():
-    new = deep_reid.galleries.create_cmc_probe_and_gallery
+    new = deep_reid.samplers.galleries.create_cmc_probe_and_gallery
     assert datasets.util.create_cmc_probe_and_gallery is new
 
 

@@ -18,10 +18,13 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import tiny
 
-from deep_reid import samplers, stops, training
+from deep_reid import samplers
+from deep_reid.cli import signals
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import ReidError
+from deep_reid.runs.run import Run
+from deep_reid.training import loop
 
 NUM_IDENTITIES = 8
 IMAGES_PER_IDENTITY = 4
@@ -110,7 +113,11 @@ def main():
     numbers = itertools.count()
 
     try:
-        with stops.handled(), stops.deferred() as should_stop:
+        with (
+            signals.handled(),
+            signals.deferred() as should_stop,
+            Run.open(args.log_dir, args.run_id) as run,
+        ):
 
             def pause_and_ask():
                 time.sleep(args.pause_secs)
@@ -118,14 +125,13 @@ def main():
                     fill_disk(args.log_dir)
                 return should_stop()
 
-            training.train(
+            loop.train(
                 create_preprocess(args.nan_row),
                 tiny.create_network_factory(True, NUM_IDENTITIES),
                 images,
                 labels,
                 config,
-                args.log_dir,
-                args.run_id,
+                run,
                 should_stop=pause_and_ask,
             )
             if should_stop() is not None:

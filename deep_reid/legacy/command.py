@@ -3,8 +3,9 @@
 import os
 import sys
 
-from deep_reid import channel_order, stops
+from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
+from deep_reid.images import channel_order
 from deep_reid.legacy import arguments, faults, program, traces
 from deep_reid.legacy.modules import FolderFinder
 from deep_reid.legacy.old_code import OldCode
@@ -33,7 +34,7 @@ def main(argv):
             sys.stdout.write(arguments.HELP)
             return 0
         folder = program.find_script(command.script) if command.script else os.getcwd()
-        with stops.handled():
+        with signals.handled():
             _run(command, folder)
     except KeyboardInterrupt as error:
         _say(f"interrupted{f' by {error}' if str(error) else ''}")

@@ -4,7 +4,7 @@ import functools
 import importlib
 import types
 
-from deep_reid.compat import slim, tf
+from deep_reid.runtime.compat import slim, tf
 
 _CONTRIB = "tensorflow.contrib"
 # The modules of TF-Slim that have a package's names; their own modules are found by file name, as

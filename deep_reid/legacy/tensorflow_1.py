@@ -65,7 +65,7 @@ def load(engine):
     -------
     module
     """
-    from deep_reid import compat
+    from deep_reid.runtime import compat
 
     _silence_deprecations()
     _free_flag_names(compat.tf.flags.FLAGS)

@@ -1,6 +1,5 @@
 """The network of Deep SORT as it is trained here, and its preprocessing."""
 
-from deep_reid.compat import tf
 from deep_reid.nets.preprocessing import mirror_in_training, to_float_rgb
 from deep_reid.nets.wide_residual import (
     FEATURE_SIZE,
@@ -10,6 +9,7 @@ from deep_reid.nets.wide_residual import (
     WideResidualNetwork,
     num_classes_in,
 )
+from deep_reid.runtime.compat import tf
 
 __all__ = [
     "FEATURE_SIZE",
@@ -54,5 +54,5 @@ def preprocess(image, is_training=False, input_is_bgr=False):
     return mirror_in_training(image, is_training)
 
 
-# Read by `deep_reid.input_pipeline`: one call serves a whole batch.
+# Read by `deep_reid.images.pipeline`: one call serves a whole batch.
 preprocess.takes_batches = True

@@ -1,6 +1,6 @@
 """Dropout that draws half the random bits of TensorFlow's, for which most of its time goes."""
 
-from deep_reid.compat import slim, tf
+from deep_reid.runtime.compat import slim, tf
 
 _NUM_VALUES = 2**16
 

@@ -4,9 +4,9 @@ Next to `deep_reid.nets.deep_sort`, it has a batch norm of the features, a scale
 other padding, and images that are not scaled to [0, 1]: neither takes checkpoints of the other.
 """
 
-from deep_reid.compat import tf
 from deep_reid.nets.preprocessing import mirror_in_training, to_float_rgb
 from deep_reid.nets.wide_residual import FEATURE_SIZE, WideResidualNetwork, num_classes_in
+from deep_reid.runtime.compat import tf
 
 __all__ = [
     "FEATURE_SIZE",
@@ -51,5 +51,5 @@ def preprocess(image, is_training=False, input_is_bgr=False):
     return mirror_in_training(to_float_rgb(image, input_is_bgr), is_training)
 
 
-# Read by `deep_reid.input_pipeline`: one call serves a whole batch.
+# Read by `deep_reid.images.pipeline`: one call serves a whole batch.
 preprocess.takes_batches = True

@@ -1,8 +1,8 @@
 """What the networks' preprocessing functions have in common."""
 
-from deep_reid.channel_order import note_call
-from deep_reid.compat import tf
-from deep_reid.mapping import map_images
+from deep_reid.images.channel_order import note_call
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.mapping import map_images
 
 
 def to_float_rgb(image, input_is_bgr):

@@ -1,8 +1,8 @@
 """Pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), as Deep SORT has them."""
 
-from deep_reid.compat import slim, tf
 from deep_reid.nets.dropout import dropout
-from deep_reid.precision import elu
+from deep_reid.runtime.compat import slim, tf
+from deep_reid.runtime.precision import elu
 
 KEEP_PROBABILITY = 0.6
 

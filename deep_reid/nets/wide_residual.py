@@ -9,11 +9,11 @@ contract: published checkpoints carry them.
 import dataclasses
 from collections.abc import Callable
 
-from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
 from deep_reid.nets.dropout import dropout
 from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
-from deep_reid.precision import elu, keep_exact, release
+from deep_reid.runtime.compat import slim, tf
+from deep_reid.runtime.precision import elu, keep_exact, release
 
 FEATURE_SIZE = 128
 INITIAL_STDDEV = 1e-3

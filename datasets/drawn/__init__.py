@@ -1,0 +1,1 @@
+"""Pedestrian data sets that are drawn: pictures, and the layouts of their files."""

@@ -1,0 +1,225 @@
+"""What all layouts of drawn data sets share: sizes, who is seen where, and the writer."""
+
+import abc
+import dataclasses
+import functools
+import inspect
+import io
+import pathlib
+import tempfile
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import scipy.io
+
+from deep_reid.errors import DataError, UsageError
+from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
+
+from . import scenes
+
+# The number of a person decides on the look. Labels stay below these numbers: nobody is in two of
+# the groups, nor in a benchmark and in the layouts of your own data.
+FIRST_DISTRACTOR, FIRST_JUNK, FIRST_OWN = 10_000, 20_000, 30_000
+_MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn pedestrians"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSize:
+    """What was drawn for one part of a data set; distractors and junk are in no identity."""
+
+    name: str  # folder of the images; "all" if the data set has no parts
+    num_images: int
+    num_identities: int
+    num_cameras: int
+
+
+def size(default, text):
+    """Return a field of a layout: a flag of the command line, with its default and its help."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout(abc.ABC):
+    """A data set to draw: its sizes are the fields, as on the command line.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
+    """
+
+    NAME: ClassVar[str]
+    """Name in commands."""
+    IMAGE_HEIGHT: ClassVar[int] = 128
+    """Pixels; the width is half of it."""
+
+    @abc.abstractmethod
+    def files(self):
+        """Yield path in the folder and content (bytes) of each file; None is an empty folder."""
+
+    @abc.abstractmethod
+    def split_sizes(self):
+        """Return what is drawn, a list of SplitSize."""
+
+    def check(self, **ranges):
+        """Raise a UsageError if a size is not in its range, ``name=(low, high)``."""
+        for name, (low, high) in {**ranges, "seed": (0, 2**32 - 1)}.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(
+                    f"{name} is {value}: must be in {low}..{high}; choose another number"
+                )
+
+    def jpeg(self, shot):
+        """Draw an image as the content of a file."""
+        image, quality = scenes.take(self.seed, shot, self.IMAGE_HEIGHT)
+        return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+    def readme(self):
+        """Return the content of a file with the command that draws the data set again."""
+        flags = "".join(f" --{name} {value}" for name, value in dataclasses.asdict(self).items())
+        command = f"python -m datasets.synthetic --layout {self.NAME}{flags} --output_dir DIR"
+        what = "These pedestrians are drawn: no photograph and no real person is among them."
+        return encode_lines([what, "Drawn by:", f"    {command}"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark(Layout):
+    """A layout with training and test persons, distractors and junk.
+
+    Labels count from 1 to `MAX_LABEL`, those of training and test mixed at random.
+    """
+
+    MAX_LABEL: ClassVar[int]
+
+    num_identities: int = size(80, "persons to train on")
+    num_test_identities: int = size(None, "other persons to test on (default: as many)")
+    num_cameras: int = size(6, "cameras, 2 to 6; each person is seen by two or more")
+    images_per_camera: int = size(3, "images of a person in a camera")
+    num_distractors: int = size(
+        None, "images or tracklets of others, with label 0 (default: one for each test person)"
+    )
+    seed: int = size(1234, "decides on all that is random")
+
+    def __post_init__(self):
+        # The only way to set fields of a frozen dataclass.
+        if self.num_test_identities is None:
+            object.__setattr__(self, "num_test_identities", self.num_identities)
+        if self.num_distractors is None:
+            object.__setattr__(self, "num_distractors", self.num_test_identities)
+        self.check(
+            num_identities=(2, self.MAX_LABEL - 1),
+            num_test_identities=(1, self.MAX_LABEL - self.num_identities),
+            num_cameras=(2, len(scenes.CAMERAS)),
+            images_per_camera=(1, 999),
+            num_distractors=(0, 9999),
+        )
+
+    @functools.cached_property
+    def labels(self):
+        """Labels to train on and labels to test on, two sorted lists."""
+        total = self.num_identities + self.num_test_identities
+        order = np.random.default_rng((self.seed, 10)).permutation(total) + 1
+        train, test = order[: self.num_identities], order[self.num_identities :]
+        return sorted(train.tolist()), sorted(test.tolist())
+
+    def cameras_of(self, label):
+        """List the cameras that see a person: sorted, from 0, at least two."""
+        rng = np.random.default_rng((self.seed, 11, label))
+        count = max(2, int(rng.binomial(self.num_cameras, 0.85)))
+        return sorted(rng.permutation(self.num_cameras)[:count].tolist())
+
+    def strangers(self, label):
+        """List the shots of distractors or junk, by their label; one camera sees each."""
+        is_junk = label == JUNK_LABEL
+        first, count = FIRST_DISTRACTOR, self.num_distractors
+        if is_junk:
+            first, count = FIRST_JUNK, (self.num_test_identities + 1) // 2
+        shots = []
+        for person in range(first, first + count):
+            rng = np.random.default_rng((self.seed, 12, person))
+            camera = int(rng.integers(self.num_cameras))
+            shots.append(scenes.Shot(person, camera, person - first + 1, spoiled=is_junk))
+        return shots
+
+
+def label_of(shot):
+    """Return the label of the person in an image of a benchmark."""
+    if shot.person >= FIRST_JUNK:
+        return JUNK_LABEL
+    return DISTRACTOR_LABEL if shot.person >= FIRST_DISTRACTOR else shot.person
+
+
+def count(name, shots):
+    """Sum up the images of one part of a benchmark, a SplitSize."""
+    persons = {shot.person for shot in shots if label_of(shot) > 0}
+    return SplitSize(name, len(shots), len(persons), len({shot.camera for shot in shots}))
+
+
+def encode_lines(lines):
+    """Return the content of a text file, the same bytes on all systems."""
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def encode_mat(name, value):
+    """Return the content of a MATLAB file with one array, the same bytes at any time."""
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {name: value})
+    # SciPy writes the date into the first 116 bytes, which are free text.
+    return _MAT_HEADER.ljust(116) + buffer.getvalue()[116:]
+
+
+def make_draw(layout):
+    """Return the function that draws a layout.
+
+    Parameters
+    ----------
+    layout : type
+        A subclass of `Layout`.
+
+    Returns
+    -------
+    callable
+        Takes a new or empty folder, and the sizes by name; returns a list of SplitSize. Raises a
+        UsageError if a number is out of range, a DataError if the folder is not empty or cannot be
+        written.
+    """
+
+    def draw(output_dir, **sizes):
+        plan = layout(**sizes)
+        _write(output_dir, plan.files())
+        return plan.split_sizes()
+
+    folder = inspect.Parameter("output_dir", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    draw.__signature__ = inspect.Signature([folder, *inspect.signature(layout).parameters.values()])
+    draw.__name__, draw.__doc__ = f"draw_{layout.NAME}", layout.__doc__
+    return draw
+
+
+def _write(output_dir, files):
+    """Write the files of a data set; the folder appears when it is complete."""
+    target = pathlib.Path(output_dir).resolve()
+    try:
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise DataError(
+                f"{output_dir} is not empty: the data set is only drawn into a new or empty "
+                "folder; remove it or choose another output_dir"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Only the outer folder is private to this user: the inner one keeps the usual permissions.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+            folder = pathlib.Path(draft, "data")
+            for name, content in files:
+                path = folder / name
+                (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+                if content is not None:
+                    path.write_bytes(content)
+            if target.exists():
+                target.rmdir()
+            folder.rename(target)
+    except OSError as error:
+        raise DataError(
+            f"{output_dir} cannot be written ({error.strerror}): its parent has to be a writable "
+            "folder with space left; choose another output_dir"
+        ) from error

@@ -1,0 +1,1 @@
+"""Readers of your own images: folders, CSV files and MOTChallenge sequences."""

@@ -1,0 +1,124 @@
+"""Cuts boxes out of video frames, and keeps the crops as files: once for the same data."""
+
+import concurrent.futures
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+from tqdm import tqdm
+
+from ..images import read_bgr_image
+from .listing import Listing, is_image_name
+
+
+class Box(NamedTuple):
+    """A box of a track in a frame; `line` is where it stands in the ground truth."""
+
+    line: int
+    frame: int
+    track: int
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def write(folder, jobs):
+    """Cut boxes out of frames into a folder that appears when it is complete.
+
+    Crops are ``folder/SEQUENCE_TRACK/FRAME.png``. If nothing lies inside the frames, there is no
+    folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The new folder. Another process may make the same one meanwhile: then its crops stay.
+    jobs : list of (str, Path, list of Box)
+        For each frame the sequence's name, the image, and the boxes in it.
+
+    Returns
+    -------
+    num_outside : int
+        How many boxes have nothing inside the frame, and are left out.
+
+    Raises
+    ------
+    DataError
+        If a frame cannot be decoded.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The crops are made in a subfolder, because the temporary folder is for its owner alone.
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        unfinished = Path(temporary, "crops")
+        unfinished.mkdir()
+        num_outside = cut_all(jobs, unfinished)
+        if num_outside < sum(len(boxes) for _, _, boxes in jobs):
+            try:
+                os.rename(unfinished, folder)
+            except OSError:
+                # Another process may have been faster: its crops are the same.
+                if not folder.is_dir():
+                    raise
+    return num_outside
+
+
+def cut_all(jobs, target):
+    """Cut the boxes out of all frames, on all cores; see `write`."""
+    # OpenCV decodes and encodes without holding Python's lock.
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    try:
+        futures = [pool.submit(_cut_frame, *job, target) for job in jobs]
+        return sum(future.result() for future in tqdm(futures, desc="Cutting out", unit=" frames"))
+    finally:
+        # After an error or Ctrl-C, frames that are not begun are not waited for.
+        pool.shutdown(cancel_futures=True)
+
+
+def _cut_frame(sequence_name, path, boxes, target):
+    # Decoded as Deep SORT reads frames: boxes and pixels mean the same.
+    image = read_bgr_image(path, "frame")
+    outside = 0
+    for box in boxes:
+        crop = cut(image, box)
+        if crop.size == 0:
+            outside += 1
+            continue
+        folder = target / f"{sequence_name}_{box.track:06d}"
+        folder.mkdir(exist_ok=True)
+        # Little compression: with more, photographs take longer and hardly shrink.
+        png = cv2.imencode(".png", crop, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        (folder / f"{box.frame:06d}.png").write_bytes(png.tobytes())
+    return outside
+
+
+def cut(image, box):
+    """Return the part of an image, an array (H, W, C), that lies in a box; it may be empty."""
+    height, width = image.shape[:2]
+    # Clipping first keeps huge numbers from overflowing, and gives the same as truncating first.
+    left, top = int(max(box.left, 0)), int(max(box.top, 0))
+    right = int(max(min(box.left + box.width, width), 0))
+    bottom = int(max(min(box.top + box.height, height), 0))
+    return image[top:bottom, left:right]
+
+
+def read(folder):
+    """List the crops of a folder that `write` made.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Listing
+        Checked, sorted by identity and frame.
+    """
+    filenames, identities = [], []
+    for identity in sorted(name for name in os.listdir(folder) if (folder / name).is_dir()):
+        names = sorted(filter(is_image_name, os.listdir(folder / identity)))
+        filenames += [os.path.join(folder, identity, name) for name in names]
+        identities += [identity] * len(names)
+    cameras = [identity.rpartition("_")[0] for identity in identities]
+    return Listing(filenames, identities, cameras, ["train"] * len(filenames)).check(folder)

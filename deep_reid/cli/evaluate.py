@@ -1,0 +1,62 @@
+"""``--mode=eval``: scores each checkpoint of a run as it comes."""
+
+import logging
+import os
+
+from deep_reid import nets
+from deep_reid.cli.settings import (
+    check_split,
+    find_run_dir,
+    open_dataset,
+    settle,
+)
+from deep_reid.cli.subject import check_unseen
+from deep_reid.config import ComputeSettings
+from deep_reid.errors import RunError
+from deep_reid.runs import folder
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(args, dataset_class):
+    """Score each checkpoint of a run as it comes."""
+    # Data that is not there is said at once, not when the training has begun.
+    expected = settle(args, dataset_class, find_run_dir(args)).dataset
+    if expected is not None:
+        dataset_class.find(expected, "")
+    run_id = folder.wait_for_run(args.log_dir, args.run_id, timeout_secs=args.timeout_secs)
+    run_dir = os.path.join(args.log_dir, run_id)
+    config = settle(args, dataset_class, run_dir)
+    dataset = open_dataset(dataset_class, config)
+    validation = dataset.validation
+    check_unseen(run_dir, dataset, validation.labels)
+    check_split(config, run_dir)
+    network = nets.load_network(config.network)
+    from deep_reid.evaluation import loop
+
+    _logger.info("Evaluating run %s on %d images", run_id, len(validation))
+    scores = loop.eval_loop(
+        network.preprocess,
+        nets.create_inference_network(network),
+        validation.filenames,
+        validation.labels,
+        validation.cameras,
+        args.log_dir,
+        args.eval_log_dir,
+        image_shape=config.image_shape,
+        run_id=run_id,
+        loss_mode=config.loss_mode,
+        num_galleries=dataset_class.NUM_GALLERIES,
+        eval_interval_secs=args.eval_interval_secs,
+        max_num_evaluations=args.max_num_evaluations,
+        timeout_secs=args.timeout_secs,
+        projector=args.projector,
+        keep_best=args.keep_best,
+        compute=ComputeSettings.of(config),
+        feed_timeout_secs=config.feed_timeout_secs,
+    )
+    if scores is None:
+        raise RunError(
+            f"run {run_id} in {args.log_dir} had no checkpoint for {args.timeout_secs:g} s: is "
+            "training under way? A longer --timeout_secs waits longer"
+        )

@@ -1,0 +1,72 @@
+"""``--mode=export``, ``finalize`` and ``freeze``: what leaves training."""
+
+import logging
+import os
+
+from deep_reid import nets
+from deep_reid.cli.settings import find_run_dir, open_dataset, settle
+from deep_reid.cli.subject import (
+    create_encoder,
+    find_checkpoint,
+    progress_bar,
+    require_run,
+)
+from deep_reid.system import matlab
+
+_logger = logging.getLogger(__name__)
+
+
+def export(args, dataset_class):
+    """Write the test images' features for the official MATLAB codes."""
+    config = settle(args, dataset_class, find_run_dir(args))
+    if config.dataset is None:
+        require_run(args)
+    dataset = open_dataset(dataset_class, config, needs_train=False)
+    image_files = dataset.export_files()
+    encode_images = create_encoder(find_checkpoint(args, config), config)
+    for filename, images in image_files.items():
+        path = os.path.join(args.sdk_dir, filename)
+        with progress_bar(len(images), filename) as bar:
+            features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
+        matlab.write_features(path, features)
+        _logger.info("Wrote the features of %d images to %s", len(images), path)
+
+
+def finalize(args, dataset_class):
+    """Write a checkpoint of the weights alone."""
+    config = settle(args, dataset_class, find_run_dir(args))
+    checkpoint_path = find_checkpoint(args, config)
+    from deep_reid.export.encoding import finalize as write_model
+    from deep_reid.runs import checkpoints
+
+    network = nets.load_network(config.network)
+    num_classes = nets.find_num_classes(
+        network, checkpoints.variable_shapes(checkpoint_path), config.num_classes
+    )
+    network_factory = network.create_network_factory(
+        is_training=False, num_classes=num_classes, add_logits=num_classes is not None
+    )
+    write_model(
+        network.preprocess,
+        network_factory,
+        checkpoint_path,
+        config.image_shape,
+        args.output or f"./{dataset_class.NAME}.ckpt",
+    )
+
+
+def freeze(args, dataset_class):
+    """Write the frozen graph."""
+    config = settle(args, dataset_class, find_run_dir(args))
+    checkpoint_path = find_checkpoint(args, config)
+    from deep_reid.export.encoding import freeze as write_graph
+
+    network = nets.load_network(config.network)
+    write_graph(
+        network.preprocess,
+        nets.create_inference_network(network),
+        checkpoint_path,
+        config.image_shape,
+        args.output or f"./{dataset_class.NAME}.pb",
+        with_preprocessing=not args.no_preprocess,
+    )

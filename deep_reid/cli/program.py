@@ -1,0 +1,85 @@
+"""The command line that the training scripts share.
+
+A script hands in its data set class, all else is here: ``sys.exit(cli.main(Market1501))``.
+"""
+
+import logging
+import sys
+
+from deep_reid.cli import evaluate, export, signals, test, train
+from deep_reid.cli.arguments import ArgumentParser
+from deep_reid.errors import ReidError, first_line
+
+_logger = logging.getLogger(__name__)
+LINE_FORMAT = {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
+"""Of the lines in the log."""
+
+_EXIT_CODE_INTERRUPTED = 130
+# So TensorFlow ends its own messages of the system's errors.
+_WAYS_OUT = {
+    "No space left on device": "free some space",
+    "Permission denied": "check the path and its permissions",
+    "Read-only file system": "check the path and its permissions",
+}
+
+
+_FUNCTIONS = {
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "test": test.test,
+    "export": export.export,
+    "finalize": export.finalize,
+    "freeze": export.freeze,
+}
+
+
+def main(dataset_class, argv=None, *, prog=None):
+    """Run a training script.
+
+    Parameters
+    ----------
+    dataset_class : type
+        A data set as `datasets.base.ReidDataset` describes it.
+    argv : list of str, optional
+        Default: the process's arguments.
+    prog : str, optional
+        Name of the program in its help and errors. Default: the script's.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
+        129 (SIGHUP).
+    """
+    args = ArgumentParser(dataset_class, prog).parse_args(argv)
+    _set_up_logging(args.debug)
+    try:
+        with signals.handled():
+            _FUNCTIONS[args.mode](args, dataset_class)
+    except KeyboardInterrupt as error:
+        _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
+        return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
+    except _expected_errors() as error:
+        _logger.error("%s", _describe(error), exc_info=args.debug)
+        return getattr(error, "exit_code", 1)
+    return 0
+
+
+def _set_up_logging(debug):
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, **LINE_FORMAT
+    )
+
+
+def _expected_errors():
+    """Errors that get one line: of the user's data and settings, of the disk, and of TensorFlow."""
+    tensorflow = sys.modules.get("tensorflow")  # imported only by the modes that need it
+    return (ReidError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
+
+
+def _describe(error):
+    line = first_line(error)
+    for ending, way_out in _WAYS_OUT.items():
+        if line.endswith(ending):
+            return f"{line}; {way_out}"
+    return line

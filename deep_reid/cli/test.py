@@ -1,0 +1,137 @@
+"""``--mode=test``: scores features by the official protocol."""
+
+import functools
+import logging
+import sys
+
+from deep_reid.cli.settings import find_run_dir, open_dataset, settle
+from deep_reid.cli.subject import (
+    check_unseen,
+    create_encoder,
+    find_checkpoint,
+    list_versions,
+    progress_bar,
+    require_run,
+)
+from deep_reid.config import ComputeSettings
+from deep_reid.config.loss_modes import facts_of_loss
+from deep_reid.errors import UsageError
+from deep_reid.scoring import protocols, ranking, report
+from deep_reid.system.tables import align
+
+_logger = logging.getLogger(__name__)
+
+
+def test(args, dataset_class):
+    """Score a checkpoint, a frozen graph or ready features by the official protocol."""
+    _check_test_arguments(args)
+    if args.report_dir is not None:
+        report.check_dependencies()
+    run_dir = find_run_dir(args)
+    config = settle(args, dataset_class, run_dir)
+    if config.dataset is None and args.features is None and args.frozen_graph is None:
+        require_run(args)
+    dataset = open_dataset(dataset_class, config, needs_train=False)
+    test_set = dataset.test_set()
+    if run_dir is not None:
+        check_unseen(run_dir, dataset, test_set.query_labels)
+    settings = _settle_ranking(test_set, config.loss_mode)
+    source, features = _find_features(args, config, test_set)
+    query, gallery = protocols.create_feature_sets(test_set, *features)
+    _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
+    results = {"score": ranking.rank(query, gallery, **settings)}
+    if args.rerank:
+        results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
+    _log_unmatched(results["score"])
+    table = protocols.format_table(results)
+    sys.stdout.write(align(table) + "\n")
+    facts = {
+        "protocol": test_set.protocol,
+        "measure": settings["measure"],
+        "dataset_dir": config.dataset,
+        **source,
+        "versions": list_versions(),
+    }
+    protocols.write_metrics(args.metrics_file, results["score"], results.get("re-ranked"), facts)
+    _logger.info("Wrote the scores to %s", args.metrics_file)
+    if args.report_dir is not None:
+        rules = {name: settings[name] for name in ("same_camera_is_junk", "self_indices")}
+        query_images, gallery_images = protocols.list_item_images(test_set)
+        path = report.write_report(
+            args.report_dir,
+            title=dataset_class.TITLE,
+            table=table[1:],
+            result=results["score"],
+            reranked=results.get("re-ranked"),
+            query=query,
+            gallery=gallery,
+            query_images=query_images,
+            gallery_images=gallery_images,
+            measure=settings["measure"],
+            settings=facts,
+            nearest_kwargs=rules,
+        )
+        _logger.info("Wrote the report to %s", path)
+
+
+def _settle_ranking(test_set, loss_mode):
+    settings = {
+        "measure": facts_of_loss(loss_mode).measure,
+        "same_camera_is_junk": test_set.is_cross_camera,
+        "self_indices": None,
+    }
+    if not test_set.is_cross_camera:
+        _logger.info("No identity is seen by two cameras: only the query itself is left out")
+        settings["self_indices"] = protocols.find_self_indices(test_set)
+    return settings
+
+
+def _check_test_arguments(args):
+    sources = {
+        "--features": args.features,
+        "--frozen_graph": args.frozen_graph,
+        "--restore_path": args.checkpoint,
+    }
+    given = [flag for flag, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are two sources of features: give one of them")
+    if args.query_features is not None and args.features is None:
+        raise UsageError("--query_features goes with --features: give the gallery's, too")
+
+
+def _find_features(args, config, test_set):
+    """Return where features come from, and those of gallery and query."""
+    has_query_images = test_set.list_query_images is not None
+    if args.features is not None:
+        if has_query_images and args.query_features is None:
+            raise UsageError("--features needs --query_features: this data set has query images")
+        paths = [args.features] + [args.query_features] * has_query_images
+        return {"features": ", ".join(paths)}, [protocols.load_features(path) for path in paths]
+    if args.frozen_graph is not None:
+        from deep_reid.export.encoding import encode_with_frozen_graph
+
+        source = {"frozen_graph": args.frozen_graph}
+        encode_images = functools.partial(
+            encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
+        )
+    else:
+        checkpoint_path = find_checkpoint(args, config)
+        source = {"checkpoint": checkpoint_path, "precision": config.precision}
+        encode_images = create_encoder(checkpoint_path, config)
+    image_lists = {"gallery": test_set.gallery_images}
+    if has_query_images:
+        image_lists["query"] = test_set.query_images
+    features = []
+    for name, images in image_lists.items():
+        with progress_bar(len(images), name) as bar:
+            features.append(encode_images(images, batch_size=args.batch_size, progress=bar.update))
+    return source, features
+
+
+def _log_unmatched(result):
+    if result.num_queries_without_match:
+        _logger.warning(
+            "%d of %d queries have no match in the gallery and are left out of all means",
+            result.num_queries_without_match,
+            result.num_queries,
+        )

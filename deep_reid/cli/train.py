@@ -1,0 +1,129 @@
+"""``--mode=train``: trains a run until its last step.
+
+TensorFlow takes seconds to import. Arguments and data are checked first, so that a mistake is
+answered at once: therefore the imports within the functions.
+"""
+
+import dataclasses
+import logging
+import os
+import sys
+
+from deep_reid import nets
+from deep_reid.cli import signals
+from deep_reid.cli.settings import open_dataset, settle_training
+from deep_reid.cli.subject import list_versions, progress_bar
+from deep_reid.config.loss_modes import facts_of_loss
+from deep_reid.errors import DataError
+from deep_reid.runs import labels
+
+_logger = logging.getLogger(__name__)
+
+
+def train(args, dataset_class):
+    """Train a run until its last step."""
+    config = settle_training(args, dataset_class)
+    dataset = open_dataset(dataset_class, config)
+    _logger.info("%s in %s", dataset_class.TITLE, config.dataset)
+    for line in dataset.summary_table().splitlines():
+        _logger.info("%s", line)
+    if args.check_data:
+        _check_data(dataset, config)
+    if dataset_class.FITS_BATCHES:
+        config = _fit_batches(config, dataset.train.num_identities)
+    class_names, classes = None, dataset.train.labels
+    if config.compact_labels:
+        class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
+    network = nets.load_network(config.network)
+    add_logits = facts_of_loss(config.loss_mode).needs_logits
+    from deep_reid.runs.run import Run
+    from deep_reid.training import loop
+
+    _log_environment(config)
+    network_factory = network.create_network_factory(
+        is_training=True,
+        num_classes=dataset.num_classes if class_names is None else len(class_names),
+        add_logits=add_logits,
+    )
+    subject = (network.preprocess, network_factory, dataset.train.filenames, classes)
+    if args.benchmark_input or args.benchmark_model:
+        _benchmark(args, config, *subject)
+        return
+    with signals.deferred() as should_stop, Run.open(args.log_dir, args.run_id) as run:
+        loop.train(
+            *subject,
+            dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
+            run,
+            class_names,
+            should_stop=should_stop,
+        )
+    if should_stop() is not None:
+        _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
+        raise signals.Stopped(should_stop())
+    _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run.run_id)
+
+
+def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes):
+    """Print how fast the images come, and how fast the training steps are, each alone."""
+    from deep_reid.training import speed
+
+    measure = {
+        "input": lambda: speed.measure_input(preprocess_fn, filenames, classes, config),
+        "model": lambda: speed.measure_model(
+            preprocess_fn, network_factory, filenames, classes, config
+        ),
+    }
+    speeds = {}
+    for name in [name for name in measure if getattr(args, f"benchmark_{name}")]:
+        _logger.info("Measuring the %s alone", name)
+        speeds[name] = measure[name]()
+        sys.stdout.write(f"{name} alone: {speeds[name]:.1f} images/s\n")
+        sys.stdout.flush()
+    if len(speeds) > 1:
+        sys.stdout.write(f"the {min(speeds, key=speeds.get)} limits this training\n")
+
+
+def _fit_batches(config, num_identities):
+    batch_size = num_identities * config.num_images_per_id
+    if config.batch_size <= batch_size:
+        return config
+    _logger.warning(
+        "Batches have %d identities instead of %d, as there are no more: --batch_size=%d",
+        num_identities,
+        config.num_identities_per_batch,
+        batch_size,
+    )
+    return dataclasses.replace(config, batch_size=batch_size)
+
+
+def _check_data(dataset, config):
+    from deep_reid.images.check import check_images
+
+    splits = dataset.list_splits().values()
+    filenames = [name for split in splits for name in split.filenames]
+    identities = [dataset.name_of(label) for split in splits for label in split.labels.tolist()]
+    with progress_bar(len(filenames), "check") as bar:
+        problems = check_images(filenames, identities, config.image_shape[2], progress=bar.update)
+    for problem in problems:
+        _logger.warning("%s: %s", problem.filename, problem.reason)
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(filenames)} images cannot be used (listed above): replace "
+            "the files, or remove them from the data set"
+        )
+    _logger.info("All %d images can be read, and none is of two identities", len(filenames))
+
+
+def _log_environment(config):
+    from deep_reid.runtime.sessions import describe_devices
+
+    versions = ", ".join(f"{name} {version}" for name, version in list_versions().items())
+    _logger.info("%s, %s", versions, describe_devices())
+    _logger.info(
+        "Loss %s, learning rate %g, %d identities x %d images per batch, seed %d",
+        config.loss_mode,
+        config.learning_rate,
+        config.num_identities_per_batch,
+        config.num_images_per_id,
+        config.seed,
+    )

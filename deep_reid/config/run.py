@@ -1,0 +1,329 @@
+"""The settings of a run: checked when they are made, and saved beside its checkpoints."""
+
+import dataclasses
+import json
+import pathlib
+
+from deep_reid.config.compute import ComputeSettings
+from deep_reid.config.kinds import (
+    COUNT,
+    COUNT_OR_SHARE,
+    POSITIVE,
+    SEED,
+    Choice,
+    ChoiceOrImport,
+    ImageShape,
+    Path,
+    Scopes,
+    Switch,
+    count,
+)
+from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES
+from deep_reid.config.setting import MACHINE, MODES, documented, list_settings, setting
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.system import files
+
+BAD_IMAGE_POLICIES = ("stop", "skip")
+IMAGE_SOURCES = ("files", "arrays")
+NETWORKS = ("deep_sort", "mars_small128")
+"""The package's networks: modules of `deep_reid.nets`."""
+
+NETWORK = ChoiceOrImport(NETWORKS)
+
+CONFIG_FILENAME = "config.json"
+_OF_DATA = ("train", "eval", "test", "export")
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepSettings(ComputeSettings):
+    """Settings of a training step, and of the threads that feed it.
+
+    Raises
+    ------
+    UsageError
+        If a setting breaks its rule.
+    """
+
+    loss_mode: str = setting(
+        LOSS_MODES[0],
+        LOSS_MODE,
+        "loss to train on, or MODULE:NAME of your own; evaluation and test rank by its distance",
+        modes=("train", "eval", "test"),
+        is_main=True,
+        is_fixed=True,
+    )
+    trainable_scopes: tuple = setting(
+        (),
+        Scopes(),
+        "train these alone",
+        is_fixed=True,
+        default_text="all",
+        detail="Names of scopes, or regular expressions for whole names",
+    )
+    monitor_losses: bool = setting(
+        True,
+        Switch(),
+        "show the losses that are not trained on in TensorBoard; computed with summaries only",
+    )
+    num_enqueue_threads: int = setting(
+        4,
+        count(at_most=256),
+        "threads that read and decode images (one, with --deterministic)",
+        group="machine",
+        belongs_to=MACHINE,
+    )
+    queue_capacity: int = setting(
+        512,
+        count(at_most=100_000),
+        "decoded images that wait for the training step, in whole batches",
+        group="machine",
+        belongs_to=MACHINE,
+    )
+
+
+@documented
+@dataclasses.dataclass(frozen=True)
+class RunConfig(StepSettings):
+    """Settings of a training run, and of how it is computed.
+
+    Raises
+    ------
+    UsageError
+        If a setting breaks its rule; the message says which, and what to use instead.
+
+    Examples
+    --------
+    >>> config = RunConfig((128, 64, 3), batch_size=64, seed=1)
+    >>> config.batch_size, config.loss_mode
+    (64, 'cosine-softmax')
+    >>> RunConfig((128, 64, 3), batch_size=130)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    deep_reid.errors.UsageError: batch_size (130) must be a multiple of num_images_per_id (4): ...
+    """
+
+    image_shape: tuple = setting(
+        dataclasses.MISSING,
+        ImageShape(),
+        "size that images are brought to",
+        modes=MODES,
+        group="data",
+        is_fixed=True,
+        detail="(height, width, channels) of the network's input",
+    )
+    num_images_per_id: int = setting(
+        4,
+        COUNT,
+        "images of each identity in a batch, K of the P x K batches",
+        flags=(),
+    )
+    batch_size: int = setting(128, COUNT, "images per step, four of each identity", is_main=True)
+    learning_rate: float = setting(1e-3, POSITIVE, "of Adam", is_main=True)
+    number_of_steps: int | None = setting(
+        None, COUNT, "last step", is_main=True, default_text="until it is stopped"
+    )
+    seed: int | None = setting(
+        None,
+        SEED,
+        "makes weights and sampling reproducible",
+        is_main=True,
+        default_text="drawn at random",
+    )
+    restore_path: str | None = setting(
+        None,
+        Path(),
+        "checkpoint that a new run takes its weights from: its prefix, any of its files or its "
+        "directory",
+        is_main=True,
+        flags=("--restore_path", "--checkpoint"),
+        default_text="none",
+    )
+    exclude_from_restore: tuple = setting(
+        (),
+        Scopes(),
+        "leave these at their start values instead of restoring them from --restore_path",
+        default_text="none",
+        detail="Names of scopes, or regular expressions for whole names",
+    )
+    save_summaries_secs: float = setting(60, POSITIVE, "seconds between summaries", group="saving")
+    save_interval_secs: float = setting(
+        300, POSITIVE, "seconds between checkpoints", group="saving", is_main=True
+    )
+    max_checkpoints_to_keep: int = setting(
+        5, COUNT, "checkpoints to keep; older ones are deleted", group="saving"
+    )
+    log_every_n_steps: int = setting(10, COUNT, "steps between lines in the log", group="saving")
+    network: str | None = setting(
+        None,
+        NETWORK,
+        "network, or MODULE:NAME of your own",
+        modes=MODES,
+        group="data",
+        is_main=True,
+        is_fixed=True,
+        default_text=NETWORKS[0],
+        detail="None: a network that the caller brought",
+    )
+    num_classes: int | None = setting(
+        None,
+        COUNT,
+        "number of classes of the network's logits",
+        flags=(),
+        is_fixed=True,
+        detail="None: it has none",
+    )
+    image_source: str | None = setting(
+        None,
+        Choice(IMAGE_SOURCES),
+        "what the images were trained from",
+        flags=(),
+        detail="None: an older version did not record it",
+    )
+    dataset: str | None = setting(
+        None,
+        Path(),
+        "folder or file of the data set",
+        modes=MODES,
+        group="data",
+        is_main=True,
+        flags=("--dataset_dir", "--dataset"),
+        detail="None: the caller brought the images",
+    )
+    num_validation: int | float = setting(
+        0.1,
+        COUNT_OR_SHARE,
+        "identities kept for validation: a number such as 10, or a share such as 0.1",
+        modes=_OF_DATA,
+        group="data",
+    )
+    split_seed: int = setting(
+        1234, SEED, "chooses the identities for validation", modes=_OF_DATA, group="data"
+    )
+    compact_labels: bool = setting(
+        False,
+        Switch(),
+        "one class for each identity to train on, instead of one for each number up to the data "
+        "set's largest",
+        group="data",
+    )
+    deterministic: bool = setting(
+        False,
+        Switch(),
+        "the same --seed gives the same losses, step by step: slower",
+        detail="TensorFlow computes with ops that repeat exactly, and one thread feeds images",
+    )
+    on_bad_image: str = setting(
+        "stop",
+        Choice(BAD_IMAGE_POLICIES),
+        "what to do when an image cannot be read: stop, or skip, which puts another one of its "
+        "identity in its place, up to 1 % of the images",
+    )
+    feed_timeout_secs: float = setting(
+        600,
+        POSITIVE,
+        "seconds without data after which training and evaluation end with an error",
+        modes=("train", "eval"),
+    )
+
+    def __post_init__(self):
+        """Check the settings, each by its kind, and those that depend on each other."""
+        super().__post_init__()
+        remainder = self.batch_size % self.num_images_per_id
+        if remainder:
+            below = self.batch_size - remainder
+            above = below + self.num_images_per_id
+            choices = f"{below} or {above}" if below else str(above)
+            raise UsageError(
+                f"batch_size ({self.batch_size}) must be a multiple of num_images_per_id "
+                f"({self.num_images_per_id}): use {choices}"
+            )
+
+    @property
+    def num_identities_per_batch(self):
+        """Number of identities in a batch, P of the P x K batches."""
+        return self.batch_size // self.num_images_per_id
+
+    def save(self, run_dir):
+        """Write the settings to ``config.json`` in the run directory.
+
+        Parameters
+        ----------
+        run_dir : str or Path
+        """
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+        files.write_text(pathlib.Path(run_dir) / CONFIG_FILENAME, text + "\n")
+
+    @classmethod
+    def load(cls, run_dir):
+        """Read the settings of a run.
+
+        Parameters
+        ----------
+        run_dir : str or Path
+            The run's directory.
+
+        Returns
+        -------
+        RunConfig
+            Settings that this version does not know are left out.
+
+        Raises
+        ------
+        MissingPathError
+            If the run directory has no ``config.json``.
+        DataError
+            If the file is not what `save` writes.
+        """
+        path = pathlib.Path(run_dir) / CONFIG_FILENAME
+        try:
+            return cls.read(path)
+        except FileNotFoundError as error:
+            raise MissingPathError(f"{path} does not exist: name the directory of a run") from error
+
+    @classmethod
+    def read(cls, path):
+        """Read the settings of a run from their file.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        RunConfig
+
+        Raises
+        ------
+        DataError
+            If the file is not what `save` writes.
+        """
+        try:
+            settings = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} is not valid JSON ({error}): restore or delete it") from error
+        if not isinstance(settings, dict) or "image_shape" not in settings:
+            raise DataError(f"{path} does not hold the settings of a run: restore or delete it")
+        known = list_settings(cls)
+        try:
+            return cls(**{name: value for name, value in settings.items() if name in known})
+        except UsageError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+def check_positive_integer(name, value):
+    """Check a count by the rule of the setting of this name.
+
+    Parameters
+    ----------
+    name : str
+        Of a setting of a run, or of another count.
+    value : int
+
+    Raises
+    ------
+    UsageError
+        If it is none, less than 1, or beyond what is of use for that setting.
+    """
+    facts = list_settings(RunConfig).get(name)
+    (COUNT if facts is None else facts.kind).check(name, value)

@@ -1,0 +1,219 @@
+"""What `QueuedTrainer` is given, checked before anything is built, fed or written."""
+
+import inspect
+
+import numpy as np
+
+from deep_reid.config.run import check_positive_integer
+from deep_reid.errors import RunError, UsageError
+from deep_reid.runtime.compat import slim, tf
+
+_PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
+_RESERVED_FOR_RUN = {"train_step_fn", "train_step_kwargs", "logdir", "saver", "init_fn"}
+
+
+def list_ancestors(op):
+    """List an op and everything that it needs, each once.
+
+    Parameters
+    ----------
+    op : tf.Operation
+
+    Returns
+    -------
+    list of tf.Operation
+    """
+    found, waiting = {}, [op]
+    while waiting:
+        op = waiting.pop()
+        if op not in found:
+            found[op] = None
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return list(found)
+
+
+def check_feed(num_enqueue_threads, queue_capacity, feed_timeout_secs):
+    """Check how the queue is fed.
+
+    Parameters
+    ----------
+    num_enqueue_threads, queue_capacity : int
+    feed_timeout_secs : float or None
+
+    Raises
+    ------
+    UsageError
+        If one of them breaks its rule.
+    """
+    check_positive_integer("num_enqueue_threads", num_enqueue_threads)
+    check_positive_integer("queue_capacity", queue_capacity)
+    if feed_timeout_secs is not None and not feed_timeout_secs > 0:
+        raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
+
+
+def check_tensors(name, tensors):
+    """Check a list of tensors.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    tensors : iterable of tf.Tensor
+
+    Returns
+    -------
+    list of tf.Tensor
+
+    Raises
+    ------
+    UsageError
+        If it is something else, or empty.
+    """
+    if isinstance(tensors, tf.Tensor) or not hasattr(tensors, "__iter__"):
+        raise UsageError(f"{name} ({tensors!r}) must be a list of tensors: use [tensor]")
+    tensors = list(tensors)
+    if not tensors:
+        raise UsageError(f"{name} is empty: name at least one tensor")
+    for tensor in tensors:
+        if not isinstance(tensor, tf.Tensor):
+            raise UsageError(f"{name} has {tensor!r} in it, which is no tensor: leave it out")
+    return tensors
+
+
+def check_shapes(enqueue_vars):
+    """Check that rows of the queue have a known shape.
+
+    Parameters
+    ----------
+    enqueue_vars : list of tf.Tensor
+
+    Raises
+    ------
+    ValueError
+    """
+    for variable in enqueue_vars:
+        shape = variable.get_shape()
+        if shape.ndims == 0 or not shape[1:].is_fully_defined():
+            raise ValueError(
+                f"input {variable.name} has shape {shape}, but all dimensions behind the first "
+                "must be known: set them with set_shape"
+            )
+
+
+def check_placeholders(enqueue_vars, input_vars):
+    """Check that what is fed is what the queue's tensors are made of.
+
+    Parameters
+    ----------
+    enqueue_vars, input_vars : list of tf.Tensor
+
+    Raises
+    ------
+    UsageError
+        If an input is no placeholder, a placeholder is missing, or one is not used.
+    """
+    for variable in input_vars:
+        if variable.op.type not in _PLACEHOLDERS:
+            raise UsageError(
+                f"input_vars: {variable.name} is no placeholder, but the output of "
+                f"{variable.op.type}: name the placeholders that enqueue_vars are made of"
+            )
+    ancestors = (op for variable in enqueue_vars for op in list_ancestors(variable.op))
+    needed = {op for op in ancestors if op.type in _PLACEHOLDERS}
+    given = {variable.op for variable in input_vars}
+    missing = [op.name for op in needed - given if op.type == "Placeholder"]
+    if missing:
+        raise UsageError(
+            f"enqueue_vars need the placeholder {', '.join(sorted(missing))}, which nothing feeds: "
+            "add it to input_vars"
+        )
+    unused = [op.name for op in given - needed]
+    if unused:
+        raise UsageError(
+            f"input_vars: nothing in enqueue_vars is made of {', '.join(sorted(unused))}: leave "
+            "it out, or add what is made of it to enqueue_vars"
+        )
+
+
+def check_columns(dataset, input_vars, batch_size):
+    """Check the data of an evaluation.
+
+    Parameters
+    ----------
+    dataset : sequence
+        A column for each of `input_vars`.
+    input_vars : list of tf.Tensor
+    batch_size : int
+
+    Raises
+    ------
+    UsageError
+        If it is not in columns.
+    RunError
+        If the rows do not fill the batches.
+    """
+    if not isinstance(dataset, list | tuple | np.ndarray):
+        raise UsageError(
+            f"dataset is of type {type(dataset).__name__}: use a list with one column for each of "
+            f"the {len(input_vars)} input_vars"
+        )
+    if len(dataset) != len(input_vars):
+        raise UsageError(
+            f"dataset has {len(dataset)} columns, but there are {len(input_vars)} input_vars: use "
+            "a list with one column for each, with all rows of the data"
+        )
+    for column in dataset:
+        if not hasattr(column, "__len__") or not hasattr(column, "__getitem__"):
+            raise UsageError(
+                f"dataset has a column of type {type(column).__name__}: use arrays or lists, with "
+                "one row for each row of the data"
+            )
+    sizes = [len(column) for column in dataset]
+    if len(set(sizes)) > 1:
+        raise UsageError(
+            f"dataset has columns of {' and '.join(map(str, sizes))} rows: use as many rows in each"
+        )
+    _check_rows(sizes[0], batch_size)
+
+
+def _check_rows(num_rows, batch_size):
+    if num_rows < batch_size:
+        raise RunError(
+            f"the evaluation's {num_rows} rows are fewer than a batch ({batch_size}): use more "
+            "data, or take smaller batches with get_input_vars"
+        )
+    if num_rows % batch_size:
+        raise RunError(
+            f"the evaluation's {num_rows} rows are no multiple of the batch size ({batch_size}): "
+            f"{num_rows % batch_size} rows would be left out. Take batches of another size with "
+            "get_input_vars"
+        )
+
+
+def check_slim_kwargs(slim_train_kwargs, run_id, is_chief):
+    """Check what is handed on to ``slim.learning.train``.
+
+    Parameters
+    ----------
+    slim_train_kwargs : dict
+    run_id : str or None
+    is_chief : bool
+
+    Raises
+    ------
+    UsageError
+    """
+    taken = sorted(_RESERVED_FOR_RUN & set(slim_train_kwargs))
+    if taken:
+        raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
+    if slim_train_kwargs.get("trace_every_n_steps") is not None:
+        raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
+    unknown = sorted(
+        set(slim_train_kwargs) - set(inspect.signature(slim.learning.train).parameters)
+    )
+    if unknown:
+        raise UsageError(f"slim.learning.train knows no setting {', '.join(unknown)}: leave it out")
+    if slim_train_kwargs.get("number_of_steps") is not None:
+        check_positive_integer("number_of_steps", slim_train_kwargs["number_of_steps"])
+    if not is_chief and run_id is None:
+        raise UsageError("workers other than the chief need run_id: give all the same name")

@@ -1,0 +1,173 @@
+"""The best checkpoint of a run so far: a copy that later ones do not push out."""
+
+import contextlib
+import ctypes
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+
+from deep_reid.config.run import CONFIG_FILENAME
+from deep_reid.errors import DataError, first_line
+from deep_reid.runs import checkpoints
+from deep_reid.runs import folder as runs
+from deep_reid.runs.labels import LABELS_FILENAME
+from deep_reid.system import files
+
+_TEMPORARY = f".{runs.BEST_DIRNAME}-"
+_CURRENT_DIRECTORY = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE
+
+_logger = logging.getLogger(__name__)
+
+
+class BestCheckpoint:
+    """Keeps the checkpoint with the best score, with the run's settings, in the folder ``best``.
+
+    The folder is replaced as a whole. Its ``score.json`` has the step, all scores, the time and the
+    name of the checkpoint; it is what later scores are compared with, also after a restart.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+    criterion : str
+        The score that counts; the greater is the better.
+    """
+
+    def __init__(self, run_dir, criterion):
+        self._run_dir = pathlib.Path(run_dir)
+        self._folder = self._run_dir / runs.BEST_DIRNAME
+        self._criterion = criterion
+        self._mend()
+        self._best_score = self._read_score()
+
+    def offer(self, line):
+        """Keep a checkpoint if it is better than all before.
+
+        Where it cannot be copied, say because it was deleted, a warning says so, and the best one
+        before it stays.
+
+        Parameters
+        ----------
+        line : dict
+            The scores and the ``checkpoint``, as in `deep_reid.evaluation.score_log`.
+        """
+        if not line[self._criterion] > self._best_score:
+            return
+        try:
+            self._replace(line)
+        except (OSError, DataError) as error:
+            _logger.warning(
+                "Checkpoint %s is the best so far, but could not be kept: %s",
+                line["checkpoint"],
+                first_line(error),
+            )
+            return
+        self._best_score = line[self._criterion]
+        _logger.info(
+            "step %d is the best so far, by %s: kept in %s",
+            line["step"],
+            self._criterion,
+            self._folder,
+        )
+
+    def catch_up(self, log):
+        """Keep the best of the checkpoints that were evaluated before, if it is still there.
+
+        Parameters
+        ----------
+        log : deep_reid.evaluation.score_log.ScoreLog
+        """
+        there = [
+            line
+            for line in log.lines
+            if isinstance(line.get(self._criterion), float)
+            and isinstance(line.get("checkpoint"), str)
+            and checkpoints.exists(self._locate(line))
+            and log.has(self._locate(line), line["step"])
+        ]
+        if there:
+            self.offer(max(there, key=lambda line: line[self._criterion]))
+
+    def _locate(self, line):
+        # The run may have been moved since it was evaluated.
+        return os.path.join(self._run_dir, os.path.basename(line["checkpoint"]))
+
+    def _replace(self, line):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._run_dir))
+        try:
+            self._fill(folder, line)
+            folder.chmod(0o777 & ~files.umask())
+            _swap(folder, self._folder)
+            files.flush_to_disk(self._run_dir)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _fill(self, folder, line):
+        source = self._locate(line)
+        copy = os.path.join(folder, os.path.basename(source))
+        for path in checkpoints.list_files(source):
+            _copy(path, folder)
+        # It may have been deleted or written anew in the meantime.
+        checkpoints.check_readable(copy)
+        for name in (CONFIG_FILENAME, LABELS_FILENAME):
+            with contextlib.suppress(FileNotFoundError):
+                _copy(self._run_dir / name, folder)
+        checkpoints.write_state(folder, [copy])
+        files.write_text(folder / runs.SCORE_FILENAME, json.dumps(line, indent=2) + "\n")
+
+    def _read_score(self):
+        path = self._folder / runs.SCORE_FILENAME
+        try:
+            score = float(json.loads(path.read_text(encoding="utf-8"))[self._criterion])
+        except (FileNotFoundError, NotADirectoryError):
+            return -math.inf
+        except (ValueError, KeyError, TypeError):
+            _logger.warning("%s is damaged: the next checkpoint counts as the best", path)
+            return -math.inf
+        return -math.inf if math.isnan(score) else score
+
+    def _mend(self):
+        """Remove what a killed evaluation left; bring back a folder that it had put aside."""
+        for folder in sorted(self._run_dir.glob(f"{_TEMPORARY}*")):
+            is_whole = (folder / runs.SCORE_FILENAME).exists()
+            if is_whole and not self._folder.exists():
+                os.rename(folder, self._folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(path, folder):
+    target = os.path.join(folder, os.path.basename(path))
+    shutil.copyfile(path, target)
+    files.flush_to_disk(target)
+
+
+def _swap(new, old):
+    """Put a folder in the place of another, which then has the name of the first, if there is one.
+
+    Whoever looks finds one or the other. Only where the system cannot swap names there is a moment
+    without either.
+    """
+    files.flush_to_disk(new)
+    if not os.path.lexists(old):
+        os.rename(new, old)
+    elif not _exchange(new, old):
+        aside = tempfile.mkdtemp(prefix=_TEMPORARY, dir=os.path.dirname(old))
+        os.rename(old, aside)
+        os.rename(new, old)
+        os.rename(aside, new)
+
+
+def _exchange(one, other):
+    """Swap two names at once; tell whether this system can."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    failed = renameat2(_CURRENT_DIRECTORY, names[0], _CURRENT_DIRECTORY, names[1], _EXCHANGE)
+    return not failed

@@ -1,0 +1,263 @@
+"""Evaluation beside training: CMC scores of each new checkpoint, on seeded gallery draws."""
+
+import functools
+import os
+
+import numpy as np
+
+from deep_reid import metrics
+from deep_reid.config import ComputeSettings
+from deep_reid.config.run import check_positive_integer
+from deep_reid.distances import measure_of_loss_mode
+from deep_reid.engine.image_trainer import create_image_trainer
+from deep_reid.errors import DataError
+from deep_reid.evaluation import reporting
+from deep_reid.evaluation.best import BestCheckpoint
+from deep_reid.evaluation.reporting import ProjectorFiles
+from deep_reid.export.encoding import encode
+from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.nets.building import allow_reuse, build_network
+from deep_reid.runtime import precision
+from deep_reid.runtime.compat import tf
+from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
+from deep_reid.scoring.protocols import RANKS
+from deep_reid.system import locks
+
+_MAX_IMAGES_AT_ONCE = 256
+
+
+def eval_loop(
+    preprocess_fn,
+    network_factory,
+    data_x,
+    data_y,
+    camera_indices,
+    log_dir,
+    eval_log_dir,
+    image_shape=None,
+    run_id=None,
+    loss_mode="cosine-softmax",
+    num_galleries=10,
+    random_seed=4321,
+    *,
+    eval_interval_secs=60,
+    max_num_evaluations=None,
+    timeout_secs=None,
+    projector=False,
+    keep_best=False,
+    compute=ComputeSettings(),
+    feed_timeout_secs=600,
+):
+    """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
+
+    For each gallery, two images of every identity are drawn, where possible from different cameras:
+    one is the probe, the other goes into the gallery. The scores are averages over all probes of
+    all galleries, called ``Precision@k`` as in the original. They are logged, written as events
+    at the checkpoint's step, and appended to ``metrics.jsonl`` in the evaluation directory. The
+    events also show the rankings of a few probes, the same at each step, as pictures.
+
+    Checkpoints that have their line in ``metrics.jsonl`` are not evaluated again: an evaluation may
+    be stopped and started at any time. To have them evaluated anew, delete the file.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        See `deep_reid.images.pipeline.create_image_input`.
+    network_factory : callable
+        ``network_factory(images) -> (features, logits)``, in inference mode; logits are not used.
+    data_x : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
+        Image files, or images.
+    data_y : array_like of int, shape (N,)
+        Identities; any numbers.
+    camera_indices : array_like of int, shape (N,), or None
+        None: probe and gallery image are drawn without regard to cameras.
+    log_dir, eval_log_dir : str or Path
+        Where training writes its runs, and where evaluation writes; the run's folder in each.
+    image_shape : tuple of int, optional
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
+    run_id : str, optional
+        Name of the run. Default: both directories are taken as they are.
+    loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
+        Features are ranked by cosine distance for the first, by squared Euclidean distance for the
+        other two, and by its `measure` for a loss of your own.
+    num_galleries : int
+    random_seed : int or None
+        Gallery number i is drawn with the seed ``random_seed + i``. None: galleries differ from one
+        call to the next.
+    eval_interval_secs : float
+        Seconds between two looks for new checkpoints; each look takes in all of them.
+    max_num_evaluations : int, optional
+        Default: no end.
+    timeout_secs : float, optional
+        Ends after so many seconds without a new checkpoint. Default: never.
+    projector : bool
+        Whether to write the validation features of the latest step for TensorBoard's embedding
+        projector, with thumbnails, identities and cameras.
+    keep_best : bool
+        Whether to keep a copy of the checkpoint with the best Precision@1 so far, in the folder
+        ``best`` of the run's directory; of equal ones the first.
+    compute : ComputeSettings
+        Precision and threads.
+    feed_timeout_secs : float, optional
+        As in `deep_reid.queued_trainer.QueuedTrainer`.
+
+    Returns
+    -------
+    dict of str to float, or None
+        The last scores, ``"Precision@1"`` and so on; where nothing new was evaluated, those that
+        were recorded last. None if nothing was ever evaluated.
+
+    Raises
+    ------
+    TypeError
+        If `data_x` is neither file names nor uint8 images.
+    UsageError
+        If a setting breaks its rule.
+    DataError
+        If there is not one label for each image, no identity has two images, or an image cannot be
+        read.
+    RunError
+        If another process evaluates into that directory, the scores cannot be written, say for want
+        of space, or the images take too long to read.
+    """
+    images, read_from_file = as_image_source(data_x)
+    image_shape = check_image_shape(images, read_from_file, image_shape)
+    labels = _as_labels(data_y, images)
+    galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
+    # A batch per gallery: all probes, then all gallery images, in the same order of identities.
+    rows = np.concatenate(galleries, axis=None)
+    run_dir, eval_dir = (os.path.join(path, run_id or "") for path in (log_dir, eval_log_dir))
+    encode_images = functools.partial(
+        encode, preprocess_fn, network_factory, image_shape=image_shape, compute=compute
+    )
+    shown_images = reporting.to_rgb(images, preprocess_fn)
+    with locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION):
+        shown = (images, shown_images, labels, camera_indices)
+        report = reporting.Report(
+            eval_dir,
+            shown_images,
+            labels,
+            galleries[-1],
+            best=BestCheckpoint(run_dir, "Precision@1") if keep_best else None,
+            projector=ProjectorFiles(eval_dir, *shown, encode_images) if projector else None,
+        )
+        with tf.Graph().as_default():
+            trainer = _create_trainer(
+                preprocess_fn, images, image_shape, compute, feed_timeout_secs
+            )
+            value = trainer.evaluate(
+                [_Gathered(images, rows), labels[rows]],
+                log_dir,
+                eval_log_dir,
+                run_id=run_id,
+                **_create_metrics(trainer, network_factory, len(rows) // num_galleries, loss_mode),
+                eval_interval_secs=eval_interval_secs,
+                max_num_evaluations=max_num_evaluations,
+                timeout_secs=timeout_secs,
+                on_evaluation=report,
+                is_evaluated=report.log.has,
+            )
+        return report.last_scores() if value is None else reporting.as_floats(value["scores"])
+
+
+def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):
+    precision.set_precision(compute)
+    read_from_file = images.dtype.kind == "O"
+    return create_image_trainer(
+        preprocess_fn,
+        image_shape,
+        read_from_file,
+        array_shape=None if read_from_file else images.shape[1:],
+        feed_timeout_secs=feed_timeout_secs,
+        compute=compute,
+    )
+
+
+class _Gathered:
+    """Rows of an array in another order, copied only when they are taken."""
+
+    def __init__(self, array, rows):
+        self._array = array
+        self._rows = rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, part):
+        return self._array[self._rows[part]]
+
+
+def _as_labels(data_y, images):
+    labels = np.asarray(data_y, dtype=np.int64)
+    if labels.shape != (len(images),):
+        raise DataError(
+            f"there are {len(images)} images, but labels of shape {labels.shape}: give one label "
+            "for each image, as a vector"
+        )
+    return labels
+
+
+def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
+    check_positive_integer("num_galleries", num_galleries)
+    galleries = [
+        create_cmc_probe_and_gallery(
+            labels, camera_indices, seed=None if random_seed is None else random_seed + index
+        )
+        for index in range(num_galleries)
+    ]
+    if not len(galleries[0][0]):
+        raise DataError(
+            f"none of the {len(np.unique(labels))} validation identities has two images to "
+            "compare: use a data set with more identities or with more images of each, or keep "
+            "more identities for validation (--num_validation)"
+        )
+    return galleries
+
+
+def _create_metrics(trainer, network_factory, batch_size, loss_mode):
+    """Build the graph of an evaluation; returns what `QueuedTrainer.evaluate` takes of it."""
+    measure = measure_of_loss_mode(loss_mode)
+    network_factory = allow_reuse(network_factory)
+    images, labels = trainer.get_input_vars(batch_size)
+    # A narrowed product of features would be another ranking.
+    features = precision.keep_exact(_encode_in_parts(network_factory, images, batch_size))
+    probe_x, gallery_x = tf.split(features, 2)
+    probe_y, gallery_y = tf.split(labels, 2)
+    scores, updates, summaries = {}, [], []
+    for k in RANKS:
+        name = f"Precision@{k}"
+        scores[name], update = metrics.streaming_mean_cmc_at_k(
+            probe_x, probe_y, gallery_x, gallery_y, k, measure
+        )
+        updates.append(update)
+        summaries.append(tf.summary.scalar(name, scores[name]))
+    # The last gallery is ranked once more, for pictures.
+    distances = tf.Variable(
+        tf.zeros([batch_size // 2] * 2),
+        trainable=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES],
+        name="last_distances",
+    )
+    updates.append(distances.assign(precision.release(measure(probe_x, gallery_x))))
+    return {
+        "eval_op": updates,
+        "final_op": {"scores": scores, "distances": distances},
+        "summary_op": tf.summary.merge(summaries),
+    }
+
+
+def _encode_in_parts(network_factory, images, num_images):
+    """Run the network on a limited number of images at once, however many identities there are."""
+    num_parts = -(-num_images // _MAX_IMAGES_AT_ONCE)
+    if num_parts == 1:
+        return build_network(network_factory, images)[0]
+    part_size = -(-num_images // num_parts)
+    num_missing = num_parts * part_size - num_images
+    shape = images.get_shape().as_list()[1:]
+    padded = tf.concat([images, tf.zeros([num_missing, *shape])], axis=0)
+    parts = tf.reshape(padded, [num_parts, part_size, *shape])
+    features = tf.map_fn(
+        lambda part: build_network(network_factory, part)[0], parts, parallel_iterations=1
+    )
+    return tf.reshape(features, [num_parts * part_size, -1])[:num_images]

@@ -1,0 +1,81 @@
+"""Files for TensorBoard's embedding projector; free of TensorFlow."""
+
+import io
+import pathlib
+
+import numpy as np
+
+from deep_reid.evaluation import pictures
+from deep_reid.system import files
+
+CONFIG_FILENAME = "projector_config.pbtxt"
+MAX_IMAGES = 10_000
+SPRITE_HEIGHT, SPRITE_WIDTH = 64, 32
+
+_CONFIG = """embeddings {{
+  tensor_name: "{name}"
+  tensor_path: "projector/features.tsv"
+  metadata_path: "projector/metadata.tsv"
+  sprite {{
+    image_path: "projector/sprite.png"
+    single_image_dim: {width}
+    single_image_dim: {height}
+  }}
+}}
+"""
+
+
+def choose_rows(num_images):
+    """Choose the images to export, spread evenly: all of them, up to `MAX_IMAGES`.
+
+    Parameters
+    ----------
+    num_images : int
+
+    Returns
+    -------
+    np.ndarray of int64
+    """
+    count = min(num_images, MAX_IMAGES)
+    return np.linspace(0, num_images - 1, count).round().astype(np.int64)
+
+
+def write_sprite(log_dir, images_or_filenames):
+    """Write the pictures of an export; they stay the same from step to step.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+        Where TensorBoard looks for events.
+    images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C), RGB
+    """
+    thumbnails = np.stack(
+        [pictures.read_picture(x, SPRITE_HEIGHT, SPRITE_WIDTH) for x in images_or_filenames]
+    )
+    with files.replacing(pathlib.Path(log_dir) / "projector" / "sprite.png") as temporary:
+        pathlib.Path(temporary).write_bytes(pictures.encode_png(pictures.draw_sprite(thumbnails)))
+
+
+def write_features(log_dir, step, features, labels, cameras):
+    """Write features with identity and camera, in place of those of an earlier step.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+    step : int
+        Part of the name that TensorBoard shows.
+    features : np.ndarray of float32, shape (N, D)
+    labels : array-like of int, shape (N,)
+    cameras : array-like of int, shape (N,), or None
+    """
+    directory = pathlib.Path(log_dir) / "projector"
+    rows = io.StringIO()
+    np.savetxt(rows, features, fmt="%.6g", delimiter="\t")
+    files.write_text(directory / "features.tsv", rows.getvalue())
+    cameras = ["unknown"] * len(labels) if cameras is None else cameras
+    lines = [f"{label}\t{camera}" for label, camera in zip(labels, cameras, strict=True)]
+    files.write_text(directory / "metadata.tsv", "\n".join(["identity\tcamera", *lines]) + "\n")
+    config = _CONFIG.format(
+        name=f"features of step {step}", width=SPRITE_WIDTH, height=SPRITE_HEIGHT
+    )
+    files.write_text(pathlib.Path(log_dir) / CONFIG_FILENAME, config)

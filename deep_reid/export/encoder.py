@@ -1,0 +1,303 @@
+"""Features of crops, or of boxes on a frame, with a trained network: for trackers and searches."""
+
+import logging
+import os
+
+import cv2
+import numpy as np
+
+from deep_reid import nets
+from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config.kinds import add_channels
+from deep_reid.config.run import NETWORKS
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
+from deep_reid.runs import checkpoints
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.sessions import create_session_config
+
+_logger = logging.getLogger(__name__)
+_DEFAULT_IMAGE_SHAPE = (128, 64, 3)
+# As in Deep SORT. More at once are no faster, and slower where others use the caches, too.
+_MAX_BATCH_SIZE = 32
+
+
+class Encoder:
+    """A trained network, loaded once, that maps crops to features of unit length.
+
+    Crops are resized as Deep SORT does it, by ``cv2.resize`` (bilinear), and go through the network
+    in batches. It may be called from several threads at once.
+
+    Parameters
+    ----------
+    path : str or Path
+        A frozen graph, named ``*.pb``, as ``--mode=freeze`` writes it, or a checkpoint, in any form
+        that `deep_reid.runs.checkpoints.resolve_checkpoint` takes. Both give the same features.
+    network : {"deep_sort", "mars_small128"} or "MODULE:NAME", optional
+        Of a checkpoint. Default: what is recorded with its run, else ``"deep_sort"``.
+    image_shape : tuple of int, optional
+        (height, width, channels) of a checkpoint's network. Default: what is recorded with its run,
+        else (128, 64, 3).
+    max_batch_size : int
+        Crops that go through the network at once: memory does not grow with more of them.
+    compute : ComputeSettings
+        How TensorFlow computes. A narrower precision than float32 needs a checkpoint: the
+        normalization of a frozen graph, which must stay exact, cannot be told from its layers.
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the file is missing, or is not what it has to be.
+    UsageError
+        If a setting breaks its rule, or the machine does not support it.
+    TypeError
+        If `compute` is something else, such as the name of a precision.
+
+    Examples
+    --------
+    >>> with Encoder("market1501.pb") as encoder:                               # doctest: +SKIP
+    ...     features = encoder([cv2.imread("a.jpg"), cv2.imread("b.jpg")])
+    ...     features = encoder(frame, boxes=[[x, y, width, height]])
+    """
+
+    def __init__(
+        self,
+        path,
+        *,
+        network=None,
+        image_shape=None,
+        max_batch_size=_MAX_BATCH_SIZE,
+        compute=ComputeSettings(),
+    ):
+        if max_batch_size < 1:
+            raise UsageError(f"max_batch_size ({max_batch_size}) must be at least 1")
+        compute = ComputeSettings.of(compute)
+        graph_def, self._graph_shape = _load(os.fspath(path), network, image_shape, compute)
+        self._image_shape = add_channels(self._graph_shape)
+        self._max_batch_size = max_batch_size
+        self._session = _start_session(graph_def, compute)
+        features = self._session.graph.get_tensor_by_name("features:0")
+        self._feature_size = features.get_shape().as_list()[1]
+        # What to feed and to fetch is settled once.
+        self._run = self._session.make_callable(features, ["images:0"])
+
+    @property
+    def image_shape(self):
+        """The network's input: (height, width, channels)."""
+        return self._image_shape
+
+    @property
+    def feature_size(self):
+        """Numbers of a feature, D."""
+        return self._feature_size
+
+    def __call__(self, images, boxes=None):
+        """Compute the features of crops, or of boxes on a frame.
+
+        A box is cut out as Deep SORT does it: it keeps its center and height, and gets the aspect
+        ratio of the network's input; corners are rounded toward zero, and clipped to the frame. Of
+        a box without a pixel on the frame nothing is known: in place of its crop stands noise,
+        always the same (in Deep SORT: each time another), and a warning is logged.
+
+        Parameters
+        ----------
+        images : sequence of np.ndarray of uint8, shape (H, W, C); or one array with `boxes`
+            Crops of any size, BGR as OpenCV reads them, or a frame. For a network of gray images:
+            (H, W) or (H, W, 1).
+        boxes : array-like of float, shape (N, 4), optional
+            x and y of the upper left corner, width, height; in pixels of the frame.
+
+        Returns
+        -------
+        np.ndarray of float32, shape (N, D)
+            In the order of crops or boxes; of shape (0, D) where there are none.
+
+        Raises
+        ------
+        TypeError
+            If an image is no array of uint8.
+        UsageError
+            If images or boxes have the wrong shape, or the encoder is closed.
+        """
+        if self._run is None:
+            raise _closed_error()
+        if boxes is None:
+            crops = self._check_crops(images)
+        else:
+            crops = self._cut(self._check_image(images, "the frame"), _check_boxes(boxes))
+        features = np.empty((len(crops), self._feature_size), np.float32)
+        for start in range(0, len(crops), self._max_batch_size):
+            batch = slice(start, start + self._max_batch_size)
+            features[batch] = self._encode(self._resize(crops[batch]))
+        return features
+
+    def close(self):
+        """Free the network's memory. The encoder cannot be called any more."""
+        self._run = None
+        self._session.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _encode(self, batch):
+        run = self._run  # another thread may close the encoder meanwhile
+        if run is None:
+            raise _closed_error()
+        try:
+            return run(batch.reshape(-1, *self._graph_shape))
+        except tf.errors.CancelledError as error:
+            raise _closed_error() from error
+
+    def _check_crops(self, images):
+        if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
+            if images.size == 0:
+                return []
+            raise TypeError(
+                f"one array of shape {images.shape} is no sequence of crops: use [crop], or give "
+                "boxes to cut out of it"
+            )
+        return [self._check_image(image, f"crop {number}") for number, image in enumerate(images)]
+
+    def _check_image(self, image, name):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            kind = getattr(image, "dtype", type(image).__name__)
+            reason = " (cv2.imread gives that for a file it cannot read)" * (image is None)
+            raise TypeError(
+                f"{name} is of type {kind}{reason}: use an array of uint8, as OpenCV reads it"
+            )
+        if image.size == 0:
+            raise UsageError(f"{name} has the shape {image.shape}: leave out what has no pixels")
+        num_channels = self._image_shape[2]
+        if num_channels == 1 and image.ndim == 2:
+            image = image[:, :, np.newaxis]
+        if image.ndim != 3 or image.shape[2] != num_channels:
+            raise UsageError(
+                f"{name} has the shape {image.shape}, but the network takes (height, width, "
+                f"{num_channels}), {'gray' if num_channels == 1 else 'BGR'}, of any size: "
+                "convert it, say with cv2.cvtColor"
+            )
+        return image
+
+    def _cut(self, frame, boxes):
+        """Cut boxes out of a frame, without copying."""
+        corners = _find_corners(boxes, frame.shape, self._image_shape)
+        crops = [frame[top:bottom, left:right] for left, top, right, bottom in corners.tolist()]
+        outside = [number for number, crop in enumerate(crops) if crop.size == 0]
+        if outside:
+            _logger.warning(
+                "%d of %d boxes have no pixel on the frame, say box %d, %s: they get the feature "
+                "of noise",
+                len(outside),
+                len(boxes),
+                outside[0],
+                boxes[outside[0]].tolist(),
+            )
+            noise = np.random.default_rng(0).integers(0, 256, self._image_shape, np.uint8)
+            for number in outside:
+                crops[number] = noise
+        return crops
+
+    def _resize(self, crops):
+        """Resize crops to the network's input: an array of uint8, shape (N, H, W, C)."""
+        batch = np.empty((len(crops), *self._image_shape), np.uint8)
+        height, width, _ = self._image_shape
+        # One by one: to hand a crop to another thread takes longer than to resize it, 15 us.
+        for crop, resized in zip(crops, batch, strict=True):
+            cv2.resize(crop, (width, height), dst=resized)
+        return batch
+
+
+def _closed_error():
+    return UsageError("the encoder is closed: create another one")
+
+
+def _load(path, network, image_shape, compute):
+    """Return the frozen graph of a file, and the shape of its images."""
+    if path.lower().endswith(".pb"):
+        if network is not None or image_shape is not None:
+            raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
+        return read_frozen_graph(path, compute)
+    checkpoint_path = checkpoints.resolve_checkpoint(path)
+    network, image_shape = _settle(checkpoint_path, network, image_shape)
+    module = nets.load_network(network)
+    if not nets.may_fit(module, checkpoints.variable_shapes(checkpoint_path)):
+        others = ", ".join(name for name in NETWORKS if name != network)
+        raise DataError(
+            f"checkpoint {checkpoint_path} is not of the network {network}: use network={others}"
+        )
+    graph_def, _ = create_frozen_graph(
+        module.preprocess,
+        nets.create_inference_network(module),
+        checkpoint_path,
+        image_shape,
+        compute=compute,
+    )
+    return graph_def, image_shape
+
+
+def _settle(checkpoint_path, network, image_shape):
+    """Return network and image shape of a checkpoint: as told, else as its run has recorded."""
+    try:
+        recorded = RunConfig.load(os.path.dirname(checkpoint_path) or ".")
+    except MissingPathError:  # such as one that was finalized
+        recorded = RunConfig(image_shape=_DEFAULT_IMAGE_SHAPE)
+    network = network or recorded.network or NETWORKS[0]
+    told = RunConfig(image_shape=image_shape or recorded.image_shape, network=network)
+    return told.network, told.image_shape
+
+
+def _start_session(graph_def, compute):
+    config = create_session_config(compute)
+    if compute.inter_op_threads is None:
+        # The network is a chain of ops, each on all cores. To pass them on between threads takes
+        # some per cent of the time of a crop.
+        config.use_per_session_threads = True
+        config.inter_op_parallelism_threads = 1
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+    return tf.Session(graph=graph, config=config)
+
+
+def _check_boxes(boxes):
+    try:
+        boxes = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"boxes are no array of numbers ({error}): use the shape (N, 4)"
+        ) from error
+    if boxes.size == 0:
+        return np.empty((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise UsageError(
+            f"boxes of shape {boxes.shape} must have the shape (N, 4): x, y, width, height"
+        )
+    if not np.isfinite(boxes).all():
+        number = np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0]
+        raise UsageError(f"box {number}, {boxes[number].tolist()}, must have finite numbers")
+    return boxes
+
+
+def _find_corners(boxes, frame_shape, image_shape):
+    """Return left, top, right and bottom of the crops of boxes, as Deep SORT computes them.
+
+    Parameters
+    ----------
+    boxes : np.ndarray of float64, shape (N, 4)
+    frame_shape, image_shape : tuple of int
+        (height, width, channels).
+
+    Returns
+    -------
+    np.ndarray of int64, shape (N, 4)
+        Of boxes outside the frame, right is not more than left, or bottom not more than top.
+    """
+    x, y, widths, heights = boxes.T
+    new_widths = image_shape[1] / image_shape[0] * heights
+    left = x - (new_widths - widths) / 2
+    corners = np.stack([left, y, left + new_widths, y + heights], axis=1)
+    # Deep SORT leaves out the last row and the last column of the frame.
+    limits = np.array([frame_shape[1], frame_shape[0]] * 2) - 1
+    return np.trunc(corners).clip(0, limits).astype(np.int64)

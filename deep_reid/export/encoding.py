@@ -1,0 +1,291 @@
+"""Features, model checkpoints and frozen graphs from a trained checkpoint."""
+
+import contextlib
+import logging
+import os
+import pathlib
+
+import numpy as np
+
+from deep_reid.config import ComputeSettings
+from deep_reid.config.kinds import add_channels
+from deep_reid.errors import UsageError
+from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
+from deep_reid.images import decoding, pipeline
+from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.nets.building import allow_reuse, build_network
+from deep_reid.runs import checkpoints, restoring, saving
+from deep_reid.runtime.compat import slim, tf
+from deep_reid.runtime.precision import set_precision
+from deep_reid.runtime.sessions import create_session_config
+from deep_reid.samplers.batches import run_in_batches
+from deep_reid.system import files
+
+_logger = logging.getLogger(__name__)
+
+
+def encode(
+    preprocess_fn,
+    network_factory,
+    checkpoint_path,
+    images_or_filenames,
+    batch_size=32,
+    session=None,
+    image_shape=None,
+    *,
+    progress=None,
+    compute=ComputeSettings(),
+):
+    """Compute the features of images, the same as the frozen graph's.
+
+    Files are decoded as OpenCV does, whose images the frozen graph takes.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        See `deep_reid.images.pipeline.create_image_input`.
+    network_factory : callable
+        ``network_factory(images) -> (features, logits)``, in inference mode.
+    checkpoint_path : str or Path
+        In any form that `deep_reid.runs.checkpoints.resolve_checkpoint` takes.
+    images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
+    batch_size : int
+        Images that go through the network at once.
+    session : tf.Session, optional
+        Session whose graph the network is added to, or shared with. Default: a new one.
+    image_shape : tuple of int, optional
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
+    progress : callable, optional
+        ``progress(num_images)`` after each batch, such as the ``update`` of a progress bar.
+    compute : ComputeSettings
+        Precision and threads; of a `session` that is given, only the precision counts, and it must
+        be of the same.
+
+    Returns
+    -------
+    np.ndarray of float32, shape (N, D)
+
+    Raises
+    ------
+    TypeError
+        If `images_or_filenames` is neither file names nor uint8 images.
+    MissingPathError, DataError
+        If the checkpoint or an image is missing or cannot be used.
+    UsageError
+        If a setting breaks its rule, or the machine does not support it.
+    """
+    images, read_from_file = as_image_source(images_or_filenames)
+    image_shape = check_image_shape(images, read_from_file, image_shape)
+    if batch_size < 1:
+        raise UsageError(f"batch_size ({batch_size}) must be at least 1")
+    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    explain_error = pipeline.create_error_explainer(read_from_file, image_shape)
+    with contextlib.ExitStack() as stack:
+        if session is None:
+            session = stack.enter_context(_new_session(compute))
+            network_factory = allow_reuse(network_factory)
+        with session.graph.as_default():
+            set_precision(compute)
+            image_var, input_var = pipeline.create_image_input(
+                preprocess_fn,
+                image_shape,
+                read_from_file,
+                array_shape=None if read_from_file else images.shape[1:],
+                jpeg_dct=decoding.OPENCV_DCT,
+            )
+            features, _ = build_network(network_factory, input_var)
+        restoring.restore_model(session, checkpoint_path)
+
+        return _encode_in_batches(
+            session, image_var, features, images, batch_size, explain_error, progress
+        )
+
+
+def encode_with_frozen_graph(
+    frozen_graph_path, filenames, batch_size=32, *, progress=None, compute=ComputeSettings()
+):
+    """Compute the features of image files with a frozen graph, by the names of its nodes.
+
+    Parameters
+    ----------
+    frozen_graph_path : str or Path
+        A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
+    filenames : sequence of str or Path
+        Images of any size: they are resized as `encode` does, and rounded to uint8.
+    batch_size : int
+    progress, compute
+        As in `encode`.
+
+    Returns
+    -------
+    np.ndarray of float32, shape (N, D)
+
+    Raises
+    ------
+    TypeError
+        If `filenames` are something else, such as images.
+    MissingPathError, DataError
+        If the graph or an image is missing or cannot be used.
+    UsageError
+        If a setting breaks its rule; the precision must be float32.
+    """
+    images, read_from_file = as_image_source(filenames)
+    if not read_from_file:
+        raise TypeError("these are images, not names of files: use deep_reid.Encoder, or encode")
+    graph_def, graph_shape = read_frozen_graph(frozen_graph_path, compute)
+    image_shape = add_channels(graph_shape)
+    with _new_session(compute) as session:
+        with session.graph.as_default():
+            image_var, rgb_images = pipeline.create_image_input(
+                _round_to_uint8, image_shape, True, jpeg_dct=decoding.OPENCV_DCT
+            )
+            bgr_images = tf.reshape(tf.reverse(rgb_images, axis=[-1]), [-1, *graph_shape])
+            (features,) = tf.import_graph_def(
+                graph_def, {"images:0": bgr_images}, ["features:0"], name="frozen"
+            )
+        explain_error = pipeline.create_error_explainer(True, image_shape)
+        return _encode_in_batches(
+            session, image_var, features, images, batch_size, explain_error, progress
+        )
+
+
+def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, output_filename):
+    """Save the model variables of a checkpoint alone: without optimizer state and step.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, checkpoint_path
+        As in `encode`.
+    image_shape : tuple of int
+        (height, width, channels).
+    output_filename : str or Path
+        Prefix of the new checkpoint; written whole or not at all.
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the checkpoint is missing or does not fit the network.
+    UsageError
+        If the output would overwrite the checkpoint, or is the name of a folder.
+    RunError
+        If the output cannot be written, say for want of space.
+    """
+    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    if not os.path.basename(output_filename):
+        raise UsageError(f"{output_filename} is a folder: add the name of the checkpoint in it")
+    if os.path.abspath(output_filename) == os.path.abspath(checkpoint_path):
+        raise UsageError(f"{output_filename} is the checkpoint itself: name another output file")
+    with _new_session() as session:
+        with session.graph.as_default():
+            _, input_var = pipeline.create_image_input(preprocess_fn, image_shape, False)
+            build_network(allow_reuse(network_factory), input_var)
+            saver = saving.Saver(slim.get_model_variables())
+        restoring.restore_model(session, checkpoint_path)
+        pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
+        saver.save(session, os.fspath(output_filename), write_meta_graph=False, write_state=False)
+    _logger.info("Wrote the model variables of %s to %s", checkpoint_path, output_filename)
+
+
+def freeze(
+    preprocess_fn,
+    network_factory,
+    checkpoint_path,
+    image_shape,
+    output_filename,
+    input_name="images",
+    feature_name="features",
+    *,
+    with_preprocessing=True,
+):
+    """Export the network with its weights as a frozen graph, as Deep SORT reads it.
+
+    The graph takes BGR (or gray) images, which is what ``cv2.imread`` and Deep SORT give, of uint8
+    and shape (N, H, W, C), and returns features of float32 and shape (N, D), of unit length. What
+    only training needs is folded away (see `deep_reid.export.folding`): features differ from those
+    of `encode` by rounding.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        Takes RGB images: the graph swaps the channels before it. A function that expects BGR gets
+        the images as they are: ``functools.partial(preprocess, input_is_bgr=True)``, a lambda that
+        calls the package's `preprocess` in that way, or one with the attribute ``input_is_bgr =
+        True``.
+    network_factory, checkpoint_path
+        As in `encode`.
+    image_shape : tuple of int
+        (height, width, channels). With (height, width), the graph takes gray images without a
+        channel axis, (N, H, W).
+    output_filename : str or Path
+        Written whole or not at all.
+    input_name, feature_name : str
+        Names of the graph's two nodes.
+    with_preprocessing : bool
+        Without, the graph takes what the network takes, as `preprocess_fn` returns it: float32, RGB
+        (or gray); those of `deep_reid.nets.deep_sort` in [0, 1].
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the checkpoint is missing or does not fit the network.
+    UsageError
+        If a setting breaks its rule, the network has a scope of a node's name, or `preprocess_fn`
+        moves color channels and does not say which order it expects.
+    """
+    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    graph_def, feature_size = create_frozen_graph(
+        preprocess_fn,
+        network_factory,
+        checkpoint_path,
+        image_shape,
+        input_name,
+        feature_name,
+        with_preprocessing=with_preprocessing,
+        compute=ComputeSettings(),
+    )
+    with files.replacing(output_filename) as temporary:
+        pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
+    network_shape = add_channels(image_shape)
+    _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+    _logger.info(
+        "Node %s: %s, (N, %s), %s; node %s: float32, (N, %d)",
+        input_name,
+        "uint8" if with_preprocessing else "float32, preprocessed",
+        ", ".join(map(str, image_shape if with_preprocessing else network_shape)),
+        "gray" if network_shape[2] == 1 else "BGR" if with_preprocessing else "RGB",
+        feature_name,
+        feature_size,
+    )
+
+
+def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
+    def encode_batch(feed_dict):
+        try:
+            result = session.run(features, feed_dict)
+        except tf.errors.OpError as error:
+            better_error = explain_error([feed_dict[image_var]])
+            if better_error is None:
+                raise
+            raise better_error from error
+        if progress is not None:
+            progress(len(result))
+        return result
+
+    out = np.zeros((len(images), features.get_shape().as_list()[1]), np.float32)
+    run_in_batches(encode_batch, {image_var: images}, out, batch_size)
+    return out
+
+
+def _round_to_uint8(images, is_training):
+    del is_training
+    return tf.cast(tf.round(images), tf.uint8)
+
+
+_round_to_uint8.takes_batches = True
+
+
+@contextlib.contextmanager
+def _new_session(compute=ComputeSettings()):
+    with tf.Session(graph=tf.Graph(), config=create_session_config(compute)) as session:
+        yield session

@@ -1,0 +1,221 @@
+"""Frozen graphs made faster: what a network needs for training only is folded away.
+
+TensorFlow's own graph optimizer folds constants, and removes what does nothing. What it leaves, or
+does only while a graph runs, is here: batch norm and the swap of the image's channels become part
+of a convolution. (`fold_batch_norms` of TensorFlow's ``optimize_for_inference_lib`` takes no heed
+of batch norm in training mode, nor of layers whose result is used elsewhere, too.)
+
+The batch norm of a fully connected layer is left alone on purpose: with a bias in its place, oneDNN
+computes the layer with weights in a layout that depends on the number of images, and rearranges all
+of them in each run whose number is another than the first one's.
+"""
+
+import collections
+
+import numpy as np
+
+from deep_reid.runtime.compat import tf, tf_optimizer
+
+# Of TensorFlow's optimizer. The last one rearranges what is recognized here: it comes afterwards.
+_BEFORE = ("pruning", "constfold", "dependency")
+_AFTER = (*_BEFORE, "arithmetic")
+_BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+# What TensorFlow computes together with a convolution and its bias, in one go.
+_ACTIVATIONS = ("Elu", "Relu", "Relu6")
+
+
+def fold(graph_def, output_name):
+    """Fold a frozen graph; its results stay the same but for rounding.
+
+    What is not recognized stays as it is: batch norm in training mode, say. The ops that are
+    written are ordinary ones.
+
+    Parameters
+    ----------
+    graph_def : tf.GraphDef
+        With constants in place of variables. Left as it is.
+    output_name : str
+        Node whose result is wanted. What it does not need is removed.
+
+    Returns
+    -------
+    tf.GraphDef
+        Its placeholders and the output have the names, types and static shapes that they had.
+    """
+    # From here on nothing uses the output: what would has been removed.
+    graph = _Graph(_optimize(graph_def, output_name, _BEFORE))
+    for node in graph.list_nodes(*_BATCH_NORMS):
+        _fold_batch_norm(graph, node)
+    for node in graph.list_nodes("Conv2D"):
+        _fold_channel_swap(graph, node)
+    # Older releases do not know the newest attributes, even where these have their default values.
+    return _optimize(graph.graph_def, output_name, _AFTER, strip_default_attributes=True)
+
+
+def _optimize(graph_def, output_name, optimizers, strip_default_attributes=False):
+    """Fold constants, and remove nodes that do nothing or are not needed."""
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+        # There the optimizer looks for what is wanted.
+        tf.add_to_collection(tf.GraphKeys.TRAIN_OP, graph.get_operation_by_name(output_name))
+        meta_graph = tf.train.export_meta_graph()
+    config = tf.ConfigProto()
+    settings = config.graph_options.rewrite_options
+    settings.optimizers.extend(optimizers)
+    settings.min_graph_nodes = -1  # Small graphs, too.
+    return tf_optimizer.OptimizeGraph(
+        config, meta_graph, verbose=False, strip_default_attributes=strip_default_attributes
+    )
+
+
+class _Graph:
+    """A GraphDef whose nodes are found by name, and changed in place."""
+
+    def __init__(self, graph_def):
+        self.graph_def = graph_def
+        self._nodes = {node.name: node for node in graph_def.node}
+        self._uses = collections.defaultdict(list)
+        for node in graph_def.node:
+            for name in node.input:
+                self._uses[name.strip("^").partition(":")[0]].append(name)
+
+    def list_nodes(self, *ops):
+        return [node for node in self.graph_def.node if node.op in ops]
+
+    def input_of(self, node, position=0):
+        """Return the node whose first result is an input; None where it is another result."""
+        return self._nodes.get(node.input[position])
+
+    def is_used_once(self, node):
+        return len(self._uses[node.name]) == 1
+
+    def only_user_of(self, node):
+        """Return the node that takes a node's result, if nothing else does; None otherwise."""
+        users = [user for user in self.graph_def.node if node.name in user.input]
+        return users[0] if users and self.is_used_once(node) else None
+
+    def has_one_result(self, node):
+        """Tell whether none but the first result of a node is used."""
+        return not any(":" in name for name in self._uses[node.name])
+
+    def constant(self, node, position):
+        """Return the value of an input; None where it is no constant, or waits for a check."""
+        source = self.input_of(node, position)
+        if source is None or source.op != "Const" or source.input:
+            return None
+        return tf.make_ndarray(source.attr["value"].tensor)
+
+    def set_weights(self, layer, weights):
+        # A constant of its own: others may use the old one.
+        layer.input[1] = self._add_constant(f"{layer.name}/folded_weights", weights)
+
+    def add_depthwise_convolution(self, node, weights):
+        """Add a 1 x 1 convolution of each channel of a node's first input, and return its name."""
+        layer = self._add("DepthwiseConv2dNative", f"{node.name}/scale", T=tf.float32)
+        weights = weights.reshape(1, 1, -1, 1)
+        layer.input.extend([node.input[0], self._add_constant(f"{layer.name}/weights", weights)])
+        layer.attr["strides"].list.i.extend([1, 1, 1, 1])
+        layer.attr["padding"].s = b"VALID"
+        return layer.name
+
+    def turn_into_bias(self, node, layer_name, bias):
+        """Let a node add a bias to a layer's result, in place of what it did."""
+        data_format = _data_format(node)
+        bias_name = self._add_constant(f"{node.name}/folded_bias", bias)
+        node.op = "BiasAdd"
+        node.input[:] = [layer_name, bias_name, *_control_inputs(node)]
+        node.attr.clear()
+        node.attr["T"].type = tf.float32.as_datatype_enum
+        node.attr["data_format"].s = data_format
+
+    @staticmethod
+    def skip(node):
+        """Let a node hand on its first input as it is."""
+        dtype = node.attr["T"].type
+        node.op = "Identity"
+        node.input[:] = [node.input[0], *_control_inputs(node)]
+        node.attr.clear()
+        node.attr["T"].type = dtype
+
+    def _add_constant(self, name, value):
+        node = self._add("Const", name, dtype=tf.float32)
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.float32))
+        return node.name
+
+    def _add(self, op, name, **dtypes):
+        while name in self._nodes:
+            name += "_"
+        node = self.graph_def.node.add(op=op, name=name)
+        for attribute, dtype in dtypes.items():
+            node.attr[attribute].type = dtype.as_datatype_enum
+        self._nodes[name] = node
+        return node
+
+
+def _fold_batch_norm(graph, batch_norm):
+    """Turn a batch norm into a bias, and its scale into weights of a convolution before it."""
+    parameters = [graph.constant(batch_norm, position) for position in range(1, 5)]
+    is_constant = not any(value is None for value in parameters)
+    if batch_norm.attr["is_training"].b or not is_constant or not graph.has_one_result(batch_norm):
+        return
+    gamma, beta, mean, variance = (value.astype(np.float64) for value in parameters)
+    scale = gamma / np.sqrt(variance + batch_norm.attr["epsilon"].f)
+    bias = beta - mean * scale
+    layer = graph.input_of(batch_norm)
+    user = graph.only_user_of(batch_norm)
+    if _can_be_scaled(graph, layer, batch_norm):
+        graph.set_weights(layer, graph.constant(layer, 1) * scale)
+        graph.turn_into_bias(batch_norm, layer.name, bias)
+    elif user is not None and user.op in _ACTIVATIONS and _is_plain(batch_norm):
+        # Before a residual block, where the input is used beside the batch norm, too. TensorFlow
+        # would multiply, add and activate, each for itself; this it does in one go.
+        layer_name = graph.add_depthwise_convolution(batch_norm, scale)
+        graph.turn_into_bias(batch_norm, layer_name, bias)
+
+
+def _can_be_scaled(graph, layer, batch_norm):
+    """Tell whether a batch norm's input comes from a convolution that nothing else uses."""
+    if layer is None or layer.op != "Conv2D" or not graph.is_used_once(layer):
+        return False
+    weights = graph.constant(layer, 1)
+    has_same_format = _data_format(layer) == _data_format(batch_norm)
+    return has_same_format and weights is not None and weights.dtype == np.float32
+
+
+def _is_plain(batch_norm):
+    is_float = batch_norm.attr["T"].type == tf.float32.as_datatype_enum
+    return is_float and _data_format(batch_norm) == b"NHWC"
+
+
+def _fold_channel_swap(graph, layer):
+    """Let a layer take the image's channels in the order in which they come."""
+    weights = graph.constant(layer, 1)
+    swap = graph.input_of(layer)
+    while swap is not None and _is_cast_or_scale(graph, swap) and graph.is_used_once(swap):
+        swap = graph.input_of(swap)
+    if swap is None or swap.op != "ReverseV2" or not graph.is_used_once(swap):
+        return
+    images, axes = graph.input_of(swap), graph.constant(swap, 1)
+    is_known = weights is not None and weights.dtype == np.float32 and images is not None
+    if not is_known or images.op != "Placeholder" or _data_format(layer) != b"NHWC":
+        return
+    num_channels = [size.size for size in images.attr["shape"].shape.dim][-1:]
+    # Fewer in the weights: the layer has groups of channels.
+    if num_channels == [weights.shape[2]] and axes is not None and axes.tolist() in ([-1], [3]):
+        graph.set_weights(layer, weights[:, :, ::-1])
+        graph.skip(swap)
+
+
+def _is_cast_or_scale(graph, node):
+    if node.op == "Cast":
+        return True
+    factor = graph.constant(node, 1) if node.op in {"Mul", "RealDiv"} else None
+    return factor is not None and factor.size == 1
+
+
+def _control_inputs(node):
+    return [name for name in node.input if name.startswith("^")]
+
+
+def _data_format(node):
+    return node.attr["data_format"].s if "data_format" in node.attr else b"NHWC"

@@ -1,0 +1,215 @@
+"""Frozen graphs: the network with its weights in one file, as Deep SORT reads it."""
+
+import os
+import pathlib
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from deep_reid.config import RunConfig
+from deep_reid.config.kinds import add_channels
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.export import folding
+from deep_reid.images import pipeline
+from deep_reid.images.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
+from deep_reid.nets.building import allow_reuse, build_network
+from deep_reid.runs import restoring
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.precision import set_precision
+from deep_reid.runtime.sessions import create_session_config
+
+
+def create_frozen_graph(
+    preprocess_fn,
+    network_factory,
+    checkpoint_path,
+    image_shape,
+    input_name="images",
+    feature_name="features",
+    *,
+    with_preprocessing=True,
+    compute,
+):
+    """Create the frozen graph that `deep_reid.export.freeze` writes.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, checkpoint_path, image_shape, input_name, feature_name
+        As in `deep_reid.export.freeze`.
+    with_preprocessing : bool
+        As in `deep_reid.export.freeze`.
+    compute : ComputeSettings
+        How the graph is going to be run: what must stay exact in a narrower precision is marked.
+
+    Returns
+    -------
+    graph_def : tf.GraphDef
+    feature_size : int
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the checkpoint is missing or does not fit the network.
+    UsageError
+        If a setting breaks its rule, or the network has a scope of a node's name.
+    """
+    frozen_input = _FrozenInput(preprocess_fn, image_shape, _find_image_source(checkpoint_path))
+    config = create_session_config(compute)
+    with tf.Session(graph=tf.Graph(), config=config) as session:
+        with session.graph.as_default():
+            set_precision(compute)
+            if with_preprocessing:
+                images, network_input = frozen_input.add(session, input_name)
+            else:
+                images = network_input = frozen_input.add_preprocessed(input_name)
+            features, _ = build_network(allow_reuse(network_factory), network_input)
+            output = tf.identity(features, name=feature_name)
+            _check_names(images, input_name, output, feature_name)
+        restoring.restore_model(session, checkpoint_path)
+        graph_def = tf.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), [feature_name]
+        )
+    return folding.fold(graph_def, feature_name), output.get_shape().as_list()[1]
+
+
+def read_frozen_graph(path, compute):
+    """Read a frozen graph that takes images, and find their shape.
+
+    Parameters
+    ----------
+    path : str or Path
+        A graph that `deep_reid.export.freeze` wrote, or another with the nodes ``images`` and
+        ``features``.
+    compute : ComputeSettings
+        How it is going to be run.
+
+    Returns
+    -------
+    graph_def : tf.GraphDef
+    image_shape : tuple of int
+        (height, width, channels), or (height, width) of a graph for gray images without a channel
+        axis.
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the graph is missing or cannot be used.
+    UsageError
+        If it is to be run in another precision than float32.
+    """
+    if compute.precision != "float32":
+        # Its normalization, which must stay exact, cannot be told from its layers any more.
+        raise UsageError(
+            f"{path} is a frozen graph, which is computed in float32, not {compute.precision}: "
+            "name the checkpoint instead"
+        )
+    graph_def = _read_graph_def(path)
+    nodes = {node.name: node for node in graph_def.node}
+    if "images" not in nodes or "features" not in nodes:
+        raise DataError(
+            f"{path} has no nodes 'images' and 'features': name a file of --mode=freeze"
+        )
+    images = nodes["images"]
+    if images.attr["dtype"].type != tf.uint8.as_datatype_enum:
+        raise DataError(
+            f"{path} takes preprocessed images, not those of files: name a file of --mode=freeze "
+            "without --no_preprocess"
+        )
+    image_shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
+    if len(image_shape) not in (2, 3) or min(image_shape) < 1:
+        raise DataError(
+            f"{path} does not tell the size of its images: freeze it with a placeholder of shape "
+            "(None, height, width, channels)"
+        )
+    return graph_def, image_shape
+
+
+def _read_graph_def(path):
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingPathError(f"frozen graph {path} does not exist: --mode=freeze writes it")
+    try:
+        return tf.GraphDef.FromString(path.read_bytes())
+    except DecodeError as error:
+        raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
+
+
+def _find_image_source(checkpoint_path):
+    """Find out what a run was trained from: "files", "arrays", or None where that is not known."""
+    try:
+        return RunConfig.load(os.path.dirname(checkpoint_path) or ".").image_source
+    except MissingPathError:  # such as a checkpoint that was finalized
+        return None
+
+
+class _FrozenInput:
+    """The input of a frozen graph: BGR images, brought to the order that preprocessing expects."""
+
+    def __init__(self, preprocess_fn, image_shape, image_source):
+        self._preprocess_fn = WatchedPreprocessing(preprocess_fn)
+        self._given_shape = tuple(image_shape)
+        self._image_shape = add_channels(image_shape)
+        self._image_source = image_source
+        self._is_color = self._image_shape[2] == 3
+
+    def add_preprocessed(self, input_name):
+        """Add a placeholder for what the network takes."""
+        return tf.placeholder(tf.float32, (None, *self._image_shape), name=input_name)
+
+    def add(self, session, input_name):
+        """Add a placeholder for images, and what comes between it and the network."""
+        images = tf.placeholder(tf.uint8, (None, *self._given_shape), name=input_name)
+        if self._image_source == "arrays" and KEEP_ORDER_OF_ARRAYS.get():
+            return images, self._preprocess(images, is_bgr_expected=True)
+        said = bool(self._preprocess_fn.is_bgr_expected)
+        network_input = self._preprocess(images, said)
+        # The call may have shown what the function asks of the package's own preprocessing.
+        is_bgr_expected = self._preprocess_fn.is_bgr_expected
+        if is_bgr_expected is None and self._is_color:
+            is_bgr_expected = self._infer(session, images, network_input)
+        if bool(is_bgr_expected) != said:
+            network_input = self._preprocess(images, is_bgr_expected)
+        return images, network_input
+
+    def _preprocess(self, images, is_bgr_expected):
+        if self._is_color and not is_bgr_expected:
+            images = tf.reverse(images, axis=[-1])
+        return pipeline.apply_preprocessing(self._preprocess_fn, images)
+
+    def _infer(self, session, images, network_input):
+        """Tell whether a function that does not say expects BGR.
+
+        The network takes RGB. A function that moves channels, and got arrays in training, makes
+        RGB of them: they were BGR. What files give is RGB.
+        """
+        if not self._moves_channels(session, images, network_input):
+            return False
+        if self._image_source is None:
+            raise UsageError(
+                "preprocess_fn moves the color channels itself, and it cannot be told whether it "
+                "expects RGB or OpenCV's BGR: set preprocess_fn.input_is_bgr = True (BGR, as the "
+                "frozen graph's images are) or False (RGB, the graph swaps the channels before it)"
+            )
+        return self._image_source == "arrays"
+
+    def _moves_channels(self, session, images, network_input):
+        if network_input.get_shape().as_list()[-1] != 3:
+            return False
+        values = np.full((4, *self._image_shape), 100, np.uint8)
+        for channel in range(3):
+            values[channel + 1, ..., channel] = 200
+        session.run(tf.global_variables_initializer())
+        plain, *changed = session.run(network_input, {images: values})
+        changes = np.array([abs(image - plain).mean(axis=(0, 1)) for image in changed])
+        # Row: the changed channel of a BGR image. Column: the channel of RGB in which it arrives.
+        stayed = np.diag(changes[:, ::-1])
+        return bool((changes.max(axis=1) > 1.01 * stayed).any())
+
+
+def _check_names(images, input_name, features, feature_name):
+    for tensor, name in ((images, input_name), (features, feature_name)):
+        if tensor.op.name != name:
+            raise UsageError(
+                f"the network has a scope {name!r}, which is the name of a node of the frozen "
+                "graph: rename the scope"
+            )

@@ -1,0 +1,1 @@
+"""From image files or arrays to the network's input."""

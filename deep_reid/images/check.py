@@ -1,0 +1,163 @@
+"""Look at every image of a data set, to find what would stop a training, or mislead it."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+
+import numpy as np
+
+from deep_reid.errors import UsageError
+from deep_reid.images import decoding
+from deep_reid.images import files as image_files
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.sessions import create_session_config
+
+# Small images take half the time in blocks. The contents of one block per thread are in memory.
+_BLOCK_SIZE = 16
+_MAX_DEFAULT_THREADS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is wrong with an image file.
+
+    Parameters
+    ----------
+    filename : str
+    reason : str
+        Goes on from the file's name, such as ``"it is empty"``.
+    """
+
+    filename: str
+    reason: str
+
+
+def check_images(filenames, identities, num_channels, *, progress=None, num_threads=None):
+    """Find files that cannot be read or decoded, and copies under different identities.
+
+    Each file is read once, and decoded as in training.
+
+    Parameters
+    ----------
+    filenames : sequence of N str or Path
+    identities : sequence of N int or str
+        Labels, or names.
+    num_channels : {1, 3}
+        Gray or color, as in ``image_shape[2]``.
+    progress : callable, optional
+        ``progress(num_images)`` after each block of images, in the order of the files and from
+        the thread that calls this function; such as the ``update`` of a progress bar.
+    num_threads : int, optional
+        Blocks that are read at the same time. Default: the number of processors, at most 8.
+
+    Returns
+    -------
+    list of Problem
+        In the order of the files. Of copies, all that have another identity than the first one of
+        them are listed. What is kept in memory of a file is a digest of 16 bytes.
+
+    Raises
+    ------
+    UsageError
+        If the numbers of files and identities differ, `num_channels` is neither 1 nor 3, or
+        `num_threads` is less than 1.
+    """
+    filenames, identities = [os.fspath(name) for name in filenames], list(identities)
+    if num_threads is None:
+        num_threads = min(os.cpu_count() or 1, _MAX_DEFAULT_THREADS)
+    _check_arguments(filenames, identities, num_channels, num_threads)
+    problems, first_rows, num_done = [], {}, 0
+    with _map_in_threads(filenames, num_channels, num_threads) as blocks:
+        for block in blocks:
+            for row, (digest, fault) in enumerate(block, num_done):
+                reason = fault or _compare(filenames, identities, row, first_rows, digest)
+                if reason is not None:
+                    problems.append(Problem(filenames[row], reason))
+            num_done += len(block)
+            if progress is not None:
+                progress(len(block))
+    return problems
+
+
+def _check_arguments(filenames, identities, num_channels, num_threads):
+    if len(filenames) != len(identities):
+        raise UsageError(
+            f"there are {len(filenames)} files, but {len(identities)} identities: give one for "
+            "each file"
+        )
+    if num_channels not in (1, 3):
+        raise UsageError(f"num_channels ({num_channels}) must be 3 (color) or 1 (gray)")
+    if num_threads < 1:
+        raise UsageError(f"num_threads ({num_threads}) must be at least 1, or None")
+
+
+@contextlib.contextmanager
+def _map_in_threads(filenames, num_channels, num_threads):
+    """Give an iterator over blocks: lists of (digest, None) or (None, reason), one per file."""
+    blocks = [filenames[i : i + _BLOCK_SIZE] for i in range(0, len(filenames), _BLOCK_SIZE)]
+    with (
+        tf.Session(graph=tf.Graph(), config=create_session_config()) as session,
+        concurrent.futures.ThreadPoolExecutor(num_threads) as executor,
+    ):
+        check_block = functools.partial(_check_block, _create_decoder(session, num_channels))
+        # Closed before the executor: what has not begun when an error is raised is left undone.
+        with contextlib.closing(executor.map(check_block, blocks)) as results:
+            yield results
+
+
+def _create_decoder(session, num_channels):
+    """Create a function that decodes a list of bytes, and returns nothing."""
+    with session.graph.as_default():
+        contents_var = tf.placeholder(tf.string, (None,))
+        sizes = tf.map_fn(
+            lambda contents: tf.size(decoding.decode_image(contents, num_channels)),
+            contents_var,
+            dtype=tf.int32,
+            back_prop=False,
+            parallel_iterations=1,  # the threads work in parallel, and photos are large
+        )
+    run = session.make_callable(sizes.op, [contents_var])
+    return lambda contents: run(np.array(contents, object))
+
+
+def _check_block(decode, filenames):
+    files = [_read(filename) for filename in filenames]
+    try:
+        decode([contents for contents, fault in files if fault is None])
+    except tf.errors.OpError:  # some of them: find out which
+        files = [(contents, fault or _explain(decode, contents)) for contents, fault in files]
+    return [(None, fault) if fault else (_digest(contents), None) for contents, fault in files]
+
+
+def _read(filename):
+    try:
+        with open(filename, "rb") as file:
+            return file.read(), None
+    except OSError as error:
+        return None, image_files.explain_os_error(error)
+
+
+def _explain(decode, contents):
+    try:
+        decode([contents])
+    except tf.errors.OpError:
+        return image_files.explain_contents(contents)
+    return None
+
+
+def _digest(contents):
+    return hashlib.blake2b(contents, digest_size=16).digest()
+
+
+def _compare(filenames, identities, row, first_rows, digest):
+    """Say what is wrong with an image that equals an earlier one, or return None."""
+    first_row = first_rows.setdefault(digest, row)
+    if identities[row] == identities[first_row]:
+        return None
+    return (
+        f"it is a copy of {filenames[first_row]}, but has the identity {identities[row]}, and that "
+        f"has {identities[first_row]}"
+    )

@@ -1,0 +1,361 @@
+"""Checkpoints on the disk: their names, what a folder records of them, whether they are whole."""
+
+import contextlib
+import logging
+import os
+import pathlib
+import re
+
+from google.protobuf import text_format
+
+from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
+from deep_reid.runs import folder
+from deep_reid.runtime.compat import tf
+from deep_reid.system import files
+
+_logger = logging.getLogger(__name__)
+FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
+_STEP = re.compile(r"-(\d+)$")
+STATE_FILENAME = "checkpoint"
+
+
+def exists(prefix):
+    """Tell whether there is a checkpoint of this prefix.
+
+    Parameters
+    ----------
+    prefix : str
+
+    Returns
+    -------
+    bool
+    """
+    if os.path.exists(f"{prefix}.index"):
+        return True
+    # The first format of TensorFlow, still met in published networks, is one file without ending.
+    return os.path.isfile(prefix) and os.path.basename(prefix) != "checkpoint"
+
+
+def resolve_checkpoint(path):
+    """Find the checkpoint that is meant by a path.
+
+    Parameters
+    ----------
+    path : str or Path
+        A checkpoint's prefix (``model.ckpt-100``), any of its files, a directory with checkpoints
+        (the latest one is taken), or a log directory (the latest run's).
+
+    Returns
+    -------
+    str
+        The checkpoint's prefix.
+
+    Raises
+    ------
+    MissingPathError
+        If there is no such checkpoint; the message lists those that are near.
+    UsageError
+        If none is named.
+    """
+    if path is None:
+        raise UsageError("no checkpoint is named: name one, such as --restore_path=RUN_DIR")
+    path = os.fspath(path)
+    if not path:
+        raise MissingPathError("the name of a checkpoint is empty: name one, or a directory")
+    if path.endswith(".pb"):
+        raise MissingPathError(f"{path} is a frozen graph, no checkpoint: name a checkpoint")
+    if os.path.isdir(path):
+        prefix = _latest_in_directory(path)
+        if prefix is None:
+            raise MissingPathError(
+                f"{path} holds no checkpoint: name a run's directory or a checkpoint, or train "
+                "first (--mode=train)"
+            )
+        return prefix
+    match = FILE_PATTERN.fullmatch(path)
+    prefix = match["prefix"] if match else path
+    if exists(prefix):
+        return prefix
+    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):
+        return resolve_checkpoint(os.path.dirname(path) or ".")
+    raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
+
+
+def list_checkpoints(checkpoint_dir):
+    """List the complete checkpoints that a directory records.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+
+    Returns
+    -------
+    list of str
+        Prefixes, the oldest first; empty where the directory does not exist, or its record cannot
+        be read.
+    """
+    return [prefix for prefix in read_state(checkpoint_dir) or () if exists(prefix)]
+
+
+def list_unrecorded(directory):
+    """List the checkpoints that lie in a directory, whatever it records.
+
+    Parameters
+    ----------
+    directory : str or Path
+
+    Returns
+    -------
+    list of str
+        Prefixes, sorted by the step in their names.
+    """
+    if not os.path.isdir(directory):
+        return []
+    prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
+    return sorted(prefixes, key=lambda prefix: (step_in_name(prefix), prefix))
+
+
+def read_state(checkpoint_dir):
+    """Read which checkpoints a directory records, whether they are there or not.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+
+    Returns
+    -------
+    list of str, or None
+        Prefixes, the oldest first; None where there is no record, or it cannot be read.
+    """
+    directory = os.fspath(checkpoint_dir)
+    try:
+        text = pathlib.Path(directory, STATE_FILENAME).read_text(encoding="utf-8")
+        state = text_format.Parse(text, _create_state())
+    except (OSError, ValueError, text_format.ParseError):
+        return None
+    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
+    if not latest:
+        return None
+    # A user who sets the latest one back by hand means those up to it.
+    paths = [*paths[: paths.index(latest) if latest in paths else None], latest]
+    return [os.path.join(directory, path) for path in paths]
+
+
+def write_state(checkpoint_dir, prefixes):
+    """Record the checkpoints of a directory, whole or not at all.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+    prefixes : sequence of str
+        The oldest first. They are recorded by their names alone: a directory may be moved.
+    """
+    names = [os.path.relpath(prefix, checkpoint_dir) for prefix in prefixes]
+    # With a relative directory, TensorFlow takes the names for relative to where the process is.
+    directory = os.path.abspath(checkpoint_dir)
+    state = tf.train.generate_checkpoint_state_proto(directory, names[-1], names)
+    files.write_text(
+        os.path.join(checkpoint_dir, STATE_FILENAME), text_format.MessageToString(state)
+    )
+
+
+def list_files(checkpoint_path):
+    """List the files of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Returns
+    -------
+    list of str
+        The index last: with it, the others are there. Empty where there is no such folder.
+    """
+    directory, name = os.path.split(checkpoint_path)
+    try:
+        names = os.listdir(directory or ".")
+    except FileNotFoundError:
+        return []
+    own = [
+        os.path.join(directory, other)
+        for other in names
+        if other == name or ((match := FILE_PATTERN.fullmatch(other)) and match["prefix"] == name)
+    ]
+    return sorted(own, key=lambda path: (path.endswith(".index"), path))
+
+
+def check_readable(checkpoint_path):
+    """Check that each value of a checkpoint can be read, against its checksum.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Returns
+    -------
+    int
+        Its training step, as `step_of` returns it.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, incomplete or gone.
+    """
+    reader = _open(checkpoint_path)
+    with naming_damaged(checkpoint_path):
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+        return _read_step(reader, checkpoint_path)
+
+
+def is_readable(checkpoint_path):
+    """Tell whether each value of a checkpoint can be read.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        check_readable(checkpoint_path)
+    except DataError:
+        return False
+    return True
+
+
+def warn_of_damage(prefix, error):
+    """Log that a checkpoint is passed over.
+
+    Parameters
+    ----------
+    prefix : str
+    error : DataError
+        From `check_readable`.
+    """
+    _logger.warning(
+        "Checkpoint %s is passed over, as it cannot be read: %s",
+        prefix,
+        first_line(error.__cause__ or error),
+    )
+
+
+def step_of(checkpoint_path):
+    """Return the training step of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint_path : str
+        The checkpoint's prefix.
+
+    Returns
+    -------
+    int
+        From its variable ``global_step``, else from its name, else 0.
+    """
+    reader = _open(checkpoint_path)
+    with naming_damaged(checkpoint_path):
+        return _read_step(reader, checkpoint_path)
+
+
+def step_in_name(prefix):
+    """Return the training step in a checkpoint's name.
+
+    Parameters
+    ----------
+    prefix : str
+
+    Returns
+    -------
+    int
+        0 where the name has none.
+    """
+    match = _STEP.search(prefix)
+    return int(match[1]) if match else 0
+
+
+def variable_shapes(checkpoint_path):
+    """List the variables of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint_path : str or Path
+        In any form that `resolve_checkpoint` takes.
+
+    Returns
+    -------
+    dict of str to list of int
+        From name to shape.
+
+    Raises
+    ------
+    MissingPathError
+        If there is no such checkpoint.
+    DataError
+        If it is damaged.
+    """
+    return _open(resolve_checkpoint(checkpoint_path)).get_variable_to_shape_map()
+
+
+def _create_state():
+    return type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))()
+
+
+def _open(prefix):
+    with naming_damaged(prefix):
+        return tf.train.load_checkpoint(prefix)
+
+
+@contextlib.contextmanager
+def naming_damaged(prefix):
+    """Turn TensorFlow's errors over a checkpoint in the block into one that names it.
+
+    Parameters
+    ----------
+    prefix : str
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        yield
+    except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file cut short
+        if "bad magic number" in str(error):
+            raise DataError(
+                f"{prefix} is no checkpoint: name a checkpoint's prefix, one of its files or its "
+                "directory"
+            ) from error
+        raise DataError(
+            f"checkpoint {prefix} cannot be restored ({first_line(error)}): it is damaged or of "
+            "another network; name another one"
+        ) from error
+
+
+def _read_step(reader, prefix):
+    if reader.has_tensor("global_step"):
+        return int(reader.get_tensor("global_step"))
+    return step_in_name(prefix)
+
+
+def _latest_in_directory(directory):
+    # Published checkpoints often come without the file that names the latest one.
+    checkpoints = list_checkpoints(directory) or list_unrecorded(directory)
+    if checkpoints:
+        return checkpoints[-1]
+    run_id = folder.find_latest_run(directory)
+    return _latest_in_directory(os.path.join(directory, run_id)) if run_id else None
+
+
+def _suggest_checkpoints(path):
+    directory = os.path.dirname(path) or os.curdir
+    place = "this folder" if directory == os.curdir else directory
+    names = [os.path.basename(prefix) for prefix in list_unrecorded(directory)]
+    if not names:
+        return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
+    return f"{place} has {', '.join(names[-5:])}"

@@ -1,0 +1,88 @@
+"""Where a run goes on: at its newest checkpoint that can be read."""
+
+import contextlib
+import logging
+import os
+
+from deep_reid.errors import DataError
+from deep_reid.runs import checkpoints
+from deep_reid.system.tables import list_some
+
+_logger = logging.getLogger(__name__)
+
+
+def find_own_checkpoint(run_dir):
+    """Find the newest checkpoint of a run that can be read, and its step.
+
+    A damaged one, say after a power cut, is passed over with a warning.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+
+    Returns
+    -------
+    checkpoint : str or None
+        Its prefix; None for a run that has none yet.
+    step : int
+        Its training step; 0 for a run that has none yet.
+
+    Raises
+    ------
+    DataError
+        If all checkpoints are damaged, and one of them is beyond step 0.
+    """
+    readable, step = _list_up_to_readable(run_dir)
+    return (readable[-1] if readable else None), step
+
+
+def recover_own_checkpoint(run_dir):
+    """Find the newest checkpoint of a run that can be read, and record it as the run's latest.
+
+    TensorFlow restores the recorded one. The caller must hold the run's lock.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+
+    Returns
+    -------
+    checkpoint, step
+        As `find_own_checkpoint` returns them, and with the same errors.
+    """
+    readable, step = _list_up_to_readable(run_dir)
+    if not readable:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(run_dir, checkpoints.STATE_FILENAME))
+        return None, 0
+    if readable != checkpoints.read_state(run_dir):
+        checkpoints.write_state(run_dir, readable)
+    return readable[-1], step
+
+
+def _list_up_to_readable(run_dir):
+    """List a run's checkpoints up to the newest that can be read; return its step, too."""
+    recorded = checkpoints.read_state(run_dir)
+    if recorded is None:
+        recorded = checkpoints.list_unrecorded(run_dir)
+        if recorded:
+            _logger.warning(
+                "%s does not record its checkpoints: taking the newest by its step", run_dir
+            )
+    damaged = []
+    for position in range(len(recorded), 0, -1):
+        prefix = recorded[position - 1]
+        try:
+            step = checkpoints.check_readable(prefix)
+        except DataError as error:
+            damaged.append(prefix)
+            checkpoints.warn_of_damage(prefix, error)
+        else:
+            return recorded[:position], step
+    if any(checkpoints.step_in_name(prefix) for prefix in damaged):
+        names = [os.path.basename(prefix) for prefix in damaged]
+        raise DataError(
+            f"all checkpoints in {run_dir} are damaged or gone ({list_some(names)}): restore one "
+            "from a copy, or start a new run with another run_id"
+        )
+    return [], 0

@@ -1,0 +1,247 @@
+"""Saving checkpoints: whole and durably, or not at all."""
+
+import contextlib
+import filecmp
+import logging
+import numbers
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+
+from deep_reid.errors import RunError, first_line
+from deep_reid.runs import checkpoints
+from deep_reid.runs.checkpoints import FILE_PATTERN, STATE_FILENAME
+from deep_reid.runtime.compat import tf
+from deep_reid.system import files
+
+_logger = logging.getLogger(__name__)
+_SAVING = ".saving-"
+# What a killed process leaves, ours or one with TensorFlow's own saver.
+_LEFTOVERS = (
+    f"{_SAVING}*",
+    f".{STATE_FILENAME}-????????",
+    "model.ckpt*.tempstate*",
+    "model.ckpt*_temp_*",
+    f"{STATE_FILENAME}.tmp*",
+    "graph.pbtxt.tmp*",
+)
+# What a full disk, a lost one or missing permissions are to TensorFlow. A file that grows beyond
+# its limit is an OutOfRangeError, which would pass for the clean end of a training elsewhere.
+_WRITE_ERRORS = (
+    OSError,
+    tf.errors.DataLossError,
+    tf.errors.InternalError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+)
+
+
+class Saver(tf.train.Saver):
+    """A saver that writes whole checkpoints, and whose `restore` says which one is damaged.
+
+    What TensorFlow raises for a file that is cut short, ``OutOfRangeError``, passes for the clean
+    end of a training elsewhere. Names are recorded relative to their directory, and
+    ``keep_checkpoint_every_n_hours`` has no effect.
+    """
+
+    def save(
+        self,
+        sess,
+        save_path,
+        global_step=None,
+        latest_filename=None,
+        meta_graph_suffix="meta",
+        write_meta_graph=True,
+        write_state=True,
+        **kwargs,
+    ):
+        """Save variables, as ``tf.train.Saver`` does, but whole and durably, or not at all.
+
+        First all files are on the disk, then the checkpoint is recorded, and then older ones are
+        deleted. A checkpoint that is there already, the same in each byte, is left as it is. The
+        model is read back before, and must be finite: a run could not go on from it otherwise.
+
+        Parameters
+        ----------
+        sess, save_path, global_step, meta_graph_suffix, write_meta_graph, write_state, **kwargs
+            As in ``tf.train.Saver``.
+        latest_filename : None
+            The file that records checkpoints is always ``checkpoint``.
+
+        Returns
+        -------
+        str
+            The checkpoint's prefix.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written, say for want of space, or its model is not finite. Earlier
+            checkpoints, and what is recorded of them, then are as they were.
+        """
+        if latest_filename not in (None, STATE_FILENAME):
+            raise ValueError(f"latest_filename ({latest_filename}) must be {STATE_FILENAME!r}")
+        directory, name = os.path.split(os.fspath(save_path))
+        with _naming_unwritten(save_path, global_step, sess, write_state):
+            folder = tempfile.mkdtemp(prefix=_SAVING, dir=directory or ".")
+            try:
+                written = super().save(
+                    sess,
+                    os.path.join(folder, name),
+                    global_step,
+                    meta_graph_suffix=meta_graph_suffix,
+                    write_meta_graph=write_meta_graph,
+                    write_state=False,
+                    **kwargs,
+                )
+                prefix = os.path.join(directory, os.path.basename(written))
+                if write_state:
+                    _check_finite(written, prefix, sess.graph)
+                _publish(written, prefix)
+                if write_state:
+                    self._record(prefix)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        return prefix
+
+    def _record(self, prefix):
+        earlier = [path for path in self.last_checkpoints if path != prefix]
+        max_to_keep = self.as_saver_def().max_to_keep
+        num_deleted = max(0, len(earlier) + 1 - max_to_keep) if max_to_keep else 0
+        kept = [*earlier[num_deleted:], prefix]
+        try:
+            checkpoints.write_state(os.path.dirname(prefix) or ".", kept)
+        except OSError:
+            if prefix not in self.last_checkpoints:
+                _remove_checkpoint(prefix)
+            raise
+        self.set_last_checkpoints(kept)
+        for path in earlier[:num_deleted]:
+            _remove_checkpoint(path)
+
+    def restore(self, sess, save_path):
+        """Restore variables, as ``tf.train.Saver`` does.
+
+        Parameters
+        ----------
+        sess : tf.Session
+        save_path : str
+            The checkpoint's prefix.
+
+        Raises
+        ------
+        DataError
+            If the checkpoint is damaged, or lacks a variable or has it in another shape.
+        """
+        with checkpoints.naming_damaged(save_path):
+            super().restore(sess, save_path)
+
+
+def remove_partial_checkpoints(run_dir):
+    """Remove what a killed training left of a checkpoint that it was saving.
+
+    To be called by who holds the run's lock: nothing else is saving then. What belongs to a
+    complete checkpoint stays.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+    """
+    run_dir = pathlib.Path(run_dir)
+    leftovers = {path for pattern in _LEFTOVERS for path in run_dir.glob(pattern)}
+    # The index comes last: without it, the other files are of no use.
+    for path in run_dir.glob("model.ckpt*"):
+        match = FILE_PATTERN.fullmatch(os.fspath(path))
+        if match and not checkpoints.exists(match["prefix"]):
+            leftovers.add(path)
+    for path in sorted(leftovers):
+        _logger.info("Removing %s, which is left of a checkpoint that was not saved", path)
+        _remove(path)
+
+
+def _check_finite(written, prefix, graph):
+    """Raise if a value of the model is not finite in a checkpoint, which a run then could not use.
+
+    The checks of each step (`deep_reid.engine.health`) see an update only in the step after it.
+    """
+    model = graph.get_collection(tf.GraphKeys.MODEL_VARIABLES)
+    model += graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+    reader = tf.train.load_checkpoint(written)
+    for name in sorted({variable.op.name for variable in model}):
+        if reader.has_tensor(name) and not np.isfinite(reader.get_tensor(name)).all():
+            raise RunError(
+                f"checkpoint {prefix} is not kept, as {name} is not finite (NaN or infinite); "
+                "earlier ones are as they were: lower --learning_rate and resume with the same "
+                "run_id, or check images and labels"
+            )
+
+
+def _publish(written, prefix):
+    """Give the files of a new checkpoint their place; the index, which makes it one, comes last."""
+    paths = sorted(
+        pathlib.Path(os.path.dirname(written)).iterdir(), key=lambda path: path.suffix == ".index"
+    )
+    targets = [os.path.join(os.path.dirname(prefix), path.name) for path in paths]
+    if _are_same(paths, targets):
+        return
+    for path in paths:
+        files.flush_to_disk(path)
+    try:
+        # While one of this name is replaced, there is none: never half of each.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{prefix}.index")
+        for path, target in zip(paths, targets, strict=True):
+            os.replace(path, target)
+        files.flush_to_disk(os.path.dirname(prefix) or ".")
+    except BaseException:
+        for target in targets:
+            _remove(target)
+        raise
+
+
+def _are_same(paths, targets):
+    return all(
+        os.path.exists(target) and filecmp.cmp(path, target, shallow=False)
+        for path, target in zip(paths, targets, strict=True)
+    )
+
+
+@contextlib.contextmanager
+def _naming_unwritten(save_path, global_step, session, is_of_run):
+    try:
+        yield
+    except _WRITE_ERRORS as error:
+        if not isinstance(global_step, numbers.Integral | None):
+            global_step = tf.train.global_step(session, global_step)
+        name = os.fspath(save_path) if global_step is None else f"{save_path}-{global_step}"
+        reason = error.strerror if isinstance(error, OSError) else None
+        again = "resume with the same run_id" if is_of_run else "try again"
+        raise RunError(
+            f"checkpoint {name} could not be written ({reason or first_line(error)}); earlier ones "
+            f"are kept: free some space or mend the folder, and {again}"
+        ) from error
+
+
+def _remove_checkpoint(prefix):
+    # The index goes first: what is half removed is no checkpoint.
+    _remove(f"{prefix}.index")
+    for path in checkpoints.list_files(prefix):
+        _remove(path)
+
+
+def _remove(path):
+    try:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _logger.warning("%s could not be removed: %s", path, error.strerror)

@@ -1,0 +1,99 @@
+"""Waiting for the checkpoints of a training."""
+
+import contextlib
+import logging
+import os
+import time
+
+from deep_reid.errors import DataError
+from deep_reid.runs import checkpoints
+
+_logger = logging.getLogger(__name__)
+
+
+def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
+    """Wait for checkpoints and yield each one once, the oldest first.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+        Need not exist yet.
+    interval_secs : float
+        Seconds between two looks at the directory. Each look takes in all that is new.
+    timeout_secs : float, optional
+        The generator ends after so many seconds without a new checkpoint. None: never.
+
+    Yields
+    ------
+    str
+        A checkpoint's prefix. A checkpoint that was deleted before its turn is left out; so is one
+        that is damaged, with a warning.
+    """
+    seen = set()
+    damaged = _Damaged()
+    waiting_since = time.monotonic()
+    while True:
+        looked_at = time.monotonic()
+        # The first one is waited for more eagerly: who has just started wants to see it work.
+        pause_secs = interval_secs if seen else min(interval_secs, 2)
+        damaged.check_state(checkpoint_dir)
+        new = (
+            prefix for prefix in checkpoints.list_checkpoints(checkpoint_dir) if prefix not in seen
+        )
+        found = next((prefix for prefix in new if not damaged.has(prefix)), None)
+        if found is not None:
+            seen.add(found)
+            yield found
+            waiting_since = time.monotonic()
+            continue
+        if timeout_secs is not None and time.monotonic() - waiting_since >= timeout_secs:
+            _logger.info("No new checkpoint for %g s in %s", timeout_secs, checkpoint_dir)
+            return
+        pause = looked_at + pause_secs - time.monotonic()
+        if timeout_secs is not None:
+            pause = min(pause, waiting_since + timeout_secs - time.monotonic())
+        time.sleep(max(pause, 0.01))
+
+
+class _Damaged:
+    """Checkpoints that cannot be read, each named once; one that is written anew is tried again."""
+
+    def __init__(self):
+        self._known = {}
+        self._has_warned = False
+
+    def has(self, prefix):
+        state = _fingerprint(prefix)
+        if self._known.get(prefix) == state:
+            return True
+        try:
+            checkpoints.check_readable(prefix)
+        except DataError as error:
+            if checkpoints.exists(prefix):
+                self._known[prefix] = state
+                checkpoints.warn_of_damage(prefix, error)
+            return True
+        return False
+
+    def check_state(self, checkpoint_dir):
+        """Say once that the record of a directory cannot be read."""
+        path = os.path.join(checkpoint_dir, checkpoints.STATE_FILENAME)
+        if (
+            not self._has_warned
+            and os.path.exists(path)
+            and checkpoints.read_state(checkpoint_dir) is None
+        ):
+            self._has_warned = True
+            _logger.warning(
+                "%s is damaged: waiting until it is written anew, as a training does", path
+            )
+
+
+def _fingerprint(prefix):
+    """Tell one writing of a checkpoint from the next."""
+    stats = []
+    for path in sorted(checkpoints.list_files(prefix)):
+        with contextlib.suppress(FileNotFoundError):
+            stat = os.stat(path)
+            stats.append((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return stats

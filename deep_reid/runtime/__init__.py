@@ -1,0 +1,1 @@
+"""TensorFlow itself: its interface of release 1, its repairs, sessions, precision."""

@@ -1,0 +1,168 @@
+"""How sessions are set up, the same for training, evaluation and export."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from deep_reid.config import ComputeSettings
+from deep_reid.config.compute import PRECISIONS
+from deep_reid.errors import UsageError
+from deep_reid.runtime.compat import tf
+
+IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
+"""How files are read. A file on a dead drive then blocks one of the feed's threads, instead of one
+of the few that TensorFlow has for all sessions, and that the training step needs, too."""
+
+
+# Grappler's rewrites of a graph to a narrower type: bfloat16 for CPUs that have it in hardware,
+# float16 for GPUs, which it knows in no other type.
+_REWRITES = {
+    "float32": None,
+    "bfloat16": "auto_mixed_precision_onednn_bfloat16",
+    "float16": "auto_mixed_precision",
+}
+_ON = 1  # of RewriterConfig.Toggle, which has no public name
+_XLA_ON_CPUS = "--tf_xla_cpu_global_jit"
+
+
+def create_session_config(compute=ComputeSettings()):
+    """Create the settings of a session.
+
+    What a process makes only once, its threads and the memory of GPUs, is made by the settings of
+    its first session; see `start_runtime`.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+
+    Returns
+    -------
+    tf.ConfigProto
+        Ops without a GPU kernel run on the CPU.
+
+    Raises
+    ------
+    TypeError
+        If `compute` is something else, such as the name of a precision.
+    """
+    compute = ComputeSettings.of(compute)
+    config = tf.ConfigProto(
+        allow_soft_placement=True,
+        intra_op_parallelism_threads=compute.intra_op_threads or 0,
+        inter_op_parallelism_threads=compute.inter_op_threads or 0,
+    )
+    config.gpu_options.allow_growth = compute.gpu_memory_growth
+    rewrite = _REWRITES[compute.precision]
+    if rewrite is not None:
+        setattr(config.graph_options.rewrite_options, rewrite, _ON)
+    if compute.xla:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+        _let_xla_compile_for_cpus()
+    return config
+
+
+def start_runtime(compute):
+    """Have TensorFlow make its threads, and the memory of GPUs, by some settings.
+
+    It makes them once in a process, and not only for a session: tracing a function, as
+    `deep_reid.runtime.mapping` does when a graph is built, makes as many threads as there are
+    cores. Where they are made already, nothing changes.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+    """
+    tf.Session(graph=tf.Graph(), config=create_session_config(compute)).close()
+
+
+def check_precision(compute):
+    """Check that this machine computes in a precision, by having TensorFlow do it.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+
+    Raises
+    ------
+    TypeError
+        If `compute` is something else.
+    UsageError
+        If it does not; the message says what it does.
+    """
+    if computes_in(compute):
+        return
+    others = [
+        precision
+        for precision in PRECISIONS
+        if computes_in(dataclasses.replace(compute, precision=precision))
+    ]
+    raise UsageError(
+        f"precision {compute.precision} is not supported by TensorFlow on this machine "
+        f"({describe_devices()}; bfloat16 needs a CPU with AVX-512, float16 a GPU): use "
+        f"{' or '.join(others)}"
+    )
+
+
+def computes_in(compute):
+    """Tell whether TensorFlow computes in a precision here, by looking at what it makes of a graph.
+
+    Parameters
+    ----------
+    compute : ComputeSettings
+
+    Returns
+    -------
+    bool
+    """
+    if ComputeSettings.of(compute).precision == "float32":
+        return True
+    config = create_session_config(compute)
+    config.graph_options.rewrite_options.min_graph_nodes = -1  # small graphs, too
+    metadata = tf.RunMetadata()
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        matrix = tf.placeholder(tf.float32, (8, 8))
+        product = tf.matmul(matrix, matrix)
+        session.run(
+            tf.identity(product),
+            {matrix: np.eye(8)},
+            options=tf.RunOptions(output_partition_graphs=True),
+            run_metadata=metadata,
+        )
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+    wanted = tf.as_dtype(compute.precision).as_datatype_enum
+    return any("MatMul" in node.op and node.attr["T"].type == wanted for node in nodes)
+
+
+def _let_xla_compile_for_cpus():
+    # By its own default, XLA compiles for GPUs alone. Read when the first graph is compiled.
+    flags = os.environ.get("TF_XLA_FLAGS", "").split()
+    if _XLA_ON_CPUS not in flags:
+        os.environ["TF_XLA_FLAGS"] = " ".join([*flags, _XLA_ON_CPUS])
+
+
+def find_gpu():
+    """Return the device that a network is computed on, if that is a GPU.
+
+    Returns
+    -------
+    str or None
+        ``"/gpu:0"``.
+    """
+    return "/gpu:0" if _list_gpus() else None
+
+
+def describe_devices():
+    """Name the devices that TensorFlow computes on.
+
+    Returns
+    -------
+    str
+        Such as ``"CPU only"`` or ``"2 GPUs"``.
+    """
+    num_gpus = len(_list_gpus())
+    return f"{num_gpus} GPU{'s' if num_gpus > 1 else ''}" if num_gpus else "CPU only"
+
+
+def _list_gpus():
+    return tf.config.experimental.list_physical_devices("GPU")

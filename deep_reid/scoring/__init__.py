@@ -1,0 +1,1 @@
+"""Scores by the official protocols: ranking, re-ranking, pairs, report; free of TensorFlow."""

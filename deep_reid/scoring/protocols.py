@@ -1,0 +1,228 @@
+"""Scores by the official protocols: from features to a table and a file; free of TensorFlow."""
+
+import collections
+import filecmp
+import json
+import os
+
+import numpy as np
+
+from deep_reid.errors import DataError, MissingPathError, first_line
+from deep_reid.scoring import ranking
+from deep_reid.system import files
+from deep_reid.system.matlab import VARIABLE_NAME, read_variable
+
+RANKS = (1, 5, 10, 20)
+
+
+def load_features(path):
+    """Read features that were computed before.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.mat`` file with the variable ``features``, or a ``.npy`` file; one row per image.
+
+    Returns
+    -------
+    np.ndarray, shape (N, D)
+
+    Raises
+    ------
+    MissingPathError
+        If the file does not exist.
+    DataError
+        If it cannot be read or lacks the variable.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise MissingPathError(
+            f"features {path} do not exist: --mode=export writes them, below ./output"
+        )
+    way_out = f"use a .mat file of version 5 with the variable {VARIABLE_NAME}, or a .npy file"
+    if not path.endswith(".npy"):
+        return read_variable(path, VARIABLE_NAME, way_out)
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({first_line(error)}): {way_out}") from error
+
+
+def create_feature_sets(test_set, gallery_features, query_features=None):
+    """Bring features together with identities and cameras; average those of tracklets.
+
+    A tracklet's feature is the mean of its images' features, normalized again.
+
+    Parameters
+    ----------
+    test_set : datasets.protocols.TestSet
+    gallery_features : array-like of float, shape (num_gallery_images, D)
+    query_features : array-like of float, shape (Q, D), optional
+        None where the queries are items of the gallery.
+
+    Returns
+    -------
+    query, gallery : deep_reid.scoring.ranking.FeatureSet
+
+    Raises
+    ------
+    DataError
+        If a number of rows is not that of the images, or features are not finite.
+    """
+    gallery_features = np.asarray(gallery_features)
+    _check_length(gallery_features, test_set.num_gallery_images, "gallery")
+    if test_set.tracks is not None:
+        gallery_features = _average_tracks(gallery_features, test_set.tracks)
+    gallery = ranking.FeatureSet(
+        gallery_features, test_set.gallery_labels, test_set.gallery_cameras, name="gallery"
+    )
+    if test_set.query_rows is not None:
+        query_features = gallery.features[test_set.query_rows]
+    query_features = np.asarray(query_features)
+    _check_length(query_features, len(test_set.query_labels), "query")
+    query = ranking.FeatureSet(
+        query_features, test_set.query_labels, test_set.query_cameras, name="query"
+    )
+    return query, gallery
+
+
+def find_self_indices(test_set):
+    """Tell where each query itself is in the gallery: a file of the same name and content.
+
+    Parameters
+    ----------
+    test_set : datasets.protocols.TestSet
+
+    Returns
+    -------
+    np.ndarray of int64, shape (Q,)
+        -1 for a query that is not in the gallery.
+    """
+    if test_set.query_rows is not None:
+        return test_set.query_rows
+    rows = collections.defaultdict(list)
+    gallery = zip(test_set.gallery_labels.tolist(), test_set.gallery_images, strict=True)
+    for row, (label, image) in enumerate(gallery):
+        rows[label, os.path.basename(image)].append((row, image))
+    own_rows = np.full(len(test_set.query_labels), -1, np.int64)
+    for query, image in enumerate(test_set.query_images):
+        namesakes = rows[int(test_set.query_labels[query]), os.path.basename(image)]
+        own_rows[query] = next((row for row, other in namesakes if _is_copy(other, image)), -1)
+    return own_rows
+
+
+def list_item_images(test_set):
+    """Name an image for each query and each gallery item; of a tracklet, the one in its middle.
+
+    Parameters
+    ----------
+    test_set : datasets.protocols.TestSet
+
+    Returns
+    -------
+    query_images, gallery_images : list of str
+    """
+    gallery_images = test_set.gallery_images
+    if test_set.tracks is not None:
+        gallery_images = [gallery_images[(first + last) // 2] for first, last in test_set.tracks]
+    if test_set.query_rows is None:
+        return test_set.query_images, gallery_images
+    return [gallery_images[row] for row in test_set.query_rows], gallery_images
+
+
+def format_table(results):
+    """Tabulate the scores.
+
+    Parameters
+    ----------
+    results : dict of str to deep_reid.scoring.ranking.RankingResult
+        From the name of a column to its scores.
+
+    Returns
+    -------
+    list of list of str
+        A header, and rows: scores in percent, then the numbers of queries and gallery items.
+    """
+    columns = list(results.values())
+    rows = [[f"rank-{k}", *(f"{100 * r.rank_k(k):.2f}" for r in columns)] for k in RANKS]
+    for name, attribute in (
+        ("mAP (standard)", "mean_average_precision"),
+        ("mAP (Market-1501 MATLAB)", "mean_average_precision_matlab"),
+    ):
+        rows.append([name, *(f"{100 * getattr(r, attribute):.2f}" for r in columns)])
+    for name, attribute in (
+        ("queries", "num_queries"),
+        ("queries without a match", "num_queries_without_match"),
+        ("gallery", "num_gallery"),
+        ("distractors in it", "num_distractors"),
+        ("junk beside it", "num_junk"),
+    ):
+        rows.append([name, *(f"{getattr(r, attribute):,}" for r in columns)])
+    return [["score, in %", *results], *rows]
+
+
+def to_metrics(result):
+    """Turn scores into the entries of a metrics file.
+
+    Parameters
+    ----------
+    result : deep_reid.scoring.ranking.RankingResult
+
+    Returns
+    -------
+    dict
+        Shares in [0, 1], and counts.
+    """
+    return {
+        **{f"rank{k}": result.rank_k(k) for k in RANKS},
+        "mAP_standard": result.mean_average_precision,
+        "mAP_matlab": result.mean_average_precision_matlab,
+        "num_queries": result.num_queries,
+        "num_queries_without_match": result.num_queries_without_match,
+        "num_gallery": result.num_gallery,
+        "num_distractors": result.num_distractors,
+        "num_junk": result.num_junk,
+    }
+
+
+def write_metrics(path, result, reranked, settings):
+    """Write scores to a JSON file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    result : deep_reid.scoring.ranking.RankingResult
+    reranked : deep_reid.scoring.ranking.RankingResult or None
+        Written as the entry ``reranked``.
+    settings : dict
+        Protocol, source of the features, versions: written beside the scores.
+    """
+    metrics = {**to_metrics(result), **settings}
+    if reranked is not None:
+        metrics["reranked"] = to_metrics(reranked)
+    files.write_text(path, json.dumps(metrics, indent=2) + "\n")
+
+
+def _is_copy(filename, other_filename):
+    try:
+        return filecmp.cmp(filename, other_filename, shallow=False)
+    except FileNotFoundError:
+        return True  # features alone: the name has to do
+
+
+def _check_length(features, num_images, name):
+    if features.ndim == 2 and len(features) == num_images:
+        return
+    way_out = "are these the features of this data set, all of them?"
+    if features.ndim == 2 and features.shape[1] == num_images:
+        way_out = "they have one column per image, but one row is expected: transpose them"
+    raise DataError(
+        f"the {name} features have the shape {features.shape}, but the {name} has {num_images:,} "
+        f"images, and so many rows are expected: {way_out}"
+    )
+
+
+def _average_tracks(features, tracks):
+    means = np.stack([features[first : last + 1].mean(axis=0) for first, last in tracks])
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return means / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -1,0 +1,1 @@
+"""The ground: files, locks, MATLAB files, tables; free of TensorFlow."""

@@ -1,0 +1,260 @@
+"""The graph of a training step: network, losses, checks and optimizer."""
+
+import collections
+import dataclasses
+import re
+
+from deep_reid import losses
+from deep_reid.config import ComputeSettings
+from deep_reid.config.run import StepSettings
+from deep_reid.engine import health
+from deep_reid.engine.image_trainer import create_image_trainer
+from deep_reid.errors import UsageError
+from deep_reid.nets.building import build_network
+from deep_reid.runtime import precision
+from deep_reid.runtime.compat import enable_op_determinism, slim, tf
+
+_MAX_SUMMARY_IMAGES = 8
+
+TrainingStep = collections.namedtuple("TrainingStep", "train_op num_classes")
+
+
+def create_trainer(
+    preprocess_fn,
+    network_factory,
+    read_from_file,
+    image_shape,
+    batch_size,
+    loss_mode,
+    learning_rate=1e-3,
+    trainable_scopes=None,
+    *,
+    compute=ComputeSettings(),
+    **settings,
+):
+    """Build the graph of a training step in the default graph.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        ``preprocess_fn(image, is_training=...)``, see
+        `deep_reid.images.pipeline.create_image_input`.
+    network_factory : callable
+        ``network_factory(images) -> (features, logits)``, in training mode; logits may be None
+        unless they are trained on.
+    read_from_file : bool
+        Whether the trainer is fed with file names or with uint8 images.
+    image_shape : tuple of int
+        (height, width, channels) of the network's input, or (height, width) for gray images. Images
+        that are fed as arrays must have it.
+    batch_size : int
+    loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
+    learning_rate : float
+        Of the Adam optimizer.
+    trainable_scopes : sequence of str, optional
+        Scopes of the variables to train. Default: all.
+    compute : ComputeSettings
+        The graph is prepared for its precision, and for a session that is made with
+        `deep_reid.runtime.sessions.create_session_config` of the same settings.
+    **settings
+        Of `deep_reid.config.run.StepSettings`.
+
+    Returns
+    -------
+    trainer : QueuedTrainer
+        To be fed with (images or file names, labels).
+    train_op : tf.Tensor
+        Runs an update and gives the total loss.
+
+    Raises
+    ------
+    UsageError
+        If the loss mode is unknown or needs logits that the network does not give, there is nothing
+        to train in a scope, another setting breaks its rule, or this machine does not compute in
+        that precision.
+    """
+    settings = StepSettings(
+        loss_mode=loss_mode,
+        trainable_scopes=trainable_scopes,
+        **dataclasses.asdict(ComputeSettings.of(compute)),
+        **settings,
+    )
+    precision.set_precision(settings)
+    trainer = create_image_trainer(
+        preprocess_fn,
+        image_shape,
+        read_from_file,
+        is_training=True,
+        num_enqueue_threads=settings.num_enqueue_threads,
+        queue_capacity=settings.queue_capacity,
+        compute=settings,
+    )
+    images, labels = trainer.get_input_vars(batch_size)
+    step = create_step(network_factory, images, labels, learning_rate, settings)
+    return trainer, step.train_op
+
+
+def prepare_graph(config):
+    """Prepare the default graph for a run: its seed, its determinism, its precision.
+
+    Parameters
+    ----------
+    config : RunConfig
+
+    Raises
+    ------
+    UsageError
+        If this machine does not compute in the run's precision.
+    """
+    if config.seed is not None:
+        tf.set_random_seed(config.seed)
+    if config.deterministic:
+        enable_op_determinism()
+    precision.set_precision(config)
+
+
+def create_step(network_factory, images, labels, learning_rate, settings):
+    """Build the graph of a training step on a batch of preprocessed images.
+
+    Parameters
+    ----------
+    network_factory : callable
+        As in `create_trainer`.
+    images : tf.Tensor of float32, shape (N, H, W, C)
+    labels : tf.Tensor of int64, shape (N,)
+    learning_rate : float or tf.Tensor
+    settings : StepSettings
+
+    Returns
+    -------
+    train_op : tf.Tensor
+        Runs an update and gives the total loss.
+    num_classes : int or None
+        Number of classes of the network's logits, if it has them.
+
+    Raises
+    ------
+    UsageError
+        As in `create_trainer`.
+    """
+    tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
+    features, logits = build_network(network_factory, images)
+    num_classes = None if logits is None else logits.get_shape().as_list()[1]
+    if num_classes is not None:
+        labels = _assert_labels(labels, num_classes)
+    loss = losses.add_training_loss(
+        settings.loss_mode, features, logits, labels, monitor_losses=settings.monitor_losses
+    )
+    total_loss = _create_total_loss()
+    watched = {
+        "images": images,
+        "features": features,
+        "logits": logits,
+        f"loss {settings.loss_mode}": loss,
+        "total loss": total_loss,
+    }
+    for name, tensor in watched.items():
+        if tensor is not None:
+            health.watch_numbers(name, tensor)
+    health.watch_spread(features)
+    tf.summary.scalar("learning_rate", learning_rate)
+    optimizer = tf.train.AdamOptimizer(learning_rate)
+    create = _create_scaled_train_op if settings.precision == "float16" else _create_train_op
+    train_op = create(total_loss, optimizer, _select_trainable(settings.trainable_scopes))
+    return TrainingStep(train_op, num_classes)
+
+
+def _create_train_op(total_loss, optimizer, variables):
+    return slim.training.create_train_op(
+        total_loss,
+        optimizer,
+        variables_to_train=variables,
+        transform_grads_fn=health.watch_gradients,
+        check_numerics=False,  # these checks say more
+    )
+
+
+def _create_scaled_train_op(total_loss, optimizer, variables):
+    """Scale the loss: the gradients of most weights are below what float16 can hold [1]_.
+
+    Gradients that overflow are a part of the search for the scale, and make no update. The step is
+    counted all the same: its batch is used up, and a run that is resumed goes on with the next.
+
+    References
+    ----------
+    .. [1] P. Micikevicius et al.: Mixed Precision Training. ICLR 2018.
+    """
+    scale = tf.mixed_precision.DynamicLossScale()
+    update = slim.training.create_train_op(
+        total_loss,
+        tf.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, scale),
+        global_step=None,
+        variables_to_train=variables,
+        check_numerics=False,
+    )
+    with tf.control_dependencies([update]):
+        count = tf.train.get_or_create_global_step().assign_add(1)
+    with tf.control_dependencies([count]):
+        return tf.identity(update)
+
+
+def _assert_labels(labels, num_classes):
+    # On a GPU the cross entropy of a label out of range is NaN, without a word.
+    with tf.device("/cpu:0"):
+        is_in_range = tf.logical_and(labels >= 0, labels < num_classes)
+        message = f"labels must be in [0, {num_classes}), the classes of the network's logits"
+        check = tf.Assert(tf.reduce_all(is_in_range), [message, labels], summarize=8)
+    with tf.control_dependencies([check]):
+        return tf.identity(labels)
+
+
+def _create_total_loss():
+    regularization_loss = tf.losses.get_regularization_loss()
+    # An op of its default name would push the summary of that name aside.
+    total_loss = tf.losses.get_total_loss(name="sum_of_losses")
+    tf.summary.scalar("weight_loss", regularization_loss)
+    tf.summary.scalar("total_loss", total_loss)
+    return total_loss
+
+
+def _select_trainable(scopes):
+    if not scopes:
+        return None
+    selected = []
+    for scope in scopes:
+        variables = tf.trainable_variables(scope=scope_pattern(scope))
+        if not variables:
+            names = sorted({v.op.name.split("/")[0] for v in tf.trainable_variables()})
+            raise UsageError(
+                f"trainable scope {scope!r} has no variables: use some of {', '.join(names)}"
+            )
+        selected.extend(variable for variable in variables if variable not in selected)
+    return selected
+
+
+def scope_pattern(scope):
+    """Write a pattern for the variables in a scope, but not for another that begins alike.
+
+    Parameters
+    ----------
+    scope : str
+        Name of a scope, or a regular expression for whole names, such as ``conv[34]_.*``.
+
+    Returns
+    -------
+    str
+        A regular expression.
+
+    Raises
+    ------
+    UsageError
+        If it is no regular expression.
+    """
+    try:
+        re.compile(scope)
+    except re.error as error:
+        raise UsageError(
+            f"scope {scope!r} is no regular expression ({error}): use the name of a scope, such as "
+            "'conv1_1', or an expression such as 'conv[34]_.*'"
+        ) from error
+    return f"^(?:{scope})(/|$)"

@@ -1,0 +1,301 @@
+"""Training: the loop around the training step, with the settings of a run."""
+
+import dataclasses
+import logging
+import os
+import re
+
+import numpy as np
+
+from deep_reid import samplers
+from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.engine.image_trainer import create_image_trainer
+from deep_reid.errors import DataError
+from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.runs import checkpoints
+from deep_reid.runs.run import Run
+from deep_reid.runtime.compat import slim, tf
+from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
+
+__all__ = [
+    "check_labels",
+    "create_batches",
+    "create_run_trainer",
+    "create_trainer",
+    "train",
+    "train_loop",
+]
+
+_logger = logging.getLogger(__name__)
+
+
+def train_loop(
+    preprocess_fn,
+    network_factory,
+    train_x,
+    train_y,
+    num_images_per_id,
+    batch_size,
+    log_dir,
+    image_shape=None,
+    restore_path=None,
+    exclude_from_restore=None,
+    run_id=None,
+    number_of_steps=None,
+    loss_mode="cosine-softmax",
+    learning_rate=1e-3,
+    trainable_scopes=None,
+    save_summaries_secs=60,
+    save_interval_secs=300,
+    *,
+    compute=ComputeSettings(),
+    **settings,
+):
+    """Train a network on batches of P identities with K images each.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory
+        As in `create_trainer`.
+    train_x : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
+        Image files, or images.
+    train_y : array_like of int, shape (N,)
+        Labels in [0, num_classes).
+    num_images_per_id : int
+        K; ``batch_size / K`` identities make a batch.
+    batch_size : int
+    log_dir : str or Path
+        The run's directory is ``log_dir/run_id``.
+    image_shape : tuple of int, optional
+        (height, width, channels), or (height, width) for gray images. Needed with files; default
+        with arrays: their own shape.
+    restore_path, exclude_from_restore, number_of_steps, loss_mode, learning_rate
+        As in `deep_reid.config.RunConfig`.
+    trainable_scopes, save_summaries_secs, save_interval_secs
+        As in `deep_reid.config.RunConfig`.
+    run_id : str, optional
+        Default: a new one. That of an earlier run resumes it.
+    compute : ComputeSettings
+        Precision and threads.
+    **settings
+        Others of `deep_reid.config.RunConfig`.
+
+    Returns
+    -------
+    float or None
+        The last loss. None where the run had made all its steps before.
+
+    Raises
+    ------
+    TypeError
+        If `train_x` is neither file names nor uint8 images, or `compute` is something else.
+    UsageError
+        If a setting breaks its rule.
+    ValueError
+        If there is not one label for each image.
+    DataError
+        If there are fewer identities than a batch takes, a label is out of range, or an image
+        cannot be read.
+    RunError
+        If the run is being trained by another process, a number is not finite, the images take too
+        long to read, or a checkpoint cannot be written.
+    """
+    images, read_from_file = as_image_source(train_x)
+    config = RunConfig(
+        image_shape=check_image_shape(images, read_from_file, image_shape),
+        num_images_per_id=num_images_per_id,
+        batch_size=batch_size,
+        loss_mode=loss_mode,
+        learning_rate=learning_rate,
+        number_of_steps=number_of_steps,
+        restore_path=restore_path,
+        exclude_from_restore=exclude_from_restore,
+        trainable_scopes=trainable_scopes,
+        save_summaries_secs=save_summaries_secs,
+        save_interval_secs=save_interval_secs,
+        **dataclasses.asdict(ComputeSettings.of(compute)),
+        **settings,
+    )
+    with Run.open(log_dir, run_id) as run:
+        return train(preprocess_fn, network_factory, images, train_y, config, run)
+
+
+def train(
+    preprocess_fn,
+    network_factory,
+    train_x,
+    train_y,
+    config,
+    run,
+    class_names=None,
+    *,
+    should_stop=None,
+):
+    """Train a network in an open run; `train_loop` with one object for its settings.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, train_x, train_y
+        As in `train_loop`.
+    config : RunConfig
+    run : deep_reid.runs.run.Run
+        Begins here, once data and settings are found to be right.
+    class_names : sequence of str, optional
+        The identity of each label; kept with the run.
+    should_stop : callable, optional
+        As in `deep_reid.queued_trainer.QueuedTrainer.run`.
+
+    Returns
+    -------
+    float or None
+        The last loss.
+
+    Raises
+    ------
+    TypeError, UsageError, ValueError, DataError, RunError
+        As in `train_loop`.
+    """
+    images, read_from_file = as_image_source(train_x)
+    labels = np.asarray(train_y, dtype=np.int64)
+    if config.restore_path is not None and run.checkpoint is None:
+        restore_path = checkpoints.resolve_checkpoint(config.restore_path)
+        config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
+    with tf.Graph().as_default():
+        batches = create_batches(images, labels, config, run.first_step)
+        trainer = create_run_trainer(preprocess_fn, images, config)
+        step = create_step(
+            network_factory,
+            *trainer.get_input_vars(config.batch_size),
+            config.learning_rate,
+            config,
+        )
+        check_labels(labels, step.num_classes)
+        _warn_of_unknown_scopes(config.exclude_from_restore)
+        to_restore = slim.filter_variables(
+            slim.get_model_variables(),
+            exclude_patterns=[scope_pattern(scope) for scope in config.exclude_from_restore],
+        )
+        config = dataclasses.replace(
+            config,
+            num_classes=step.num_classes,
+            image_source="files" if read_from_file else "arrays",
+        )
+        run.begin(config, class_names)
+        return trainer.run(
+            batches,
+            step.train_op,
+            run=run,
+            restore_path=config.restore_path,
+            variables_to_restore=to_restore,
+            max_checkpoints_to_keep=config.max_checkpoints_to_keep,
+            number_of_steps=config.number_of_steps,
+            log_every_n_steps=config.log_every_n_steps,
+            save_summaries_secs=config.save_summaries_secs,
+            save_interval_secs=config.save_interval_secs,
+            should_stop=should_stop,
+        )
+
+
+def create_batches(images, labels, config, first_batch=0):
+    """Create the generator of a run's batches: P identities with K images each.
+
+    Parameters
+    ----------
+    images : np.ndarray
+        As `deep_reid.images.source.as_image_source` returns them.
+    labels : np.ndarray of int64, shape (N,)
+    config : RunConfig
+    first_batch : int
+        Batch i depends on the run's seed and i alone; those before this one are left out.
+
+    Returns
+    -------
+    iterator of (images, labels)
+
+    Raises
+    ------
+    DataError
+        If there are fewer identities than a batch takes.
+    """
+    return samplers.random_sample_identities_forever(
+        config.batch_size,
+        config.num_images_per_id,
+        images,
+        labels,
+        seed=config.seed,
+        first_batch=first_batch,
+    )
+
+
+def create_run_trainer(preprocess_fn, images, config):
+    """Prepare the default graph for a run, and create the trainer that feeds it.
+
+    Parameters
+    ----------
+    preprocess_fn : callable
+        As in `create_trainer`.
+    images : np.ndarray
+        As `deep_reid.images.source.as_image_source` returns them.
+    config : RunConfig
+
+    Returns
+    -------
+    QueuedTrainer
+        To be fed with the batches of `create_batches`.
+
+    Raises
+    ------
+    UsageError
+        If this machine does not compute in the run's precision.
+    """
+    prepare_graph(config)
+    read_from_file = images.dtype.kind == "O"
+    return create_image_trainer(
+        preprocess_fn,
+        config.image_shape,
+        read_from_file,
+        is_training=True,
+        array_shape=None if read_from_file else images.shape[1:],
+        num_enqueue_threads=1 if config.deterministic else config.num_enqueue_threads,
+        queue_capacity=config.queue_capacity,
+        feed_timeout_secs=config.feed_timeout_secs,
+        on_bad_image=config.on_bad_image,
+        num_files=len(set(images)) if read_from_file else None,
+        compute=config,
+    )
+
+
+def _warn_of_unknown_scopes(excluded_scopes):
+    # No error: the classifier's scope is not there where the loss needs none.
+    variables = [variable.op.name for variable in slim.get_model_variables()]
+    for scope in excluded_scopes:
+        if not any(re.match(scope_pattern(scope), name) for name in variables):
+            names = sorted({name.split("/")[0] for name in variables})
+            _logger.warning(
+                "exclude_from_restore: scope %r has no variables here; there are %s",
+                scope,
+                ", ".join(names),
+            )
+
+
+def check_labels(labels, num_classes):
+    """Check that each label is a class of the network.
+
+    Parameters
+    ----------
+    labels : np.ndarray of int64, shape (N,)
+    num_classes : int or None
+        None: the network has no classes.
+
+    Raises
+    ------
+    DataError
+    """
+    if num_classes is None or not len(labels):
+        return
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < num_classes:
+            raise DataError(
+                f"label {label} is out of range: the network has {num_classes} classes, labels "
+                f"must be 0 to {num_classes - 1}"
+            )
