@@ -21,7 +21,7 @@ test: .venv/dev-installed
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest tests/test_compat.py tests/test_slim*.py $(PYTEST_ARGS)
+	$(OLDEST)/bin/python -m pytest tests/runtime $(PYTEST_ARGS)
 
 test-long: .venv/dev-installed
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
@@ -39,7 +39,7 @@ bench: .venv/bench-installed
 	$(BIN)/python benchmarks/ranking.py
 
 test-bench: .venv/dev-installed .venv/bench-installed
-	$(BIN)/python -m pytest tests/test_benchmarks.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/whole/test_benchmarks.py $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv $(OLDEST) output

@@ -1,7 +1,7 @@
 """The network of `deep_reid.nets.deep_sort` in PyTorch, to compare speeds of the same work.
 
-It takes our weights (`load_weights`) and gives our features, logits, losses and gradients, which
-``tests/test_benchmarks.py`` checks. Images and feature maps are meant to be in the memory format
+It takes our weights (`load_weights`) and gives our features, logits, losses and gradients:
+``tests/whole/test_benchmarks.py`` checks that. Images and feature maps are meant to be in the memory format
 "channels last", which is the faster one on CPUs, and also TensorFlow's.
 """
 

@@ -1,0 +1,241 @@
+"""The command line follows from the settings: help, refusals, and a setting that is new."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from datasets.custom import Custom
+from datasets.market1501 import Market1501
+from deep_reid.cli import program, settings
+from deep_reid.cli.arguments import ArgumentParser, list_arguments
+from deep_reid.config import RunConfig
+from deep_reid.config.setting import GROUPS, MODES
+from deep_reid.errors import DataError, MissingPathError
+
+ROOT = pathlib.Path(__file__).parents[2]
+ARGUMENTS = list_arguments("people", {"image_shape": (128, 64, 3)})
+FLAGS = sorted({argument.flag for argument in ARGUMENTS})
+VALUES = {
+    "--mode": ["--mode=train"],
+    "--image_shape": ["--image_shape", "8", "8"],
+    "--network": ["--network=deep_sort"],
+    "--loss_mode": ["--loss_mode=triplet"],
+    "--precision": ["--precision=float32"],
+    "--on_bad_image": ["--on_bad_image=skip"],
+    "--num_validation": ["--num_validation=3"],
+}
+
+
+def parse(*argv, dataset_class=Market1501):
+    return ArgumentParser(dataset_class).parse_args(argv)
+
+
+def give(flag):
+    """Return the arguments that give a flag a value which it takes."""
+    kind = next(argument.facts.kind for argument in ARGUMENTS if argument.flag == flag)
+    takes_value = "action" not in kind.arguments()
+    return VALUES.get(flag, [f"{flag}=1" if takes_value else flag])
+
+
+def modes_of(flag):
+    return {mode for x in ARGUMENTS if x.flag == flag for mode in x.facts.modes}
+
+
+def list_shown(text):
+    return set(re.findall(r"^  (?:-h, )?(--\w+)", text, re.MULTILINE))
+
+
+def read_help(capsys, *argv):
+    with pytest.raises(SystemExit) as caught:
+        program.main(Market1501, argv)
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+class TestHelp:
+    def test_the_short_one_has_about_a_dozen_settings(self, capsys):
+        text = read_help(capsys, "--help")
+        shown = list_shown(text)
+        assert 10 <= len(shown) <= 15
+        assert {"--dataset_dir", "--batch_size", "--loss_mode", "--run_id"} <= shown
+        assert "--help=all" in text
+
+    def test_all_of_them_are_in_the_long_one(self, capsys):
+        text = read_help(capsys, "--help=all")
+        assert list_shown(text) == set(FLAGS)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_mode_shows_what_it_takes_and_nothing_else(self, capsys, mode):
+        text = read_help(capsys, f"--mode={mode}", "--help=all")
+        shown = list_shown(text)
+        assert shown == {flag for flag in FLAGS if mode in modes_of(flag)}
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_a_group_shows_its_own(self, capsys, group):
+        text = read_help(capsys, f"--help={group}")
+        shown = list_shown(text)
+        assert shown == {x.flag for x in ARGUMENTS if x.facts.group == group}
+
+    def test_it_comes_before_wrong_values(self, capsys):
+        assert "usage:" in read_help(capsys, "--batch_size=many", "-h")
+
+    def test_defaults_are_named(self, capsys):
+        text = " ".join(read_help(capsys, "--help=all").split())
+        assert "images per step, four of each identity (default: 128, or the run's)" in text
+        assert "size that images are brought to (default: 128 64, or the run's)" in text
+        assert "./market1501.ckpt for finalize" in text
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag != "--mode"])
+    def test_a_mode_refuses_the_flags_that_it_does_not_use(self, capsys, mode, flag):
+        argv = [f"--mode={mode}", *give(flag)]
+        if mode in modes_of(flag):
+            assert parse(*argv).mode == mode
+            return
+        with pytest.raises(SystemExit) as caught:
+            parse(*argv)
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert f"error: {flag} goes with --mode=" in error
+        assert f"not with --mode={mode}" in error
+        assert len(error.splitlines()) == 1
+
+    @pytest.mark.parametrize("flag", FLAGS)
+    def test_a_typo_in_any_flag_is_answered_with_the_right_one(self, capsys, flag):
+        with pytest.raises(SystemExit) as caught:
+            parse(f"{flag}x=1")
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert f"unrecognized arguments: {flag}x=1; did you mean {flag}?" in error
+
+    def test_what_is_like_no_flag_has_no_proposal(self, capsys):
+        with pytest.raises(SystemExit):
+            parse("--qqqqqqq")
+        assert "did you mean" not in capsys.readouterr().err
+
+    def test_own_images_always_have_compact_labels(self, capsys):
+        with pytest.raises(SystemExit):
+            parse("--compact_labels", dataset_class=Custom)
+        assert "unrecognized arguments: --compact_labels" in capsys.readouterr().err
+
+
+class TestConfigFile:
+    """``--config`` takes the settings of another run as defaults."""
+
+    OTHER = RunConfig(
+        (64, 48, 1), network="mars_small128", seed=7, dataset="/data", batch_size=8,
+        num_classes=5, image_source="files", precision="bfloat16", number_of_steps=9,
+    )  # fmt: skip
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        self.OTHER.save(tmp_path / "other")
+        return tmp_path / "other" / "config.json"
+
+    def test_they_come_before_the_defaults_and_after_the_command_line(self, path):
+        args = parse(f"--config={path}", "--batch_size=16")
+        config = settings.settle_training(args, Market1501)
+        changes = {"batch_size": 16, "num_classes": None, "image_source": None}
+        assert config == dataclasses.replace(self.OTHER, **changes, precision="float32")
+
+    def test_a_resumed_run_has_its_own(self, path, tmp_path):
+        own = RunConfig((32, 16, 3), network="deep_sort", seed=1, dataset="/own", batch_size=24)
+        own.save(tmp_path / "run")
+        args = parse(f"--config={path}", f"--log_dir={tmp_path}", "--run_id=run")
+        assert settings.settle_training(args, Market1501) == own
+
+    def test_it_must_be_there_and_hold_settings(self, tmp_path):
+        with pytest.raises(MissingPathError, match=r"--config .*none.json does not exist"):
+            settings.settle(parse(f"--config={tmp_path}/none.json"), Market1501)
+        (tmp_path / "broken.json").write_text("{")
+        with pytest.raises(DataError, match="broken.json is not valid JSON"):
+            settings.settle(parse(f"--config={tmp_path}/broken.json"), Market1501)
+
+
+NEW_SETTING = """
+    patience_steps: int | None = setting(
+        7, COUNT, "steps of patience", group="saving", default_text=None
+    )
+"""
+# What a new setting has to reach, in a process of its own that sees the changed package.
+USE_OF_NEW_SETTING = """
+import contextlib, io, json, sys
+import numpy as np
+import tiny
+from datasets.market1501 import Market1501
+from deep_reid import cli, train_app
+from deep_reid.cli import settings
+from deep_reid.cli.arguments import ArgumentParser
+from deep_reid.config import RunConfig
+
+def answer(*argv):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        with contextlib.suppress(SystemExit):
+            cli.main(Market1501, argv)
+    return " ".join(out.getvalue().split())
+
+def parse(*argv):
+    return ArgumentParser(Market1501).parse_args(argv)
+
+def train(*argv):
+    args = train_app.create_default_argument_parser("squares").parse_args(argv)
+    images = np.random.RandomState(0).randint(0, 256, (8, 32, 16, 3)).astype(np.uint8)
+    train_app.train_loop(
+        tiny.preprocess, tiny.create_network_factory(True, 4), images, [i // 4 for i in range(8)],
+        num_images_per_id=4, **train_app.to_train_kwargs(args))
+    return json.load(open("log/run/config.json"))["patience_steps"]
+
+common = ["--batch_size=8", "--number_of_steps=1", "--log_dir=log", "--run_id=run"]
+found = {
+    "help": "steps of patience (default: 7, or the run's)" in answer("--help=saving"),
+    "documented": "patience_steps : int" in RunConfig.__doc__,
+    "refused": "goes with --mode=train, not with" in answer("--mode=eval", "--patience_steps=3"),
+    "checked": "0 must be a whole number of at least 1" in answer("--patience_steps=0"),
+    "default": settings.settle(parse(), Market1501).patience_steps,
+    "given": settings.settle(parse("--patience_steps=3"), Market1501).patience_steps,
+    "handed on": train(*common, "--patience_steps=5"),
+    "resumed": settings.settle(parse(), Market1501, "log/run").patience_steps,
+}
+json.dump(found, open("found.json", "w"))
+"""
+
+
+@pytest.mark.slow
+def test_a_new_setting_is_written_in_one_place(tmp_path):
+    shutil.copytree(ROOT / "deep_reid", tmp_path / "deep_reid")
+    path = tmp_path / "deep_reid" / "config" / "run.py"
+    text = path.read_text()
+    before = "    def __post_init__(self):"
+    assert before in text
+    path.write_text(text.replace(before, NEW_SETTING + "\n" + before, 1))
+    folders = [tmp_path, ROOT, ROOT / "tests"]
+    process = subprocess.run(
+        [sys.executable, "-c", USE_OF_NEW_SETTING],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert process.returncode == 0, process.stderr
+    assert json.loads((tmp_path / "found.json").read_text()) == {
+        "help": True,
+        "documented": True,
+        "refused": True,
+        "checked": True,
+        "default": 7,
+        "given": 3,
+        "handed on": 5,
+        "resumed": 5,
+    }

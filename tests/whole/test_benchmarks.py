@@ -1,0 +1,326 @@
+"""The benchmarks: that they compare the same work, and that they run. Times are not tested."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks import flops, machine, model, table, workers
+from benchmarks.workers import Contender, NotMeasured, Timings
+
+ROOT = pathlib.Path(__file__).parents[2]
+HERE = "test_benchmarks"
+BATCH_SIZE = 8
+NUM_CLASSES = 11
+
+# Not by importing it: PyTorch's threads and TensorFlow's are kept out of each other's processes.
+needs_pytorch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is in the extra bench"
+)
+
+
+class Sleeper:
+    """What a worker may be asked for."""
+
+    def __init__(self, secs=0.0, reason=None):
+        if reason is not None:
+            raise RuntimeError(reason)
+        self._secs = secs
+
+    def measure(self, count):
+        if self._secs < 0:
+            raise ValueError("less than nothing\nand more")
+        time.sleep(self._secs * count)
+        return self._secs
+
+    def die(self):
+        os._exit(3)
+
+    def pid(self):
+        return os.getpid()
+
+
+class PyTorchNetwork:
+    """The network in PyTorch with our weights; arrays in, arrays out."""
+
+    def __init__(self, weights):
+        import torch
+
+        from benchmarks.pytorch_network import DeepSortNetwork
+
+        torch.set_num_threads(1)
+        self._torch = torch
+        network = DeepSortNetwork(NUM_CLASSES).to(memory_format=torch.channels_last)
+        network.load_weights(weights)
+        self._network = network
+
+    def infer(self, images):
+        """From RGB images (N, H, W, 3) in [0, 1] to features and logits."""
+        with self._torch.no_grad():
+            features = self._network.eval()(self._to_input(images))
+            return features.numpy(), self._network.classify(features).numpy()
+
+    def train(self, images, labels):
+        """Loss, some gradients and statistics of a step with batch norm, but without dropout."""
+        self._network.train()
+        for layer in self._network.modules():
+            if isinstance(layer, self._torch.nn.Dropout):
+                layer.eval()
+        features = self._network(self._to_input(images))
+        loss = self._network.compute_loss(features, self._torch.from_numpy(labels))
+        loss.backward()
+        stem, fc1 = self._network.stem, self._network.fc1
+        return {
+            "loss": loss.item(),
+            "conv1_1/weights": stem[0].weight.grad.permute(2, 3, 1, 0).numpy(),
+            "fc1/weights": fc1.weight.grad.T.numpy(),
+            "ball/mean_vectors": self._network.mean_vectors.grad.numpy(),
+            "ball/scale": self._network.scale.grad.numpy(),
+            "moving_variance": stem[1].running_var.numpy(),
+        }
+
+    def trained_sizes(self):
+        """Sizes of all that is trained, sorted."""
+        weights = self._network.parameters()
+        return sorted(each.numel() for each in weights if each.requires_grad)
+
+    def _to_input(self, images):
+        images = self._torch.from_numpy(images).permute(0, 3, 1, 2)
+        return images.contiguous(memory_format=self._torch.channels_last)
+
+
+@pytest.fixture
+def start():
+    with workers.closing_all() as start:
+        yield start
+
+
+@pytest.fixture
+def images():
+    shape = (BATCH_SIZE, *model.IMAGE_SHAPE)
+    return np.random.default_rng(1).uniform(size=shape).astype(np.float32)
+
+
+def create_network(images, is_training):
+    """Our network, without dropout; its features, logits, and the values of its variables."""
+    from deep_reid.compat import slim
+    from deep_reid.nets import deep_sort
+
+    with (
+        slim.arg_scope([slim.batch_norm], is_training=is_training),
+        slim.arg_scope([slim.dropout], is_training=False),
+    ):
+        features, logits = deep_sort.create_network(
+            images, NUM_CLASSES, create_summaries=False, weight_decay=1e-8
+        )
+    return features, logits, model.draw_weights(slim.get_model_variables())
+
+
+def load(session, weights):
+    from deep_reid.compat import slim
+
+    for variable in slim.get_model_variables():
+        variable.load(weights[variable.op.name], session)
+
+
+@needs_pytorch
+def test_pytorch_network_gives_our_features_and_logits(graph, images, start):
+    from deep_reid.compat import tf
+
+    features, logits, weights = create_network(tf.constant(images), is_training=False)
+    with tf.Session() as session:
+        load(session, weights)
+        ours = session.run([features, logits])
+    theirs = start(f"{HERE}:PyTorchNetwork", weights=weights).ask("infer", images)
+    for our_values, their_values in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(their_values, our_values, atol=1e-4)
+    # The images differ by more than the two do.
+    assert np.linalg.norm(ours[0][0] - ours[0][1]) > 0.01
+
+
+@needs_pytorch
+def test_pytorch_network_trains_as_ours(graph, images, start):
+    from deep_reid.compat import tf
+
+    labels = np.arange(BATCH_SIZE)
+    features, logits, weights = create_network(tf.constant(images), is_training=True)
+    del features
+    tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    loss = tf.losses.get_total_loss()
+    names = ("conv1_1/weights", "fc1/weights", "ball/mean_vectors", "ball/scale")
+    variables = [tf.global_variables(name)[0] for name in names]
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    variance = tf.global_variables("conv1_1/conv1_1/bn/moving_variance")[0]
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        load(session, weights)
+        ours = dict(zip(names, session.run(tf.gradients(loss, variables)), strict=True))
+        ours["loss"] = session.run(loss)
+        session.run(updates)
+        ours["moving_variance"] = session.run(variance)
+    theirs = start(f"{HERE}:PyTorchNetwork", weights=weights).ask("train", images, labels)
+    assert theirs.keys() == ours.keys()
+    for name, values in ours.items():
+        scale = np.abs(values).max()
+        np.testing.assert_allclose(theirs[name], values, atol=1e-3 * scale, err_msg=name)
+
+
+@needs_pytorch
+def test_pytorch_network_trains_as_many_weights_as_ours(graph, images, start):
+    from deep_reid.compat import tf
+
+    weights = create_network(tf.constant(images), is_training=True)[-1]
+    ours = sorted(variable.get_shape().num_elements() for variable in tf.trainable_variables())
+    theirs = start(f"{HERE}:PyTorchNetwork", weights=weights).ask("trained_sizes")
+    assert theirs == ours
+
+
+def test_flops_are_those_of_products(graph):
+    from deep_reid.compat import tf
+
+    images = tf.placeholder(tf.float32, (2, 8, 4, 3))
+    kernel = tf.Variable(tf.zeros((3, 3, 3, 5)))
+    convolved = tf.nn.conv2d(images, kernel, strides=2, padding="SAME")
+    num_products = 2 * (4 * 2 * 5) * (3 * 3 * 3)
+    assert flops.count([convolved.op]) == 2 * num_products
+    # The gradient of the images is not wanted, and not computed.
+    (gradient,) = tf.gradients(convolved, [kernel])
+    assert flops.count([gradient.op]) == 2 * num_products
+    both = tf.gradients(tf.square(convolved), [kernel, images])
+    assert flops.count([tensor.op for tensor in both]) == 3 * 2 * num_products
+    for transpose in (False, True):
+        matrix = tf.zeros((7, 4) if transpose else (4, 7))
+        product = tf.matmul(matrix, tf.zeros((7, 3)), transpose_a=transpose)
+        assert flops.count([product.op]) == 2 * 4 * 7 * 3
+
+
+def test_each_worker_is_a_process_that_ends(start):
+    pids = {start(f"{HERE}:Sleeper").ask("pid") for _ in range(2)}
+    assert len(pids | {os.getpid()}) == 3
+    with workers.closing_all() as start_another:
+        pid = start_another(f"{HERE}:Sleeper").ask("pid")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_peak_memory_is_that_of_the_worker(start):
+    peak = start(f"{HERE}:Sleeper").ask("peak_memory")
+    assert 1 < peak < 1000
+
+
+@pytest.mark.parametrize(
+    ("create", "settings", "reason"),
+    [
+        ("no_such_package:Thing", {}, "ModuleNotFoundError: No module named 'no_such_package'"),
+        (f"{HERE}:Sleeper", {"reason": "out of order"}, "RuntimeError: out of order"),
+        (f"{HERE}:Sleeper", {"secs": -1.0}, "ValueError: less than nothing$"),
+    ],
+)
+def test_worker_that_fails_says_why_as_often_as_it_is_asked(start, create, settings, reason):
+    worker = start(create, **settings)
+    for _ in range(2):
+        with pytest.raises(NotMeasured, match=reason):
+            worker.ask("measure", 1)
+
+
+def test_worker_that_dies_says_so(start):
+    worker = start(f"{HERE}:Sleeper")
+    with pytest.raises(NotMeasured, match="ended with code 3"):
+        worker.ask("die")
+    with pytest.raises(NotMeasured, match="ended with code 3"):
+        worker.ask("measure", 1)
+
+
+def test_one_failure_call_leaves_the_worker_usable(start):
+    worker = start(f"{HERE}:Sleeper")
+    with pytest.raises(NotMeasured, match="AttributeError"):
+        worker.ask("no_such_method")
+    assert worker.ask("measure", 1) == 0
+
+
+class Recorder:
+    """In the place of a worker: answers by itself."""
+
+    def __init__(self, name, calls, answers=None):
+        self._name, self._calls, self._answers = name, calls, answers
+
+    def ask(self, method, *args):
+        self._calls.append((self._name, method, args))
+        if self._answers is None:
+            return 0.25
+        answer = next(self._answers, None)
+        if answer is None:
+            raise NotMeasured("tired")
+        return answer
+
+
+def test_turns_alternate_and_go_back_and_forth():
+    calls = []
+    contenders = [Contender(name, Recorder(name, calls), args=(7,)) for name in "ab"]
+    timings = workers.measure_in_turn(contenders, rounds=3, secs_per_turn=1.0)
+    # Two turns that do not count; the second tells that four calls make a second.
+    assert [call[2] for call in calls[:4]] == [(7, 1)] * 4
+    assert calls[4:] == [(name, "measure", (7, 4)) for name in "abbaab"]
+    assert timings.secs == {"a": [0.25] * 3, "b": [0.25] * 3}
+
+
+def test_turns_have_at_least_so_many_calls():
+    calls = []
+    contenders = [Contender("a", Recorder("a", calls))]
+    workers.measure_in_turn(contenders, rounds=1, secs_per_turn=0.5, min_count=5)
+    assert calls[-1] == ("a", "measure", (5,))
+
+
+def test_contender_that_fails_leaves_the_others():
+    tired = Contender("tired", Recorder("tired", [], iter([1.0, 1.0, 1.0])))
+    fit = Contender("fit", Recorder("fit", []))
+    timings = workers.measure_in_turn([tired, fit], rounds=2, secs_per_turn=0.0)
+    assert timings.secs == {"fit": [0.25, 0.25]}
+    assert timings.failures == {"tired": "tired"}
+    assert timings.fastest(["tired", "fit"]) == "fit"
+    for method in (timings.median, lambda name: timings.ratios("fit", name)):
+        with pytest.raises(NotMeasured, match="tired"):
+            method("tired")
+    with pytest.raises(NotMeasured, match="tired"):
+        timings.fastest(["tired"])
+
+
+def test_table_has_medians_of_ratios_by_round():
+    timings = Timings({"ours": [1.0, 2.0, 4.0], "theirs": [2.0, 3.0, 4.0]}, {"other": "no wheel"})
+    rows = table.Table("speed")
+    rows.add_timings(timings, ["ours", "other"], num_images=10)
+    rows.add_speed_ratio(timings, "ours", "theirs")
+    rows.add_speed_ratio(timings, "ours", "other")
+    text = table.format_rows(rows.rows)
+    assert text.splitlines() == [
+        "| measurement | median | min .. max |",
+        "| --- | --- | --- |",
+        "| speed: ours | 2 s, 5.0 images/s | 1 s .. 4 s |",
+        "| speed: other | not measured: no wheel |  |",
+        "| speed: speed of ours / theirs | **1.500 x** | 1.000 .. 2.000 |",
+        "| speed: speed of ours / other | not measured: no wheel |  |",
+    ]
+
+
+def test_machine_is_described():
+    facts = "\n".join(machine.describe())
+    assert f"{machine.num_cores()} cores" in facts
+    assert "tensorflow 2." in facts
+
+
+@pytest.mark.long
+@needs_pytorch
+@pytest.mark.parametrize("group", ["training", "encoding", "input", "peak", "memory", "accuracy"])
+def test_quick_run_measures_all(group, tmp_path):
+    output = tmp_path / "table.md"
+    command = [sys.executable, "benchmarks/run.py", "--quick", "--group", group, "--output", output]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == output.read_text()
+    assert f"| {group if group != 'memory' else 'peak memory'}" in run.stdout
+    assert "not measured" not in run.stdout
