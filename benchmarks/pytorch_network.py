@@ -1,8 +1,8 @@
 """The network of `deep_reid.nets.deep_sort` in PyTorch, to compare speeds of the same work.
 
 It takes our weights (`load_weights`) and gives our features, logits, losses and gradients:
-``tests/whole/test_benchmarks.py`` checks that. Images and feature maps are meant to be in the memory format
-"channels last", which is the faster one on CPUs, and also TensorFlow's.
+``tests/whole/test_benchmarks.py`` checks that. Images and feature maps have the memory format
+"channels last", the faster one on CPUs, and that of TensorFlow.
 """
 
 import torch
