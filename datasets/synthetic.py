@@ -1,7 +1,7 @@
-"""Draws a small pedestrian data set: a benchmark's layout or one of your own data.
+"""Draws a small pedestrian data set in the layout of a benchmark, or in one for your own data.
 
-Everything runs without a download on what is drawn here: the same arguments give the same bytes
-in every file. Run ``python -m datasets.synthetic --help`` for the command line.
+All programs run on drawn data, without a download. The same arguments give the same bytes in every
+file. Run ``python -m datasets.synthetic --help`` for the command line.
 """
 
 import argparse
