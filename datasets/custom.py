@@ -84,6 +84,11 @@ class Custom(ReidDataset):
     def _names(self):
         return sorted(set(self._listing.identities) - {listing.JUNK_NAME})
 
+    @property
+    def num_classes(self):
+        """Number of classes of a classifier over the labels, which count from 1."""
+        return len(self._names) + 1
+
     def name_of(self, label):
         """Return the name of an identity; see `ReidDataset.name_of`."""
         return listing.JUNK_NAME if label == JUNK_LABEL else self._names[label - 1]
