@@ -5,6 +5,7 @@ From a field that `setting` makes come its check, its flag on the command line, 
 """
 
 import dataclasses
+import inspect
 import textwrap
 
 MODES = ("train", "eval", "test", "export", "finalize", "freeze")
@@ -143,3 +144,35 @@ def documented(settings_class):
     parameters = textwrap.indent("\n".join(["Parameters", "-" * 10, *lines]), "    ")
     settings_class.__doc__ = f"{head}\n{parameters}\n\n    Raises\n{tail}"
     return settings_class
+
+
+def takes_settings(settings_class, base):
+    """Write the settings that a function takes as ``**settings`` into its signature.
+
+    Parameters
+    ----------
+    settings_class : type
+        The class that is made of them.
+    base : type
+        A class whose settings the function takes in another way.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
+    def decorate(function):
+        signature = inspect.signature(function)
+        kinds = inspect.Parameter
+        own = [p for p in signature.parameters.values() if p.kind is not kinds.VAR_KEYWORD]
+        known = {parameter.name for parameter in own} | set(list_settings(base))
+        further = [
+            kinds(field.name, kinds.KEYWORD_ONLY, default=field.default)
+            for field in dataclasses.fields(settings_class)
+            if field.name not in known and field.metadata["setting"].flags != ()
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *further])
+        return function
+
+    return decorate

@@ -7,6 +7,7 @@ import re
 from deep_reid import losses
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import StepSettings
+from deep_reid.config.setting import takes_settings
 from deep_reid.engine import health
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import UsageError
@@ -19,6 +20,7 @@ _MAX_SUMMARY_IMAGES = 8
 TrainingStep = collections.namedtuple("TrainingStep", "train_op num_classes")
 
 
+@takes_settings(StepSettings, base=ComputeSettings)
 def create_trainer(
     preprocess_fn,
     network_factory,

@@ -9,6 +9,7 @@ import numpy as np
 
 from deep_reid import samplers
 from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config.setting import takes_settings
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError
 from deep_reid.images.source import as_image_source, check_image_shape
@@ -29,6 +30,7 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 
+@takes_settings(RunConfig, base=ComputeSettings)
 def train_loop(
     preprocess_fn,
     network_factory,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tiny
-from test_queued_trainer import feed_threads
+from linear_model import feed_threads
 
 from deep_reid import samplers
 from deep_reid.compat import slim, tf

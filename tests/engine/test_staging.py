@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_queued_trainer import LinearModel, feed_threads, ones, read_events, weight_in
+from linear_model import LinearModel, feed_threads, ones, read_events, weight_in
 
 from deep_reid.compat import tf
 from deep_reid.engine.staging import StagedFeed

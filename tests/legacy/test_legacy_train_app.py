@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from deep_reid import train_app
-from deep_reid.config import ComputeSettings, RunConfig
-from deep_reid.config.setting import list_settings
+from deep_reid.config import ComputeSettings
 
 ROOT = Path(__file__).parents[2]
 ORIGINAL_DEFAULTS = {
@@ -109,8 +108,6 @@ class TestKwargs:
             "eval": (train_app.eval_loop, train_app.to_eval_kwargs),
         }[mode]
         takes = {*inspect.signature(loop).parameters}
-        if mode == "train":
-            takes |= {*list_settings(RunConfig)}  # by **settings
         compute = {field.name for field in dataclasses.fields(ComputeSettings)}
         arguments = [f"--mode={mode}", *(give(action, is_on=False) if name != "mode" else [])]
         if name not in {*ORIGINAL_DEFAULTS, *takes, *compute}:

@@ -338,7 +338,7 @@ class TestLock:
             run.begin(CONFIG)
 
     def test_a_training_is_refused_before_it_touches_the_run(self, tmp_path, other):
-        from test_queued_trainer import LinearModel, ones
+        from linear_model import LinearModel, ones
 
         before = snapshot(tmp_path)
         with pytest.raises(RunError, match=f"process {other.pid}"):
@@ -346,7 +346,7 @@ class TestLock:
         assert snapshot(tmp_path) == before
 
     def test_who_trains_an_open_run_keeps_others_out_until_it_is_closed(self, tmp_path):
-        from test_queued_trainer import LinearModel, ones
+        from linear_model import LinearModel, ones
 
         expected = f"is being trained by process {os.getpid()}"
         with Run.open(tmp_path, "run") as run:
@@ -446,7 +446,7 @@ TRAIN = """
     import itertools, sys, time
     import numpy as np
     sys.path[:0] = ["tests"]
-    from test_queued_trainer import LinearModel
+    from linear_model import LinearModel
     LinearModel().run(
         itertools.repeat((np.ones(4, np.float32),)), sys.argv[1], save_interval_secs=1e-6,
         save_summaries_secs=0, max_checkpoints_to_keep=2,
@@ -456,7 +456,7 @@ TRAIN = """
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_while_it_saves_leaves_whole_checkpoints(tmp_path):
-    from test_queued_trainer import LinearModel, ones, weight_in
+    from linear_model import LinearModel, ones, weight_in
 
     for number in range(3):
         process = subprocess.Popen(
