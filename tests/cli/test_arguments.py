@@ -226,7 +226,7 @@ def test_a_new_setting_is_written_in_one_place(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=800,
     )
     assert process.returncode == 0, process.stderr
     assert json.loads((tmp_path / "found.json").read_text()) == {

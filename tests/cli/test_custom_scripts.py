@@ -28,7 +28,7 @@ def run(*argv, cwd, code=0):
     """Run the script to its end and return what it wrote."""
     process = subprocess.run(
         [sys.executable, str(ROOT / "train_custom.py"), *map(str, argv)],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=240,
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=800,
     )  # fmt: skip
     assert process.returncode == code, process.stderr
     return process.stdout + process.stderr
@@ -177,7 +177,7 @@ def test_market_labels_may_be_compact(drawn_market1501, tmp_path):
     process = subprocess.run(
         [sys.executable, str(ROOT / "train_market1501.py"), f"--dataset_dir={drawn_market1501}",
          "--batch_size=16", "--number_of_steps=1", "--compact_labels", "--run_id=compact"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=800,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     run_dir = tmp_path / "output/market1501/train/compact"

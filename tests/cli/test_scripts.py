@@ -45,7 +45,7 @@ def start(script, *argv, cwd):
 def run(script, *argv, cwd, code=0):
     """Run a script to its end and return what it wrote."""
     process = start(script, *argv, cwd=cwd)
-    actual_code = process.wait(timeout=240)
+    actual_code = process.wait(timeout=800)
     output = max(cwd.glob("*.log"), key=lambda path: path.stat().st_mtime_ns).read_text()
     assert actual_code == code, output
     return output
@@ -70,7 +70,7 @@ class Trained:
             script, *TRAIN_ARGS, f"--dataset_dir={data_dir}", "--number_of_steps=120",
             "--save_interval_secs=4", "--seed=3", "--max_checkpoints_to_keep=100", cwd=cwd,
         )  # fmt: skip
-        self.train_code = train.wait(timeout=240)
+        self.train_code = train.wait(timeout=800)
         self.train_ended_at = time.time()
         self.train_dir = cwd / "output" / name / "train"
         run_id = (self.train_dir / "latest_run").read_text().strip()
@@ -81,7 +81,7 @@ class Trained:
         while len(self.records()) < len(self.steps) and time.monotonic() < deadline:
             time.sleep(0.2)
         evaluation.send_signal(signal.SIGINT)
-        self.eval_code = evaluation.wait(timeout=60)
+        self.eval_code = evaluation.wait(timeout=300)
 
     def records(self):
         path = self.eval_dir / "metrics.jsonl"
@@ -312,7 +312,7 @@ def test_ctrl_c_ends_training_with_130_and_without_a_trace(trained):
     while "step 10," not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=300) == 130
     assert "Interrupted by SIGINT" in log.read_text()
     assert " goes on from there" in log.read_text()
     (latest,) = (trained.cwd / "stopped").glob("*/checkpoint")

@@ -178,7 +178,7 @@ class TestProgress:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=800,
         )
         assert result.returncode == 0, result.stderr
         return result.stderr

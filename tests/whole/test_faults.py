@@ -54,7 +54,7 @@ def follow(process, pattern):
 
 
 def finish(process, code=0):
-    output = process.communicate(timeout=240)[0]
+    output = process.communicate(timeout=800)[0]
     assert process.returncode == code, output
     return output
 
@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_ends_training_and_evaluation_and_both_go_on_afterwa
     if not shutil.which("unshare"):
         pytest.skip("needs unshare")
     process = subprocess.run(
-        list(map(str, argv)), capture_output=True, text=True, check=False, timeout=240
+        list(map(str, argv)), capture_output=True, text=True, check=False, timeout=800
     )
     if "exit code" not in process.stdout:
         pytest.skip("needs the right to mount")

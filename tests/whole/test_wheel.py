@@ -24,7 +24,7 @@ def run(*argv, cwd):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.run(
         [str(arg) for arg in argv],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=240, env=environment,
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=800, env=environment,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
