@@ -6,66 +6,43 @@ import math
 def count(ops):
     """Count the operations of products of matrices and convolutions.
 
-    A multiplication and an addition are two operations. What multiplies the zeros of a padding is
-    counted, as each library computes it; all that is done element by element is not: it belongs to
-    what keeps a network from reaching the speed of a product of matrices.
+    A multiplication and an addition are two operations. Products with the zeros of a padding count,
+    as each library computes them. Operations element by element do not count: they belong to what
+    keeps a network from reaching the speed of a product of matrices.
 
     Parameters
     ----------
     ops : sequence of tf.Operation
-        To be run; all that they need is counted, too. All shapes must be known.
+        With all that they need. All shapes must be known.
 
     Returns
     -------
     int
     """
-    return sum(_COUNT[op.type](op) for op in _with_all_inputs(ops) if op.type in _COUNT)
-
-
-def _with_all_inputs(ops):
     found, waiting = {}, list(ops)
     while waiting:
         op = waiting.pop()
         if op.name not in found:
-            found[op.name] = op
+            found[op.name] = _count(op)
             waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return found.values()
+    return sum(found.values())
 
 
-def _count_matmul(op):
-    first, _ = op.inputs
-    num_summed = first.get_shape().as_list()[0 if op.get_attr("transpose_a") else 1]
-    return 2 * num_summed * _num_elements(op.outputs[0])
+def _count(op):
+    # All have one output, which may lack a known shape in operations that do not count.
+    if op.type == "MatMul":
+        num_summed = _shape(op.inputs[0])[0 if op.get_attr("transpose_a") else 1]
+        return 2 * num_summed * math.prod(_shape(op.outputs[0]))
+    if op.type == "Conv2D":
+        weights, feature_map = op.inputs[1], op.outputs[0]
+    elif op.type == "Conv2DBackpropInput":
+        weights, feature_map = op.inputs[1:]
+    elif op.type == "Conv2DBackpropFilter":
+        weights, feature_map = op.outputs[0], op.inputs[2]
+    else:
+        return 0
+    return 2 * math.prod(_shape(weights)[:3]) * math.prod(_shape(feature_map))
 
 
-def _count_convolution(op):
-    images, weights = op.inputs
-    del images
-    return _count_products(weights.get_shape().as_list(), op.outputs[0])
-
-
-def _count_gradient_of_images(op):
-    _, weights, gradient = op.inputs
-    return _count_products(weights.get_shape().as_list(), gradient)
-
-
-def _count_gradient_of_weights(op):
-    _, _, gradient = op.inputs
-    return _count_products(op.outputs[0].get_shape().as_list(), gradient)
-
-
-def _count_products(weights_shape, output):
-    height, width, num_in, _ = weights_shape
-    return 2 * height * width * num_in * _num_elements(output)
-
-
-def _num_elements(tensor):
-    return math.prod(tensor.get_shape().as_list())
-
-
-_COUNT = {
-    "MatMul": _count_matmul,
-    "Conv2D": _count_convolution,
-    "Conv2DBackpropInput": _count_gradient_of_images,
-    "Conv2DBackpropFilter": _count_gradient_of_weights,
-}
+def _shape(tensor):
+    return tensor.get_shape().as_list()

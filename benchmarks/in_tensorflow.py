@@ -1,6 +1,6 @@
 """What is measured in TensorFlow: the package itself, and the way of the original."""
 
-import contextlib
+import functools
 import pathlib
 import tempfile
 import threading
@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from benchmarks import flops
-from benchmarks.workers import mean_secs
+from benchmarks.workers import CropEncoder, mean_secs
 from datasets import market1501, mars
 from deep_reid import export, samplers, training
 from deep_reid.compat import tf
@@ -24,6 +24,11 @@ IMAGE_SHAPE = market1501.IMAGE_SHAPE
 NUM_CLASSES = market1501.MAX_LABEL + 1
 NUM_IMAGES_PER_ID = 4
 QUEUE_CAPACITY = 512
+_IMAGES = {
+    "preprocess_fn": deep_sort.preprocess,
+    "image_shape": IMAGE_SHAPE,
+    "read_from_file": True,
+}
 _NUM_WARM_UP_STEPS = 2
 _SECS_BETWEEN_LOOKS = 0.05
 
@@ -31,29 +36,18 @@ _SECS_BETWEEN_LOOKS = 0.05
 class Training:
     """Steps of training from image files, and on a constant batch.
 
-    The former are the loop's own steps, with log lines and summaries. The latter are those of the
-    bare op in the same session, with a constant batch in place of what comes out of the queue: the
+    From files, a step is the loop's own, with log lines and summaries. On a constant batch, the
+    same session runs the bare op, with that batch instead of what comes out of the queue: the
     difference is what the feed costs.
-
-    Parameters
-    ----------
-    dataset_dir : str
-        Drawn in the layout of Market-1501.
-    batch_size : int
-    precision : {"float32", "bfloat16"}
     """
 
     def __init__(self, dataset_dir, batch_size, precision):
         compute = ComputeSettings(precision=precision)
         filenames, labels, _ = market1501.read_train_split_to_str(dataset_dir)
-        self._batches = samplers.random_sample_identities_forever(
-            batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
-        )
-        self._trainer, self._train_op = training.create_trainer(
-            deep_sort.preprocess,
-            deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True),
-            read_from_file=True,
-            image_shape=IMAGE_SHAPE,
+        batches = _sample_batches(batch_size, filenames, labels)
+        trainer, self._train_op = training.create_trainer(
+            network_factory=deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True),
+            **_IMAGES,
             batch_size=batch_size,
             loss_mode="cosine-softmax",
             compute=compute,
@@ -61,13 +55,25 @@ class Training:
         self._global_step = tf.train.get_global_step()
         self._log_dir = tempfile.TemporaryDirectory()
         self._writer = tf.summary.FileWriter(self._log_dir.name)
-        self._step = self._create_step(batch_size)
+        self._step = TrainStep(
+            self._train_op,
+            batch_size=batch_size,
+            start_feed=lambda session: trainer.start_feed(session, batches),
+            number_of_steps=None,
+            log_every_n_steps=10,
+            summary_op=tf.summary.merge_all(),
+            save_summaries_secs=60,
+            save=None,
+            save_interval_secs=0,
+            save_at_start=False,
+        )
         self._num_waiting = _count_waiting()
         self._session = tf.Session(config=create_session_config(compute))
         self._session.run(tf.global_variables_initializer())
         self._train_from_files()
-        dequeue = _find_op("QueueDequeueV2").outputs
-        self._constant_batch = dict(zip(dequeue, self._session.run(dequeue), strict=True))
+        (dequeue,) = _find_ops("QueueDequeueV2")
+        arrays = self._session.run(dequeue.outputs)
+        self._constant_batch = dict(zip(dequeue.outputs, arrays, strict=True))
 
     def measure(self, count):
         """Train from files: mean seconds of `count` steps."""
@@ -77,7 +83,7 @@ class Training:
 
     def measure_constant(self, count):
         """Train on a constant batch: mean seconds of `count` steps."""
-        return mean_secs(self._train_on_constant_batch, count, 1)
+        return mean_secs(lambda: self._session.run(self._train_op, self._constant_batch), count)
 
     def count_flops(self):
         """Return the floating point operations of a step, in products of matrices."""
@@ -90,58 +96,34 @@ class Training:
         self._writer.close()
         self._log_dir.cleanup()
 
-    def _create_step(self, batch_size):
-        return TrainStep(
-            self._train_op,
-            batch_size=batch_size,
-            start_feed=lambda session: self._trainer.start_feed(session, self._batches),
-            number_of_steps=None,
-            log_every_n_steps=10,
-            summary_op=tf.summary.merge_all(),
-            save_summaries_secs=60,
-            save=None,
-            save_interval_secs=0,
-            save_at_start=False,
-        )
-
     def _train_from_files(self):
         kwargs = {"summary_writer": self._writer}
         self._step(self._session, self._train_op, self._global_step, kwargs)
-
-    def _train_on_constant_batch(self):
-        self._session.run(self._train_op, self._constant_batch)
 
 
 class Input:
     """The feed alone: image files become the network's input, which nothing takes time to use.
 
-    Parameters
-    ----------
-    dataset_dir : str
-        Drawn in the layout of MARS: images of 256 x 128.
-    batch_size : int
-    way : {"ours", "naive"}
-        The naive one, of the original, decodes in one ``tf.map_fn`` (without the resizing, for
-        which all files must be of one size), resizes the batch, preprocesses in another, and puts
-        single rows into the queue.
-    num_threads : int
-        Of the feed.
+    `way` is "ours" or "naive". The naive one is the original's: it decodes in one ``tf.map_fn``
+    (without the resizing, so that all files must be of one size), resizes the batch, preprocesses
+    in another, and puts single rows into the queue.
     """
 
     def __init__(self, dataset_dir, batch_size, way, num_threads):
-        filenames, labels, *_ = mars.read_train_split_to_str(dataset_dir)
-        self._filenames = filenames
-        batches = samplers.random_sample_identities_forever(
-            batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
-        )
-        create_feed = {"ours": _create_trainer, "naive": _NaiveFeed}[way]
-        self._create_pixels = {"ours": _create_pixels, "naive": _create_naive_pixels}[way]
-        feed = create_feed(num_threads)
+        self._filenames, labels, *_ = mars.read_train_split_to_str(dataset_dir)
+        if way == "ours":
+            feed = image_trainer.create_image_trainer(
+                **_IMAGES, is_training=True, num_enqueue_threads=num_threads
+            )
+            self._create_pixels = functools.partial(pipeline.create_image_input, **_IMAGES)
+        else:
+            feed, self._create_pixels = _NaiveFeed(num_threads), _create_naive_pixels
         self._dequeue = feed.get_input_vars(batch_size)[0].op
         self._num_waiting = _count_waiting()
         # What waits in the queue, or in a thread, was decoded before.
         self._num_warm_up = QUEUE_CAPACITY // batch_size + num_threads + 2
         self._session = tf.Session(config=create_session_config())
+        batches = _sample_batches(batch_size, self._filenames, labels)
         self._feed = feed.start_feed(self._session, batches)
 
     def measure(self, count):
@@ -166,34 +148,23 @@ class Input:
         self._session.run(self._dequeue)
 
 
-class FrozenGraph:
-    """A frozen graph, run as Deep SORT does.
-
-    Parameters
-    ----------
-    graph_path : str
-    crops_path : str
-        Array of uint8 crops, (N, 128, 64, 3), BGR.
-    """
+class FrozenGraph(CropEncoder):
+    """Encoding of crops by a frozen graph, as Deep SORT runs it."""
 
     def __init__(self, graph_path, crops_path):
-        self._crops = np.load(crops_path)
+        super().__init__(crops_path)
         self._graph_def = tf.GraphDef.FromString(pathlib.Path(graph_path).read_bytes())
         tf.import_graph_def(self._graph_def, name="")
         self._session = tf.Session(config=create_session_config())
 
-    def measure(self, num_crops, count):
-        """Encode crops: mean seconds of `count` calls."""
-        return mean_secs(lambda: self.features(num_crops), count, 1)
-
-    def features(self, num_crops):
-        """Return the features of the first crops, of shape (N, 128)."""
-        return self._session.run("features:0", {"images:0": self._crops[:num_crops]})
+    def encode(self, crops):
+        """Return features."""
+        return self._session.run("features:0", {"images:0": crops})
 
     def count_flops(self, num_crops):
-        """Return the floating point operations for so many crops, in products of matrices."""
+        """Return the floating point operations for some crops, in products of matrices."""
         with tf.Graph().as_default():
-            images = tf.placeholder(tf.uint8, (num_crops, *self._crops.shape[1:]))
+            images = tf.placeholder(tf.uint8, (num_crops, *self.crops.shape[1:]))
             (features,) = tf.import_graph_def(
                 self._graph_def, {"images:0": images}, ["features:0"], name="frozen"
             )
@@ -201,14 +172,7 @@ class FrozenGraph:
 
 
 class EncoderOnFrame:
-    """The package's encoder, which cuts crops out of a frame, resizes and encodes them.
-
-    Parameters
-    ----------
-    graph_path : str
-    frame_path : str
-        Arrays ``frame``, of shape (1080, 1920, 3), and ``boxes``, (N, 4): x, y, width, height.
-    """
+    """The package's encoder: it cuts crops out of a frame, resizes and encodes them."""
 
     def __init__(self, graph_path, frame_path):
         from deep_reid.export.encoder import Encoder
@@ -219,19 +183,11 @@ class EncoderOnFrame:
 
     def measure(self, count):
         """Crop, resize and encode: mean seconds of `count` calls."""
-        return mean_secs(lambda: self._encoder(self._frame, self._boxes), count, 1)
+        return mean_secs(lambda: self._encoder(self._frame, self._boxes), count)
 
 
 class Encoding:
-    """Encoding of image files from a checkpoint, as ``--mode=test`` does.
-
-    Parameters
-    ----------
-    dataset_dir : str
-        Drawn in the layout of Market-1501.
-    checkpoint_path : str
-    batch_size : int
-    """
+    """Encoding of image files from a checkpoint, as ``--mode=test`` does."""
 
     def __init__(self, dataset_dir, checkpoint_path, batch_size):
         self._filenames = market1501.read_train_split_to_str(dataset_dir)[0]
@@ -239,7 +195,7 @@ class Encoding:
         self._batch_size = batch_size
 
     def encode(self, num_images):
-        """Encode so many files, from the first again after the last; return the seconds."""
+        """Encode a number of files, from the first again after the last: seconds."""
         filenames = np.resize(np.array(self._filenames, dtype=object), num_images)
         start = time.perf_counter()
         export.encode(
@@ -254,13 +210,7 @@ class Encoding:
 
 
 class MatrixProduct:
-    """A product of two large square matrices.
-
-    Parameters
-    ----------
-    size : int
-    precision : {"float32", "bfloat16"}
-    """
+    """A product of two square matrices."""
 
     def __init__(self, size, precision):
         # Variables: a product of constants would be computed once, when the graph is optimized.
@@ -274,26 +224,12 @@ class MatrixProduct:
 
     def measure(self, count):
         """Multiply: mean seconds of `count` products."""
-        return mean_secs(lambda: self._session.run(self._product), count, 1)
-
-    def count_flops(self):
-        """Return the floating point operations of a product."""
-        return flops.count([self._product])
+        return mean_secs(lambda: self._session.run(self._product), count)
 
 
-def _create_pixels(is_training):
-    return pipeline.create_image_input(
-        deep_sort.preprocess, IMAGE_SHAPE, read_from_file=True, is_training=is_training
-    )
-
-
-def _create_trainer(num_threads):
-    return image_trainer.create_image_trainer(
-        deep_sort.preprocess,
-        IMAGE_SHAPE,
-        read_from_file=True,
-        is_training=True,
-        num_enqueue_threads=num_threads,
+def _sample_batches(batch_size, filenames, labels):
+    return samplers.random_sample_identities_forever(
+        batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
     )
 
 
@@ -324,19 +260,16 @@ class _NaiveFeed:
             self._queue = tf.FIFOQueue(QUEUE_CAPACITY, [tf.float32, tf.int64], [IMAGE_SHAPE, ()])
             self._enqueue = self._queue.enqueue_many([images, label_var])
             self._close = self._queue.close(cancel_pending_enqueues=True)
-        self._coordinator = tf.train.Coordinator(clean_stop_exception_types=())
+        self._coordinator = tf.train.Coordinator((tf.errors.CancelledError,))
         self._lock = threading.Lock()
 
     def get_input_vars(self, batch_size):
         return self._queue.dequeue_many(batch_size)
 
     def start_feed(self, session, batches):
-        self._session = session
-        self._threads = [
-            threading.Thread(target=self._run, args=(batches,)) for _ in range(self._num_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._session, self._batches = session, batches
+        for _ in range(self._num_threads):
+            tf.train.LooperThread.loop(self._coordinator, None, self._enqueue_batch)
         return self
 
     def wait_for_batch(self):
@@ -345,22 +278,21 @@ class _NaiveFeed:
     def stop(self):
         self._coordinator.request_stop()
         self._session.run(self._close)
-        for thread in self._threads:
-            thread.join()
+        self._coordinator.join()
 
-    def _run(self, batches):
-        with self._coordinator.stop_on_exception():
-            while not self._coordinator.should_stop():
-                with self._lock:
-                    batch = next(batches)
-                with contextlib.suppress(tf.errors.CancelledError):
-                    feed_dict = dict(zip(self._enqueue_vars, batch, strict=True))
-                    self._session.run(self._enqueue, feed_dict)
+    def _enqueue_batch(self):
+        with self._lock:
+            batch = next(self._batches)
+        self._session.run(self._enqueue, dict(zip(self._enqueue_vars, batch, strict=True)))
+
+
+def _find_ops(op_type):
+    return [op for op in tf.get_default_graph().get_operations() if op.type == op_type]
 
 
 def _count_waiting():
     """Return how many elements wait in the queues of the graph."""
-    queues = [op for op in tf.get_default_graph().get_operations() if op.type == "FIFOQueueV2"]
+    queues = _find_ops("FIFOQueueV2")
     return tf.add_n([tf.raw_ops.QueueSizeV2(handle=queue.outputs[0]) for queue in queues])
 
 
@@ -371,8 +303,3 @@ def _wait_until_queue_rests(session, num_waiting):
         before = now
         time.sleep(_SECS_BETWEEN_LOOKS)
     time.sleep(_SECS_BETWEEN_LOOKS)
-
-
-def _find_op(op_type):
-    (found,) = [op for op in tf.get_default_graph().get_operations() if op.type == op_type]
-    return found

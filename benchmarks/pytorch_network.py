@@ -25,17 +25,18 @@ RESIDUAL_BLOCKS = (
     ("conv4_1", 64, 2, True),
     ("conv4_3", 128, 1, True),
 )
+# Attributes of a layer in PyTorch, and TensorFlow's names of its variables.
+_OF_BATCH_NORM = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_OF_WEIGHTS = {"weight": "weights", "bias": "biases"}
+# (height, width, in, out) -> (out, in, height, width), and (in, out) -> (out, in).
+_AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 
 
 class ResidualBlock(nn.Module):
     """A pre-activated residual block, as in `deep_reid.nets.residual`.
 
-    Parameters
-    ----------
-    num_channels : int
-        Of its input; the output has `stride` times as many.
-    stride : {1, 2}
-    preactivate : bool
+    Its output has `stride` times as many channels as its input, at `stride` times less height and
+    width, which must be even.
     """
 
     def __init__(self, num_channels, stride, preactivate):
@@ -45,31 +46,18 @@ class ResidualBlock(nn.Module):
         self.bn = _batch_norm(num_channels) if preactivate else nn.Identity()
         self.preactivation = nn.ELU(inplace=True) if preactivate else nn.Identity()
         # TensorFlow pads a stride of 2 on one side only: `forward` does that.
-        self.conv1 = nn.Conv2d(
-            num_channels, num_out, 3, stride, padding=1 if stride == 1 else 0, bias=False
-        )
+        padding = 1 if stride == 1 else 0
+        self.conv1 = nn.Conv2d(num_channels, num_out, 3, stride, padding, bias=False)
         self.bn1 = _batch_norm(num_out)
         self.activation = nn.ELU(inplace=True)
         self.dropout = nn.Dropout(DROP_PROBABILITY)
         self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1)
-        self.projection = (
-            nn.Identity()
-            if stride == 1
-            else nn.Conv2d(num_channels, num_out, 1, stride, bias=False)
-        )
+        self.projection = nn.Identity()
+        if stride > 1:
+            self.projection = nn.Conv2d(num_channels, num_out, 1, stride, bias=False)
 
     def forward(self, inputs):
-        """Apply the block.
-
-        Parameters
-        ----------
-        inputs : torch.Tensor of float, shape (N, C, H, W)
-            Height and width even.
-
-        Returns
-        -------
-        torch.Tensor of float, shape (N, C * stride, H / stride, W / stride)
-        """
+        """Apply the block to feature maps, (N, C, H, W)."""
         network = self.preactivation(self.bn(inputs))
         if self.stride == 2:
             network = functional.pad(network, (0, 1, 0, 1))
@@ -78,12 +66,7 @@ class ResidualBlock(nn.Module):
 
 
 class DeepSortNetwork(nn.Module):
-    """The network, with its cosine softmax classifier.
-
-    Parameters
-    ----------
-    num_classes : int
-    """
+    """The network, with its cosine softmax classifier."""
 
     def __init__(self, num_classes):
         super().__init__()
@@ -109,27 +92,12 @@ class DeepSortNetwork(nn.Module):
             nn.init.trunc_normal_(weights, std=INITIAL_STDDEV, a=-bound, b=bound)
 
     def decaying_weights(self):
-        """List the weights with an L2 penalty: of convolutions, projections, and the last layer.
-
-        Returns
-        -------
-        list of torch.nn.Parameter
-        """
+        """List the weights with an L2 penalty: of convolutions, projections, and the last layer."""
         layers = [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         return [layer.weight for layer in layers]
 
     def forward(self, images):
-        """Compute features.
-
-        Parameters
-        ----------
-        images : torch.Tensor of float32, shape (N, 3, 128, 64), RGB in [0, 1]
-
-        Returns
-        -------
-        torch.Tensor of float32, shape (N, 128)
-            Rows of unit length.
-        """
+        """From float32 images (N, 3, 128, 64), RGB in [0, 1], to features (N, 128), unit length."""
         network = self.blocks(self.stem(images))
         # In TensorFlow's order; no copy is made where channels are last.
         network = network.permute(0, 2, 3, 1).flatten(1)
@@ -137,65 +105,50 @@ class DeepSortNetwork(nn.Module):
         return functional.normalize(network.float(), dim=1)
 
     def classify(self, features):
-        """Compute logits: scaled cosines to one unit vector per class.
-
-        Parameters
-        ----------
-        features : torch.Tensor of float32, shape (N, 128)
-
-        Returns
-        -------
-        torch.Tensor of float32, shape (N, num_classes)
-        """
+        """Compute logits (N, num_classes): scaled cosines to one unit vector per class."""
         mean_vectors = functional.normalize(self.mean_vectors, dim=0)
         return functional.softplus(self.scale) * (features @ mean_vectors)
 
     def compute_loss(self, features, labels):
-        """Compute the total loss: cross entropy and penalties.
-
-        Parameters
-        ----------
-        features : torch.Tensor of float32, shape (N, 128)
-        labels : torch.Tensor of int64, shape (N,)
-
-        Returns
-        -------
-        torch.Tensor of float32, shape ()
-        """
+        """Compute the total loss: cross entropy and penalties."""
         loss = functional.cross_entropy(self.classify(features), labels)
         squares = sum(weights.square().sum() for weights in self.decaying_weights())
         scale_penalty = LOGIT_SCALE_PENALTY / 2 * self.scale.square()
         return loss + WEIGHT_DECAY / 2 * squares + scale_penalty
 
     def load_weights(self, variables):
-        """Take over the variables of a checkpoint.
+        """Copy the variables of a checkpoint.
 
         Parameters
         ----------
         variables : mapping of str to np.ndarray
             By TensorFlow's names. Those of the classifier may be missing.
         """
-        for scope, convolution, batch_norm in (
-            ("conv1_1", self.stem[0], self.stem[1]),
-            ("conv1_2", self.stem[3], self.stem[4]),
-        ):
-            _load_convolution(convolution, variables, scope)
-            _load_batch_norm(batch_norm, variables, f"{scope}/{scope}/bn")
-        for (scope, _, stride, preactivate), block in zip(
-            RESIDUAL_BLOCKS, self.blocks, strict=True
-        ):
-            if preactivate:
-                _load_batch_norm(block.bn, variables, f"{scope}/bn")
-            _load_convolution(block.conv1, variables, f"{scope}/1")
-            _load_batch_norm(block.bn1, variables, f"{scope}/1/{scope}/1/bn")
-            _load_convolution(block.conv2, variables, f"{scope}/2")
-            if stride == 2:
-                _load_convolution(block.projection, variables, f"{scope}/projection")
-        _copy(self.fc1.weight, variables["fc1/weights"].T)
-        _load_batch_norm(self.fc1_bn, variables, "fc1/fc1/bn")
-        if "ball/scale" in variables:
-            _copy(self.mean_vectors, variables["ball/mean_vectors"])
-            _copy(self.scale, variables["ball/scale"])
+        with torch.no_grad():
+            for scope, layer in self._layers_by_scope().items():
+                is_norm = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
+                for attribute, name in (_OF_BATCH_NORM if is_norm else _OF_WEIGHTS).items():
+                    tensor = getattr(layer, attribute, None)  # of an nn.Identity there is none
+                    if tensor is not None:
+                        values = variables[f"{scope}/{name}"]
+                        tensor.copy_(torch.tensor(values.transpose(_AXES[values.ndim])))
+            if "ball/scale" in variables:
+                self.mean_vectors.copy_(torch.tensor(variables["ball/mean_vectors"]))
+                self.scale.copy_(torch.tensor(variables["ball/scale"]))
+
+    def _layers_by_scope(self):
+        layers = {"fc1": self.fc1, "fc1/fc1/bn": self.fc1_bn}
+        for scope, index in (("conv1_1", 0), ("conv1_2", 3)):
+            layers |= {scope: self.stem[index], f"{scope}/{scope}/bn": self.stem[index + 1]}
+        for (scope, *_), block in zip(RESIDUAL_BLOCKS, self.blocks, strict=True):
+            layers |= {
+                f"{scope}/bn": block.bn,
+                f"{scope}/1": block.conv1,
+                f"{scope}/1/{scope}/1/bn": block.bn1,
+                f"{scope}/2": block.conv2,
+                f"{scope}/projection": block.projection,
+            }
+        return layers
 
 
 def _batch_norm(num_channels, layer=nn.BatchNorm2d):
@@ -203,21 +156,3 @@ def _batch_norm(num_channels, layer=nn.BatchNorm2d):
     batch_norm = layer(num_channels, eps=1e-3, momentum=1e-3)
     batch_norm.weight.requires_grad_(False)
     return batch_norm
-
-
-def _load_convolution(layer, variables, scope):
-    # (height, width, in, out) -> (out, in, height, width)
-    _copy(layer.weight, variables[f"{scope}/weights"].transpose(3, 2, 0, 1))
-    if layer.bias is not None:
-        _copy(layer.bias, variables[f"{scope}/biases"])
-
-
-def _load_batch_norm(layer, variables, scope):
-    _copy(layer.bias, variables[f"{scope}/beta"])
-    _copy(layer.running_mean, variables[f"{scope}/moving_mean"])
-    _copy(layer.running_var, variables[f"{scope}/moving_variance"])
-
-
-def _copy(tensor, array):
-    with torch.no_grad():
-        tensor.copy_(torch.tensor(array))

@@ -1,23 +1,23 @@
 """What ranking costs: time and peak memory by the size of the gallery.
 
-Each size runs in a process of its own, whose peak memory the system reports. Features are random,
-the hardest case: matches come anywhere, and no distance stands out. Of each gallery, 15 items per
+Each size runs in a process of its own, which reports its peak memory. Features are random, the
+hardest case: matches come anywhere, and no distance stands out. Of each gallery, 15 items per
 identity are to be found, in 6 cameras, and the rest are distractors, as in Market-1501+500k.
 
 python benchmarks/ranking.py [--sizes 10000 100000 1000000] [--queries 3368] [--measure cosine]
 """
 
 import argparse
-import multiprocessing
 import pathlib
-import resource
 import sys
 import time
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+# Instead of this script's own folder, whose modules would be found under other names.
+sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
+from benchmarks.workers import closing_all  # noqa: E402
 from deep_reid.samplers import galleries  # noqa: E402
 from deep_reid.scoring import ranking  # noqa: E402
 
@@ -26,15 +26,34 @@ NUM_ITEMS_PER_IDENTITY = 15
 NUM_CAMERAS = 6
 
 
+class Ranking:
+    """Queries and a gallery, drawn at random, to rank."""
+
+    def __init__(self, size, queries, dimension, measure):
+        random = np.random.default_rng(1)
+        num_distractors = max(0, size - NUM_IDENTITIES * NUM_ITEMS_PER_IDENTITY)
+        self._query = draw(random, queries, dimension, num_distractors=0, name="query")
+        self._gallery = draw(random, size, dimension, num_distractors, name="gallery")
+        self._measure = measure
+
+    def rank(self):
+        """Rank the gallery for each query: seconds."""
+        start = time.perf_counter()
+        ranking.rank(self._query, self._gallery, measure=self._measure)
+        return time.perf_counter() - start
+
+
 def main():
     """Measure all sizes and print a table with the growth."""
-    args = parse_arguments()
+    settings = vars(parse_arguments())
     print("    gallery   seconds   peak MiB   features MiB   time growth   memory growth")
     previous = None
-    for size in args.sizes:
-        seconds, peak = measure_in_a_process(size, args)
+    for size in settings.pop("sizes"):
+        with closing_all() as start:
+            worker = start("benchmarks.ranking:Ranking", size=size, **settings)
+            seconds, peak = worker.ask("rank"), worker.ask("peak_memory")
         growth = (seconds / previous[0], peak / previous[1]) if previous else (1.0, 1.0)
-        features = (size + args.queries) * args.dimension * 4 / 2**20
+        features = (size + settings["queries"]) * settings["dimension"] * 4 / 2**20
         print(
             f"{size:11,d} {seconds:9.2f} {peak:10.0f} {features:14.0f} "
             f"{growth[0]:12.2f}x {growth[1]:14.2f}x",
@@ -51,26 +70,6 @@ def parse_arguments():
     parser.add_argument("--dimension", type=int, default=128)
     parser.add_argument("--measure", choices=["cosine", "euclidean"], default="cosine")
     return parser.parse_args()
-
-
-def measure_in_a_process(size, args):
-    """Return the seconds and the peak memory in MiB of ranking a gallery of this size."""
-    # Not forked: a child would begin with the memory of its parent.
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(measure, (size, args))
-
-
-def measure(size, args):
-    """Rank drawn features; return the seconds and the peak memory of this process in MiB."""
-    random = np.random.default_rng(1)
-    query = draw(random, args.queries, args.dimension, num_distractors=0, name="query")
-    num_distractors = max(0, size - NUM_IDENTITIES * NUM_ITEMS_PER_IDENTITY)
-    gallery = draw(random, size, args.dimension, num_distractors, name="gallery")
-    start = time.perf_counter()
-    ranking.rank(query, gallery, measure=args.measure)
-    seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def draw(random, size, dimension, num_distractors, name):

@@ -1,8 +1,8 @@
 """Measures training, encoding, input, peak, memory, accuracy, and prints one table in Markdown.
 
-What is compared runs in processes of its own, in turn, many rounds; see ``workers.py``. Ratios are
-formed in each round: the table has their medians. What cannot be measured, say for want of a
-package of the extra ``bench``, has a row that says so.
+Contenders run in processes of their own, in turn, many rounds; see ``workers.py``. Ratios are
+formed in each round: the table has their medians. What cannot be measured, for instance because a
+package of the extra ``bench`` is missing, has a row that says so.
 
 python benchmarks/run.py [--group all] [--rounds 9] [--quick] [--output table.md]
 """
@@ -14,28 +14,33 @@ import sys
 import tempfile
 import time
 
-# In the place of this script's own folder, whose modules would be found under other names.
+# Instead of this script's own folder, whose modules would be found under other names.
 sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-from benchmarks import groups, machine, sizes  # noqa: E402
+from benchmarks import groups, machine  # noqa: E402
+from benchmarks.files import QUICK, Files, Sizes  # noqa: E402
 from benchmarks.table import format_rows  # noqa: E402
+from benchmarks.workers import NotMeasured  # noqa: E402
 
 
 def main():
-    """Measure the groups asked for, and print what came of it."""
+    """Measure the groups that the command line names, and print the results."""
     args = parse_arguments()
-    chosen = sizes.QUICK if args.quick else sizes.FULL
+    sizes = QUICK if args.quick else Sizes()
     if args.rounds is not None:
-        chosen = dataclasses.replace(chosen, rounds=args.rounds)
-    facts = machine.describe()
+        sizes = dataclasses.replace(sizes, rounds=args.rounds)
+    facts = [*machine.describe(), f"Medians of {sizes.rounds} rounds"]
     rows = []
     with tempfile.TemporaryDirectory() as directory:
+        files = Files(sizes, directory)
         for name, measure in groups.GROUPS.items():
             if args.group in (name, "all"):
                 start = time.monotonic()
-                rows += measure(chosen, directory)
+                try:
+                    rows += measure(files)
+                except NotMeasured as reason:
+                    rows.append((name, f"not measured: {reason}", ""))
                 print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    facts.append(f"Medians of {chosen.rounds} rounds")
     lines = [*(f"- {fact}" for fact in facts), "", format_rows(rows)]
     text = "\n".join(lines) + "\n"
     print(text, end="")

@@ -1,9 +1,8 @@
-"""Contenders in processes of their own, measured in turn.
+"""Runs each contender in a process of its own, and measures them in turn.
 
 TensorFlow, PyTorch and ONNX Runtime each keep a pool of threads, and disturb each other in one
-process. Each contender has its own, which sleeps while it is not asked anything. Rounds go through
-all contenders of a group, forward and backward in turn, so that a machine that becomes slower or
-faster meanwhile does so for all of them.
+process. Each round goes through all contenders of a group, forward and backward by turns: a machine
+that becomes slower or faster meanwhile does so for all of them.
 """
 
 import contextlib
@@ -13,166 +12,80 @@ import multiprocessing
 import pathlib
 import re
 import statistics
+import subprocess
 import sys
 import time
+
+import numpy as np
 
 _SECS_TO_END = 30
 _SECS_BETWEEN_TURNS = 0.1  # threads of the last contender may still spin, waiting for work
 
 
 class NotMeasured(Exception):  # noqa: N818 - a result, no error: the table goes on without it
-    """A contender could not be started, or failed; the message says why."""
+    """A contender could not start, or failed; the message says why."""
 
 
 class Worker:
     """A process that makes an object and answers calls of its methods.
 
+    It makes the object when it gets the first call, so that no other work runs meanwhile.
+
     Parameters
     ----------
     create : str
-        ``"module:Class"``; looked up in the process, so that a missing package fails there.
+        ``"module:Class"``. The process imports it: where a package is missing, the call fails.
     **settings
-        Handed to it.
+        Arguments of the class.
     """
 
     def __init__(self, create, **settings):
-        self._create = create
         # Not forked: no library may find threads or memory of another.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        # No daemon: those could not have the processes that PyTorch loads its data with.
+        # No daemon: a daemon could not start the processes that PyTorch loads its data with.
         self._process = context.Process(target=_serve, args=(theirs, create, settings))
         self._process.start()
         theirs.close()
-        self._is_ready = False
-        self._end = None  # why it answers no more
 
     def ask(self, method, *args):
-        """Call a method of the process's object, and wait for its answer.
+        """Call a method of the object in the process and return its answer.
 
-        Parameters
-        ----------
-        method : str
-            ``"peak_memory"`` is known to every process: its peak so far, in MiB.
-        *args
-            Handed to the method.
-
-        Returns
-        -------
-        What the method returns.
+        Each process also answers ``"peak_memory"``: the most MiB that it has used so far.
 
         Raises
         ------
         NotMeasured
-            If the object cannot be made, now or before, the method raises, or the process ends.
+            If the object cannot be made, the method raises, or the process ends.
         """
-        if not self._is_ready:
-            self._wait_until_ready()
-        if self._end:
-            raise NotMeasured(self._end)
-        with contextlib.suppress(BrokenPipeError):  # what is received says so
+        try:
             self._connection.send((method, args))
-        return self._receive()
+            failure, answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._process.join(_SECS_TO_END)
+            failure = f"its process ended with code {self._process.exitcode}"
+        if failure:
+            raise NotMeasured(failure)
+        return answer
 
     def close(self):
         """End the process."""
         self._connection.close()
         self._process.join(_SECS_TO_END)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def _wait_until_ready(self):
-        self._is_ready = True
-        try:
-            self._receive()
-        except NotMeasured as reason:
-            self._end = str(reason)
-
-    def _receive(self):
-        try:
-            failure, answer = self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join(_SECS_TO_END)
-            self._end = failure = f"its process ended with code {self._process.exitcode}"
-        if failure:
-            raise NotMeasured(failure)
-        return answer
+        self._process.kill()
+        self._process.join()
 
 
-def _serve(connection, create, settings):
-    def attempt(function, *args):
-        try:
-            connection.send((None, function(*args)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it stands in the table
-            connection.send((_describe(error), None))
-
-    def make():
-        module, _, name = create.partition(":")
-        made.append(getattr(importlib.import_module(module), name)(**settings))
-
-    made = []
-    attempt(make)
-    # Until the other side closes the connection.
-    with contextlib.suppress(EOFError, ConnectionResetError):
-        while True:
-            method, args = connection.recv()
-            if method == "peak_memory":
-                attempt(read_peak_memory)
-            else:
-                attempt(lambda method=method, args=args: getattr(made[0], method)(*args))
-    if made and hasattr(made[0], "close"):
-        made[0].close()
-
-
-def _describe(error):
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def mean_secs(function, count, num_warm_up):
-    """Call a function again and again, and return the mean seconds of a call.
-
-    Parameters
-    ----------
-    function : callable
-    count : int
-    num_warm_up : int
-        Calls before that, which do not count.
-
-    Returns
-    -------
-    float
-    """
-    for _ in range(num_warm_up):
-        function()
-    start = time.perf_counter()
-    for _ in range(count):
-        function()
-    return (time.perf_counter() - start) / count
-
-
-def read_peak_memory():
-    """Return the most memory that this process had so far, in MiB.
-
-    Returns
-    -------
-    float
-        Resident memory as Linux counts it, without that of child processes.
-    """
-    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024
+def run_program(*command, cwd=None):
+    """Run a program to its end; raise `NotMeasured` with its last line if it fails."""
+    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise NotMeasured(run.stderr.strip().splitlines()[-1])
 
 
 @contextlib.contextmanager
 def closing_all():
-    """Keep a list of workers, and close them all at the end, also after an error.
-
-    Yields
-    ------
-    callable
-        ``start(create, **settings) -> Worker``.
-    """
+    """Yield ``start(create, **settings) -> Worker``, and close all these workers at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(create, **settings):
@@ -183,18 +96,81 @@ def closing_all():
         yield start
 
 
+def _serve(connection, create, settings):
+    made = None
+    with contextlib.suppress(EOFError, ConnectionError):  # the other side closed the connection
+        while True:
+            method, args = connection.recv()
+            made = made or _attempt(_make, create, settings)
+            connection.send(made if made[0] else _attempt(_call, made[1], method, *args))
+    if made and hasattr(made[1], "close"):
+        made[1].close()
+
+
+def _make(create, settings):
+    module, _, name = create.partition(":")
+    return getattr(importlib.import_module(module), name)(**settings)
+
+
+def _call(made, method, *args):
+    return _read_peak_memory() if method == "peak_memory" else getattr(made, method)(*args)
+
+
+def _attempt(function, *args):
+    """Call a function: return why it failed, or None, and its result."""
+    try:
+        return None, function(*args)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the table has it
+        first_line = str(error).strip().splitlines()[:1]
+        return ": ".join([type(error).__name__, *first_line]), None
+
+
+def _read_peak_memory():
+    """Return the most resident memory that this process has used so far, in MiB.
+
+    Linux counts it for the process alone, without its children; ``getrusage`` would count what the
+    parent had when it started the process.
+    """
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024
+
+
+def mean_secs(function, count, num_warm_up=1):
+    """Call a function `count` times, after `num_warm_up` calls: mean seconds of a call."""
+    for _ in range(num_warm_up):
+        function()
+    start = time.perf_counter()
+    for _ in range(count):
+        function()
+    return (time.perf_counter() - start) / count
+
+
+class CropEncoder:
+    """What encodes the crops of a file; a subclass has ``encode(crops) -> features``.
+
+    Parameters
+    ----------
+    crops_path : str
+        Array of uint8, shape (N, 128, 64, 3), BGR.
+    """
+
+    def __init__(self, crops_path):
+        self.crops = np.load(crops_path)
+
+    def measure(self, num_crops, count):
+        """Encode the first crops: mean seconds of `count` calls."""
+        return mean_secs(lambda: self.features(num_crops), count)
+
+    def features(self, num_crops):
+        """Return the features of the first crops, of shape (N, 128)."""
+        return self.encode(self.crops[:num_crops])
+
+
 @dataclasses.dataclass(frozen=True)
 class Contender:
     """What is measured: a method of a worker.
 
-    Parameters
-    ----------
-    name : str
-        As it stands in the table.
-    worker : Worker
-    method : str
-        ``method(*args, count)`` does the work `count` times and returns the mean seconds of one.
-    args : tuple
+    ``method(*args, count)`` does the work `count` times and returns the mean seconds of one.
     """
 
     name: str
@@ -203,88 +179,35 @@ class Contender:
     args: tuple = ()
 
     def measure(self, count):
-        """Do the work a number of times.
-
-        Parameters
-        ----------
-        count : int
-
-        Returns
-        -------
-        float
-            Mean seconds of one.
-        """
+        """Do the work `count` times: mean seconds of one."""
         return self.worker.ask(self.method, *self.args, count)
 
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
-    """The seconds of all contenders in all rounds.
+    """What came of the rounds. All methods raise `NotMeasured` for a contender that failed.
 
     Parameters
     ----------
     secs : dict of str to list of float
-        One number for each round, by the name of the contender.
+        By the contender's name: seconds in each round.
     failures : dict of str to str
-        Why others were not measured.
+        By the contender's name: why it was not measured.
     """
 
     secs: dict
     failures: dict
 
     def median(self, name):
-        """Return the median of a contender's rounds, in seconds.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        NotMeasured
-            If it was not.
-        """
+        """Return the median of a contender's rounds, in seconds."""
         return statistics.median(self._of(name))
 
     def ratios(self, name, other):
-        """Return how many times as fast a contender was as another, for each round.
-
-        Parameters
-        ----------
-        name, other : str
-
-        Returns
-        -------
-        list of float
-            More than 1 where `name` was the faster.
-
-        Raises
-        ------
-        NotMeasured
-            If one of them was not.
-        """
+        """Return how many times as fast as the other a contender was, in each round."""
         return [b / a for a, b in zip(self._of(name), self._of(other), strict=True)]
 
     def fastest(self, names):
-        """Return the contender with the least median.
-
-        Parameters
-        ----------
-        names : sequence of str
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        NotMeasured
-            If none of them was.
-        """
+        """Return the contender with the least median."""
         measured = [name for name in names if name in self.secs]
         return min(measured or names[:1], key=self.median)
 
@@ -301,17 +224,17 @@ def measure_in_turn(contenders, *, rounds, secs_per_turn, min_count=1):
     ----------
     contenders : sequence of Contender
     rounds : int
-        Each contender has a turn in each.
+        Each contender has one turn in each round.
     secs_per_turn : float
-        From a first turn, which does not count, follows how often the work is done in each other.
+        About how long a turn takes. A first turn, which does not count, gives the number of calls.
     min_count : int
-        It is done at least so often.
+        The least number of calls in a turn.
 
     Returns
     -------
     Timings
     """
-    failures, counts = {}, {}
+    counts, failures = {}, {}
     for contender in contenders:
         with _recording_failure(contender, failures):
             contender.measure(1)  # what is compiled or tuned with the first call

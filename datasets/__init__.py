@@ -1,1 +1,1 @@
-"""Readers and splits of re-identification data sets; free of TensorFlow."""
+"""Data sets for re-identification: readers, splits and drawn data; free of TensorFlow."""

@@ -1,4 +1,4 @@
-"""What all data sets have in common: splits, their checks, a summary."""
+"""Base classes of all data sets: splits, their checks, a summary."""
 
 import abc
 import dataclasses
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Images of a data set, and who is seen where on them.
+    """Images of a data set, with identity, camera and tracklet of each.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Split:
     tracklets: np.ndarray | None = None
 
     def __post_init__(self):
-        # The only way to convert fields of a frozen dataclass.
+        # A frozen dataclass allows no other way to convert its fields.
         object.__setattr__(self, "filenames", list(self.filenames))
         for name in ("labels", "cameras", "tracklets"):
             value = getattr(self, name)
@@ -68,7 +68,7 @@ class Split:
 
     @property
     def num_identities(self):
-        """Number of different labels but for -1 (junk); distractors (0) count as one."""
+        """Number of different labels without -1 (junk); distractors (0) count as one."""
         return int(np.count_nonzero(np.unique(self.labels) != JUNK_LABEL))
 
     @property
@@ -78,19 +78,19 @@ class Split:
 
     @property
     def num_tracklets(self):
-        """Number of different tracklets, junk among them; None where there are none."""
+        """Number of different tracklets, junk included; None if the data set has no tracklets."""
         if self.tracklets is None:
             return None
         keys = np.stack([self.labels, self.cameras, self.tracklets])
         return np.unique(keys, axis=1).shape[1]
 
     def subset(self, indices):
-        """Return the split of some of the images.
+        """Return some of the images as a split.
 
         Parameters
         ----------
         indices : array-like of int, or of bool with shape (N,)
-            Rows in the order wanted, or a mask.
+            Rows, in the order of the result, or a mask.
 
         Returns
         -------
@@ -109,20 +109,19 @@ class Split:
 class ReidDataset(abc.ABC):
     """A data set in a folder, split by identity into training and validation.
 
-    The class attributes describe the data set; a subclass sets them all. The test splits are
-    read, and their folders looked for, when they are first used: a data set can be trained on
-    with its training folder alone.
+    The class attributes describe the data set; a subclass sets them all. A test split is read
+    when it is first used: for training, the training folder is enough.
 
     Parameters
     ----------
     dataset_dir : str or Path
         The folder of the data set.
     num_validation_identities : float or int
-        Share (float) or number (int) of the training identities that are kept for validation.
+        Share (float) or number (int) of the training identities to keep for validation.
     seed : int
         Seed of that choice.
     needs_train : bool
-        False for the test alone: then the training folder may be missing.
+        Whether the training folder must exist. The test does not need it.
 
     Raises
     ------
@@ -133,7 +132,7 @@ class ReidDataset(abc.ABC):
     NAME: ClassVar[str]
     """Name in commands, such as ``market1501``."""
     TITLE: ClassVar[str]
-    """Name for people, such as ``Market-1501``."""
+    """Name in messages, such as ``Market-1501``."""
     IMAGE_SHAPE: ClassVar[tuple[int, int, int]]
     """``(height, width, channels)`` to train with."""
     MAX_LABEL: ClassVar[int]
@@ -141,17 +140,17 @@ class ReidDataset(abc.ABC):
     NUM_GALLERIES: ClassVar[int]
     """Number of random galleries over which validation CMC is averaged."""
     DEFAULT_DIR: ClassVar[str]
-    """Where the data set is looked for when no folder is given."""
+    """The folder of the data set if the command line names none."""
     HOMEPAGE: ClassVar[str]
-    """Where to get the data set, as part of a sentence."""
+    """Where to get the data set."""
     TRAIN_DIR: ClassVar[str]
-    """The folder of the training images in the folder of the data set."""
+    """Folder of the training images, in the folder of the data set."""
     TEST_SPLITS: ClassVar[tuple[str, ...]]
-    """Attributes that hold the test splits."""
+    """Names of the attributes that hold the test splits."""
     COMPACT_LABELS: ClassVar[bool] = False
-    """Whether a classifier has one class for each identity to train on, not MAX_LABEL + 1."""
+    """Whether a classifier has one class per training identity, instead of MAX_LABEL + 1."""
     FITS_BATCHES: ClassVar[bool] = False
-    """Whether batches shrink to the number of identities, where that is an error otherwise."""
+    """Whether batches shrink if there are too few identities. Otherwise that is an error."""
 
     def __init__(self, dataset_dir, num_validation_identities=0.1, seed=1234, *, needs_train=True):
         self.dataset_dir = str(dataset_dir)
@@ -186,7 +185,7 @@ class ReidDataset(abc.ABC):
             raise MissingPathError(
                 f"{dataset_dir} is a file, not the folder of {cls.TITLE}: name the folder"
             )
-        # An existing folder is not proposed for drawing: it may hold a part of the real data.
+        # Never propose to draw into an existing folder: it may hold a part of the real data.
         missing, drawn_dir = (path, "DIR") if Path(dataset_dir).is_dir() else (dataset_dir,) * 2
         raise MissingPathError(
             f"{cls.TITLE} was not found: {missing} does not exist; get the data set from "
@@ -262,7 +261,7 @@ class ReidDataset(abc.ABC):
             )
 
     def test_set(self):
-        """Create the official test: single query, cross camera, each image an item.
+        """Create the official test: single query, cross camera; each image is an item.
 
         Returns
         -------
@@ -273,7 +272,7 @@ class ReidDataset(abc.ABC):
         MissingPathError
             If a folder or file of the test data does not exist.
         DataError
-            If it is not in the form of the data set.
+            If it does not have the form of the data set.
         UsageError
             If the data set has no queries.
         """
@@ -284,7 +283,7 @@ class ReidDataset(abc.ABC):
 
     @abc.abstractmethod
     def export_files(self):
-        """List the images whose features the official evaluation code wants.
+        """List the images whose features the official evaluation code reads.
 
         Returns
         -------
@@ -300,15 +299,15 @@ class ReidDataset(abc.ABC):
         """
 
     def list_splits(self):
-        """List the splits that are there.
+        """List the splits that exist.
 
-        Splits for testing that do not exist are left out, and so are, with a warning, those
-        that cannot be read: they are not needed for training.
+        Training does not need the test splits. A test split that does not exist is left out; one
+        that cannot be read is left out with a warning.
 
         Returns
         -------
         dict of str to Split
-            ``"train"``, ``"validation"``, and those for testing.
+            ``"train"``, ``"validation"``, and the test splits.
         """
         splits = {"train": self.train, "validation": self.validation}
         for name in self.TEST_SPLITS:
@@ -326,8 +325,8 @@ class ReidDataset(abc.ABC):
         Returns
         -------
         table : str
-            Lines of aligned columns: split, images, identities, cameras and, where the data
-            set has them, tracklets.
+            Lines of aligned columns: split, images, identities, cameras, and tracklets if the data
+            set has them.
         """
         splits = self.list_splits()
         header = ["split", "images", "identities", "cameras"]

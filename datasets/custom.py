@@ -1,14 +1,14 @@
-"""Images of one's own, of persons or of anything else that has an identity.
+"""Your own images, of persons or of anything else that has an identity.
 
-They come in one of three forms:
+They have one of three forms:
 
 - a folder with one folder of images per identity; or with the folders ``train``, ``query`` and
   ``gallery``, each with one folder per identity (`datasets.own.folders`);
 - a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.own.csv_listing`);
 - a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.own.mot`).
 
-Without queries and a gallery, the identities for validation serve for the test: each of their
-images in turn is the query, and all others are the gallery.
+Without queries and a gallery, the test uses the identities for validation: each of their images in
+turn is the query, and all others are the gallery.
 """
 
 import functools
@@ -26,28 +26,28 @@ from .own import csv_listing, folders, listing, mot
 from .protocols import create_each_image_test_set, create_image_test_set
 
 CROPS_DIR = os.path.join(".", "output", "custom", "crops")
-"""Where crops of MOTChallenge sequences are kept."""
+"""The folder of the crops of MOTChallenge sequences."""
 
 MIN_VALIDATION = 2
-"""Identities that a share for validation has at least: CMC over one is always 1."""
+"""The least number of identities in a share for validation: CMC over one is always 1."""
 
 _MIN_IDENTITIES_TO_SPLIT = 4
 _logger = logging.getLogger(__name__)
 
 
 class Custom(ReidDataset):
-    """Images of one's own; see `ReidDataset` and this module.
+    """Your own images; see `ReidDataset` and this module.
 
-    Labels count the identities from 1 in the sorted order of their names, those of all splits
-    together. `num_validation_identities`, as a share, keeps at least two identities for validation
-    where there are four or more; identities with a single image are only trained on.
+    Labels number the identities of all splits from 1, in the sorted order of their names. If there
+    are four identities or more and `num_validation_identities` is a share, at least two are kept
+    for validation. Identities with a single image are only trained on.
 
     Raises
     ------
     MissingPathError
-        If there is no such folder or file.
+        If the folder or file does not exist.
     DataError
-        If it is in none of the three forms, or breaks a rule of its form.
+        If it has none of the three forms, or breaks a rule of its form.
     """
 
     NAME = "custom"
@@ -83,6 +83,11 @@ class Custom(ReidDataset):
     @functools.cached_property
     def _names(self):
         return sorted(set(self._listing.identities) - {listing.JUNK_NAME})
+
+    @property
+    def num_classes(self):
+        """Number of classes of a classifier over the labels, which count from 1."""
+        return len(self._names) + 1
 
     def name_of(self, label):
         """Return the name of an identity; see `ReidDataset.name_of`."""
@@ -127,7 +132,7 @@ class Custom(ReidDataset):
         if split.num_identities < 2:
             raise DataError(
                 f"{self.dataset_dir} has one identity to train on ({self.name_of(1)}): a network "
-                "learns to tell identities apart from two or more"
+                "learns from two or more"
             )
 
     def _split_rows(self, split):
@@ -156,7 +161,7 @@ class Custom(ReidDataset):
             raise UsageError(
                 f"num_validation ({number}) is too large: {num_candidates} of the "
                 f"{num_identities} identities of {self.dataset_dir} have two images or more, and "
-                f"two have to be left to train on; use at most {most}"
+                f"two must be left to train on; use at most {most}"
             )
         return number
 
@@ -170,9 +175,9 @@ class Custom(ReidDataset):
         Raises
         ------
         MissingPathError
-            If there are queries but no gallery, or the other way round.
+            If there are queries without a gallery, or a gallery without queries.
         DataError
-            If there is nothing to test on.
+            If there are neither queries and a gallery nor identities for validation.
         """
         if {"query", "gallery"} & set(self._listing.splits):
             return create_image_test_set("Queries against the gallery", self.query, self.gallery)
@@ -185,13 +190,13 @@ class Custom(ReidDataset):
         return create_each_image_test_set(protocol, self.validation)
 
     def export_files(self):
-        """List the images of the test, in its order.
+        """List the images of the test, in the order of the test.
 
         Returns
         -------
         files : dict from str to list of str
-            ``feat_test.mat``: the gallery; ``feat_query.mat``: the queries, where they are images
-            of their own.
+            ``feat_test.mat``: the gallery; ``feat_query.mat``: the queries, unless they are
+            images of the gallery.
 
         Raises
         ------

@@ -1,8 +1,8 @@
-"""Which gallery images are junk for a query of Market-1501, by its files or by its rule.
+"""Finds the gallery images that are junk for a query of Market-1501: by its files or by its rule.
 
 ``gt_query`` has two MATLAB files for each query ``NAME.jpg``: ``NAME_good.mat`` with the variable
-``good_index``, the matches, and ``NAME_junk.mat`` with ``junk_index``. Both hold positions in the
-sorted list of ``bounding_box_test``, counted from one.
+``good_index``, the matches, and ``NAME_junk.mat`` with ``junk_index``. Both hold positions, counted
+from one, in the sorted list of ``bounding_box_test``.
 """
 
 import logging
@@ -23,14 +23,14 @@ _WAY_OUT = "unpack the data set again, or remove gt_query: junk then follows fro
 
 
 def path_of(dataset_dir, filename, kind):
-    """Name the file of a query.
+    """Return the path of a query's file.
 
     Parameters
     ----------
     dataset_dir : str or Path
         The folder of the data set.
     filename : str
-        The image of the query, with or without a folder.
+        The query image, with or without a folder.
     kind : str
         ``"good"`` or ``"junk"``.
 
@@ -64,8 +64,9 @@ def find_junk(label, camera, gallery):
 def read_good_mask(dataset_dir, query, gallery):
     """Read which gallery images count for which query.
 
-    Junk is what ``gt_query`` lists. For a query without a file there, it follows from `find_junk`,
-    which gives the same for the real data set; a warning says how many, unless all have none.
+    ``gt_query`` lists the junk. For a query without a file there, `find_junk` gives it: for the
+    real data set, the result is the same. If some queries have a file and others have none, a
+    warning has their number.
 
     Parameters
     ----------
@@ -77,12 +78,12 @@ def read_good_mask(dataset_dir, query, gallery):
     Returns
     -------
     good_mask : ndarray of float32, shape (Q, G)
-        0 where the gallery image is junk for the query, else 1.
+        0 if the gallery image is junk for the query, else 1.
 
     Raises
     ------
     DataError
-        If a file is damaged, or has other numbers than positions in the gallery.
+        If a file is damaged, or holds numbers that are not positions in the gallery.
     """
     paths = [path_of(dataset_dir, filename, "junk") for filename in query.filenames]
     missing = [path for path in paths if not os.path.isfile(path)]

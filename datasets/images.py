@@ -1,4 +1,4 @@
-"""Finds image files and reads them into arrays; free of TensorFlow."""
+"""Finds image files and reads them into arrays."""
 
 import os
 
@@ -22,17 +22,16 @@ def read_images(filenames, image_shape):
     Returns
     -------
     images : ndarray of uint8, shape (N, height, width, 3)
-        Colors in RGB order. All images are in memory at once: 13,000 images of 128 x 64 take
-        320 MB.
+        Colors in RGB order. They are all in memory: 13,000 images of 128 x 64 take 320 MB.
 
     Raises
     ------
     UsageError
-        If `image_shape` is not of three positive numbers, the last one 3.
+        If `image_shape` is not three positive numbers, or the last one is not 3.
     MissingPathError
         If a file does not exist.
     DataError
-        If a file is no image that OpenCV can read.
+        If OpenCV cannot read a file as an image.
     """
     images = _read_bgr(filenames, tuple(int(size) for size in image_shape))
     for image in images:
@@ -41,9 +40,9 @@ def read_images(filenames, image_shape):
 
 
 def read_bgr_images(filenames, image_shape):
-    """Read image files into one array of BGR images, which is the order of OpenCV.
+    """Read image files into one array of BGR images; BGR is the order of OpenCV.
 
-    Takes and raises the same as `read_images`; `image_shape` may be ``(height, width)``, too.
+    Takes and raises the same as `read_images`. `image_shape` may also be ``(height, width)``.
 
     Returns
     -------
@@ -77,22 +76,22 @@ def read_bgr_image(filename, kind="image"):
     ----------
     filename : str or Path
     kind : str
-        What messages call it.
+        Name of the file in messages.
 
     Returns
     -------
     image : ndarray of uint8, shape (height, width, 3)
-        Colors in BGR order, upright as the orientation tag of the file says.
+        Colors in BGR order, turned upright by the orientation tag of the file.
 
     Raises
     ------
     MissingPathError
         If the file does not exist.
     DataError
-        If it is no image that OpenCV can read.
+        If OpenCV cannot read it as an image.
     """
     try:
-        # Read by NumPy, because OpenCV does not open names of all alphabets on Windows.
+        # NumPy reads the file, because OpenCV on Windows cannot open names of all alphabets.
         data = np.fromfile(filename, np.uint8)
     except FileNotFoundError:
         raise MissingPathError(
@@ -100,14 +99,35 @@ def read_bgr_image(filename, kind="image"):
         ) from None
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:  # such as for images that are too large
+    except cv2.error:  # for example if the image is too large
         image = None
     if image is None:
         raise DataError(
-            f"{kind} {filename} cannot be decoded: it is empty, damaged or no image; "
+            f"{kind} {filename} cannot be decoded: it is empty, damaged or not an image; "
             "replace or delete the file"
         )
     return image
+
+
+def read_split_images(split, image_shape):
+    """Read the images of a split, as the readers of lists return it.
+
+    Parameters
+    ----------
+    split : tuple of lists
+        File names, and for each column of numbers (identities, cameras, ...) a list of int.
+    image_shape : tuple of int
+        See `read_bgr_images`, also for the errors.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (N, height, width, 3)
+        Colors in BGR order.
+    *numbers : ndarray of int64, shape (N,)
+    """
+    filenames, *columns = split
+    images = read_bgr_images(filenames, image_shape)
+    return images, *(np.asarray(column, np.int64) for column in columns)
 
 
 def list_jpegs(directory):
@@ -116,8 +136,8 @@ def list_jpegs(directory):
     Parameters
     ----------
     directory : str or Path
-        An existing folder. Files without the ending .jpg (such as Thumbs.db) and hidden files
-        (such as the ``._*`` files of macOS) are ignored.
+        An existing folder. Ignores files without the ending .jpg (such as Thumbs.db) and hidden
+        files (such as the ``._*`` files of macOS).
 
     Returns
     -------

@@ -1,17 +1,17 @@
-"""Reader of Market-1501 [1]_ and of data sets in its layout.
+"""Reads Market-1501 [1]_ and data sets in its layout.
 
 The folder has ``bounding_box_train``, ``bounding_box_test`` (the gallery) and ``query``, with
 files ``PPPP_cCsS_FFFFFF_DD.jpg``: person, camera (from 1), sequence, frame, detection. Some
 files of the original end in ``.jpg.jpg``.
 
-The protocol ranks the gallery for each query and reads these labels:
+The protocol ranks the gallery for each query:
 
-- gallery images of the id -1 are junk: they are ignored, as if they were not there;
+- gallery images of the id -1 are junk: the ranking ignores them;
 - gallery images of the id 0 are distractors: they are ranked and never match;
 - gallery images of the query's id *and* camera are junk for that query;
 - the other images of the query's id are the matches.
 
-The original has the same as files in ``gt_query``: see `datasets.ground_truth`.
+The real data set lists the same in the files of ``gt_query``: see `datasets.ground_truth`.
 
 References
 ----------
@@ -24,13 +24,11 @@ import os
 import re
 from typing import NamedTuple
 
-import numpy as np
-
 from deep_reid.errors import DataError
 
 from .base import ReidDataset, Split
 from .ground_truth import read_good_mask
-from .images import list_jpegs, read_bgr_images
+from .images import list_jpegs, read_split_images
 
 MAX_LABEL = 1501
 """The largest person number of Market-1501."""
@@ -44,7 +42,7 @@ _PATTERN = re.compile(
 
 
 class FileInfo(NamedTuple):
-    """The five numbers in the name of a file."""
+    """The five numbers in the name of an image file."""
 
     person: int
     camera: int
@@ -64,8 +62,8 @@ def parse_filename(name):
     Returns
     -------
     info : FileInfo
-        The tuple ``(person, camera, sequence, frame, detection)``; person -1 is junk and 0 a
-        distractor, cameras count from 1.
+        ``(person, camera, sequence, frame, detection)``. Person -1 is junk, 0 is a distractor;
+        cameras count from 1.
 
     Raises
     ------
@@ -133,13 +131,11 @@ def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
     MissingPathError
         If the folder does not exist.
     DataError
-        If it has no images, a name is not in the form of the data set, or a file is no image.
+        If it has no images, a name is not in the form of the data set, or a file is not an image.
     UsageError
-        If `image_shape` is not of that form.
+        If `image_shape` has another form.
     """
-    filenames, *numbers = read_train_split_to_str(dataset_dir)
-    images = read_bgr_images(filenames, image_shape)
-    return images, *(np.asarray(column, np.int64) for column in numbers)
+    return read_split_images(read_train_split_to_str(dataset_dir), image_shape)
 
 
 def read_test_split_to_str(dataset_dir):
@@ -161,9 +157,9 @@ def read_test_split_to_str(dataset_dir):
     query_ids : list of int
         The person on each of them.
     good_mask : ndarray of float32, shape (Q, G)
-        0 where the gallery image is junk for the query, else 1. Junk is what the files
-        ``gt_query/*_junk.mat`` list. For a query without one, it is what follows from the file
-        names: the id -1, or the query's id *and* camera.
+        0 if the gallery image is junk for the query, else 1. The files ``gt_query/*_junk.mat``
+        list the junk. For a query without such a file, it follows from the file names: the id -1,
+        or the query's id *and* camera.
 
     Raises
     ------
@@ -204,14 +200,12 @@ def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
         Colors in BGR order.
     query_ids : ndarray of int64, shape (Q,)
     good_mask : ndarray of float32, shape (Q, G)
-        See `read_test_split_to_str`, as for the order and the errors.
+        See `read_test_split_to_str`, also for the order and the errors.
     """
     gallery, gallery_ids, query, query_ids, good_mask = read_test_split_to_str(dataset_dir)
     return (
-        read_bgr_images(gallery, image_shape),
-        np.asarray(gallery_ids, np.int64),
-        read_bgr_images(query, image_shape),
-        np.asarray(query_ids, np.int64),
+        *read_split_images((gallery, gallery_ids), image_shape),
+        *read_split_images((query, query_ids), image_shape),
         good_mask,
     )
 
@@ -273,7 +267,7 @@ class Market1501(ReidDataset):
         return Split(*read_query_split_to_str(self.dataset_dir))
 
     def export_files(self):
-        """List the images whose features the official MATLAB code wants.
+        """List the images whose features the official MATLAB code reads.
 
         Returns
         -------

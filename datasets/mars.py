@@ -1,13 +1,13 @@
-"""Reader of MARS [1]_ and of data sets in its layout.
+"""Reads MARS [1]_ and data sets in its layout.
 
 The folder has ``bbox_train/PPPP/*.jpg``, ``bbox_test/PPPP/*.jpg`` and ``info``, with files
 ``PPPPCcTttttFfff.jpg``: person, camera (from 1), tracklet, frame. The person ``00-1`` (id -1)
 is junk, ``0000`` (id 0) are distractors. ``info/test_name.txt`` lists the test images in the
 official order, to which the track tables in ``info`` refer.
 
-The protocol ranks all test tracks for each query track: tracks of the id -1 and those of the
-query's id *and* camera, the query itself among them, are junk; tracks of the id 0 are ranked
-and never match.
+The protocol ranks all test tracks for each query track. Tracks of the id -1 are junk, and so are
+tracks of the query's id *and* camera (the query itself is one of them). Tracks of the id 0 are
+ranked and never match.
 
 References
 ----------
@@ -21,14 +21,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
 from deep_reid.system.matlab import read_variable
 
 from .base import ReidDataset, Split
-from .images import list_jpegs, read_bgr_images
+from .images import list_jpegs, read_split_images
 from .protocols import create_track_test_set
 
 MAX_LABEL = 1500
@@ -41,7 +39,7 @@ _PATTERN = re.compile(r"(.{4})C([0-9]+)T([0-9]+)F([0-9]+)\.jpg", re.IGNORECASE)
 
 
 class FileInfo(NamedTuple):
-    """The four numbers in the name of a file."""
+    """The four numbers in the name of an image file."""
 
     person: int
     camera: int
@@ -60,8 +58,8 @@ def parse_filename(name):
     Returns
     -------
     info : FileInfo
-        The tuple ``(person, camera, tracklet, frame)``; person -1 (no number) is junk and 0 a
-        distractor, cameras count from 1.
+        ``(person, camera, tracklet, frame)``. Person -1 (not a number in the name) is junk, 0 is a
+        distractor; cameras count from 1.
 
     Raises
     ------
@@ -95,12 +93,11 @@ def read_train_test_directory_to_str(directory):
     filenames : list of str
         Paths of the images, sorted by folder and file name.
     ids : list of int
-        The number that is the name of the image's folder; -1 (junk) where the folder's name is no
-        number.
+        The number in the name of the image's folder; -1 (junk) if the name is not a number.
     camera_indices : list of int
         The camera of each image, from 1 as in the file names.
     tracklet_indices : list of int
-        The tracklet of each image as in the file names: counted within person and camera.
+        The tracklet of each image as in the file names, counted within person and camera.
 
     Raises
     ------
@@ -116,8 +113,8 @@ def read_train_test_directory_to_str(directory):
 def read_train_test_directory_to_image(directory, image_shape=(128, 64)):
     """Read the images of ``bbox_train`` or ``bbox_test``.
 
-    MARS has 510,000 images to train on, which take 12 GB at 128 x 64, and more for the test:
-    use `read_train_test_directory_to_str` unless the data set is a small one.
+    MARS has 510,000 training images, which take 12 GB at 128 x 64, and even more test images: use
+    `read_train_test_directory_to_str` unless the data set is small.
 
     Parameters
     ----------
@@ -139,11 +136,11 @@ def read_train_test_directory_to_image(directory, image_shape=(128, 64)):
     MissingPathError
         If the folder does not exist.
     DataError
-        If it has no images, a name is not in the form of the data set, or a file is no image.
+        If it has no images, a name is not in the form of the data set, or a file is not an image.
     UsageError
-        If `image_shape` is not of that form.
+        If `image_shape` has another form.
     """
-    return _read_images(read_train_test_directory_to_str(directory), image_shape)
+    return read_split_images(read_train_test_directory_to_str(directory), image_shape)
 
 
 def read_train_split_to_str(dataset_dir):
@@ -161,15 +158,15 @@ def read_train_split_to_image(dataset_dir, image_shape=(128, 64)):
     Takes the folder of the data set, a str or Path, and `image_shape`; returns and raises the
     same as `read_train_test_directory_to_image`.
     """
-    return _read_images(read_train_split_to_str(dataset_dir), image_shape)
+    return read_split_images(read_train_split_to_str(dataset_dir), image_shape)
 
 
 def read_test_split_to_str(dataset_dir):
     """List the test images, with junk (id -1) and distractors (id 0).
 
-    The order is that of ``info/test_name.txt``, where images are not looked for on the disk
-    (MARS has 681,089), and else by folder and file name. Takes the folder of the data set, a str
-    or Path; returns and raises the same as `read_train_test_directory_to_str`.
+    ``info/test_name.txt`` gives names and order, without a look at the images on the disk (MARS
+    has 681,089). Without that file, the order is by folder and file name. Takes the folder of the
+    data set, a str or Path; returns and raises the same as `read_train_test_directory_to_str`.
     """
     directory = os.path.join(dataset_dir, Mars.TEST_DIR)
     list_path = os.path.join(dataset_dir, Mars.TEST_LIST)
@@ -189,11 +186,11 @@ def read_test_split_to_image(dataset_dir, image_shape=(128, 64)):
     The order is that of `read_test_split_to_str`. Takes the folder of the data set, a str or
     Path, and `image_shape`; returns and raises the same as `read_train_test_directory_to_image`.
     """
-    return _read_images(read_test_split_to_str(dataset_dir), image_shape)
+    return read_split_images(read_test_split_to_str(dataset_dir), image_shape)
 
 
 def _list_person_folders(directory):
-    # Sorted: file systems list folders in any order, and seeded draws go by row number.
+    # File systems list folders in any order, but seeded draws depend on row numbers.
     folders = sorted(entry.path for entry in os.scandir(os.fspath(directory)) if entry.is_dir())
     filenames = [os.path.join(folder, name) for folder in folders for name in list_jpegs(folder)]
     if not filenames:
@@ -213,12 +210,6 @@ def _with_numbers(filenames):
         [info.camera for info in infos],
         [info.tracklet for info in infos],
     )
-
-
-def _read_images(split, image_shape):
-    filenames, *numbers = split
-    images = read_bgr_images(filenames, image_shape)
-    return images, *(np.asarray(column, np.int64) for column in numbers)
 
 
 class Mars(ReidDataset):
@@ -241,7 +232,7 @@ class Mars(ReidDataset):
 
     @functools.cached_property
     def gallery(self):
-        """All images of ``bbox_test``, a Split; the queries are some of its tracks."""
+        """All images of ``bbox_test``, a Split; some of its tracks are the queries."""
         return Split(*read_test_split_to_str(self.dataset_dir))
 
     def test_set(self):
@@ -258,7 +249,7 @@ class Mars(ReidDataset):
         return read_variable(path, variable, "restore it from the MARS evaluation code")
 
     def export_files(self):
-        """List the images whose features the official MATLAB code wants.
+        """List the images whose features the official MATLAB code reads.
 
         Returns
         -------
@@ -268,8 +259,8 @@ class Mars(ReidDataset):
         Raises
         ------
         MissingPathError
-            If ``bbox_test`` or ``info/test_name.txt`` does not exist: in another order, the
-            track tables would point to other images.
+            If ``bbox_test`` or ``info/test_name.txt`` does not exist. The track tables point to
+            images by their place in that list.
         DataError
             If the list is empty, or a name is not in the form of the data set.
         """

@@ -1,4 +1,4 @@
-"""The official test protocols, as data: what is encoded, what is a query, who is seen where."""
+"""Test protocols as data: the images to encode, the queries, and the labels and cameras of all."""
 
 import collections
 import dataclasses
@@ -11,30 +11,30 @@ from deep_reid.errors import DataError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TestSet:
-    """Queries and gallery of a test; free of images until they are asked for.
+    """Queries and gallery of a test; file names are listed when they are first used.
 
     Parameters
     ----------
     protocol : str
-        Its name, for people.
+        Its name in logs and reports.
     gallery_labels, gallery_cameras : np.ndarray of int64, shape (G,)
         Identity and camera of each gallery item. -1 is junk, 0 a distractor.
     query_labels, query_cameras : np.ndarray of int64, shape (Q,)
     num_gallery_images : int
-        Number of images in the gallery: G, but for tracklets.
+        Number of images in the gallery: G, or more if items are tracklets.
     list_gallery_images : callable
         Returns the file names of the gallery's images, in the official order.
     list_query_images : callable, optional
         Returns the file names of the queries. None: queries are items of the gallery.
     query_rows : np.ndarray of int64, shape (Q,), optional
-        The gallery items that are the queries, where these are no images of their own. A query's
-        own item is never a match.
+        The gallery items that are the queries, if queries have no images apart from the gallery's.
+        A query never matches its own item.
     tracks : np.ndarray of int64, shape (G, 2), optional
-        First and last image of each gallery item, zero-based and inclusive, where items are
+        First and last image of each gallery item, zero-based and inclusive, if items are
         tracklets. None: each image is an item.
     """
 
-    # Not a test, though pytest takes classes of this name for some.
+    # Keeps pytest from collecting the class as a test.
     __test__ = False
 
     protocol: str
@@ -50,7 +50,7 @@ class TestSet:
 
     @functools.cached_property
     def is_cross_camera(self):
-        """Whether any query is seen by another camera, too: else a cross-camera test is empty."""
+        """Whether two cameras see the identity of any query: else a cross-camera test is empty."""
         views = {*zip(self.gallery_labels.tolist(), self.gallery_cameras.tolist(), strict=True)}
         cameras_of = collections.defaultdict(set)
         for label, camera in views:
@@ -65,7 +65,7 @@ class TestSet:
 
     @functools.cached_property
     def query_images(self):
-        """File names of the queries' images; None where queries are items of the gallery."""
+        """File names of the queries' images; None if queries are items of the gallery."""
         return None if self.list_query_images is None else self.list_query_images()
 
 
@@ -94,7 +94,7 @@ def create_image_test_set(protocol, query, gallery):
 
 
 def create_track_test_set(protocol, tracks, query_tracks, list_images, num_images=None):
-    """Create a test in which each tracklet is an item, and some of them are the queries.
+    """Create a test in which each tracklet is an item, and some tracklets are the queries.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def create_track_test_set(protocol, tracks, query_tracks, list_images, num_image
     Raises
     ------
     DataError
-        If a track is empty or a query is no track.
+        If a track is empty, or a query is not a track.
     """
     tracks = np.asarray(tracks, np.int64).reshape(-1, 4)
     query_rows = np.asarray(query_tracks, np.int64).ravel() - 1
@@ -138,7 +138,7 @@ def create_track_test_set(protocol, tracks, query_tracks, list_images, num_image
 
 
 def create_each_image_test_set(protocol, split):
-    """Create a test in which each image in turn is the query, and all images are the gallery.
+    """Create a test in which each image in turn is the query, and the gallery is all images.
 
     Parameters
     ----------

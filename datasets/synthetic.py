@@ -1,8 +1,7 @@
-"""Draws a small pedestrian data set: a benchmark's layout or one of your own data.
+"""Draws a small pedestrian data set in the layout of a benchmark, or in one for your own data.
 
-Everything runs without a download on what is drawn here: the same arguments give the same bytes
-in every file. The command line is ``deep-reid draw``; in a clone it is also
-``python -m datasets.synthetic``.
+All programs run on drawn data, without a download. The same arguments give the same bytes in every
+file. The command line is ``deep-reid draw``, in a clone also ``python -m datasets.synthetic``.
 """
 
 import argparse

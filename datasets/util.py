@@ -26,8 +26,8 @@ def create_validation_split(data_y, num_validation_y, seed=None):
     data_y : array-like of int, shape (N,)
         The identity of each image.
     num_validation_y : int or float
-        An int is the number of identities for validation; a float is their share in [0, 1),
-        and the number is truncated: 0.1 of 19 identities is 1.
+        An int is the number of identities for validation; a float is their share, in [0, 1).
+        The number is truncated: 0.1 of 19 identities is 1.
     seed : int, optional
         Seed of ``numpy.random.RandomState``: the same seed gives the same split.
 
@@ -36,7 +36,7 @@ def create_validation_split(data_y, num_validation_y, seed=None):
     training_indices : ndarray of int64
         Rows of the training images, increasing.
     validation_indices : ndarray of int64
-        Rows of the validation images, increasing; none where the number truncates to 0.
+        Rows of the validation images, increasing; empty if the number truncates to 0.
 
     Raises
     ------
@@ -91,8 +91,8 @@ def limit_num_elements_per_identity(data_y, max_num_images_per_id, seed=None):
     data_y : array-like of int, shape (N,)
         The identity of each image.
     max_num_images_per_id : int
-        The largest number of images to keep of one identity, at least 1. Identities with no
-        more than that keep all of theirs.
+        The largest number of images to keep of one identity, at least 1. Identities with fewer
+        images keep all of them.
     seed : int, optional
         Seed of ``numpy.random.RandomState``: the same seed gives the same choice.
 
@@ -137,7 +137,7 @@ def crop_to_shape(images, patch_shape):
 
     The crop is the largest centered window with the aspect ratio of the patch, so that people are
     neither stretched nor squeezed; fractions of a pixel are cut off. The window is resized with
-    cubic interpolation; it is returned as it is where it has the patch shape already.
+    cubic interpolation, unless it already has the patch shape.
 
     Parameters
     ----------
@@ -154,8 +154,8 @@ def crop_to_shape(images, patch_shape):
     Raises
     ------
     UsageError
-        If `images` is an empty list or one image alone, if an image is not of uint8, is empty or
-        has another number of channels than the first one, or if `patch_shape` is not positive.
+        If `images` is an empty list or a single image, if an image is not uint8, is empty or has
+        another number of channels than the first one, or if `patch_shape` is not positive.
 
     Examples
     --------
@@ -185,9 +185,9 @@ def _patch_size(patch_shape):
 
 
 def _channels_of(images):
-    """Return what follows height and width in the shape of the images: ``(C,)``, or ``()``."""
+    """Return the axes of the images after height and width: ``(C,)``, or ``()``."""
     if isinstance(images, np.ndarray) and images.dtype != object:
-        # Gray images are never so narrow: this is one image, without an axis for the batch.
+        # No batch of gray images is so narrow: this is a single image with channels.
         is_single = images.ndim == 2 or (images.ndim == 3 and images.shape[2] <= 4)
         if is_single or images.ndim not in (3, 4) or images.dtype != np.uint8:
             raise UsageError(
@@ -226,7 +226,7 @@ def _central_window(image_shape, height, width):
     image_height, image_width = image_shape
     if image_width * height > image_height * width:
         window_width = max(1, image_height * width // height)
-        # Half of what remains beside the window before its fraction of a pixel is cut off.
+        # Half of the rest beside the window, before its fraction of a pixel is cut off.
         left = (image_width * height - image_height * width) // (2 * height)
         return 0, left, image_height, window_width
     window_height = max(1, image_width * height // width)

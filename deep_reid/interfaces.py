@@ -161,9 +161,6 @@ class Split(Protocol):
 class TestSet(Protocol):
     """Queries and gallery of a test; `datasets.protocols.TestSet` is one."""
 
-    # Not a test, though pytest takes classes of this name for some.
-    __test__ = False
-
     protocol: str
     """Name of the protocol, for people."""
     gallery_labels: np.ndarray

@@ -2,6 +2,7 @@
 
 import pathlib
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -48,3 +49,15 @@ def drawn_mars(tmp_path_factory):
     directory = tmp_path_factory.mktemp("drawn") / "mars"
     synthetic.draw_mars(directory, num_identities=20, num_test_identities=4, num_cameras=2)
     return directory
+
+
+@pytest.fixture
+def write_module(tmp_path, monkeypatch):
+    """Write modules into the working directory; they are forgotten at the end of the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    known = set(sys.modules)
+    yield lambda name, text: (tmp_path / name).write_text(text, encoding="utf-8")
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]

@@ -1,4 +1,4 @@
-"""What all layouts of drawn data sets share: sizes, who is seen where, and the writer."""
+"""Base classes of the layouts of drawn data sets, and the writer of their files."""
 
 import abc
 import dataclasses
@@ -18,15 +18,15 @@ from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 
 from . import scenes
 
-# The number of a person decides on the look. Labels stay below these numbers: nobody is in two of
-# the groups, nor in a benchmark and in the layouts of your own data.
+# The number of a person decides on the look. Labels are below these numbers, so that the persons of
+# all groups differ, and those of a benchmark differ from those of your own data.
 FIRST_DISTRACTOR, FIRST_JUNK, FIRST_OWN = 10_000, 20_000, 30_000
 _MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn pedestrians"
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitSize:
-    """What was drawn for one part of a data set; distractors and junk are in no identity."""
+    """Sizes of one part of a drawn data set; distractors and junk do not count as identities."""
 
     name: str  # folder of the images; "all" if the data set has no parts
     num_images: int
@@ -41,7 +41,7 @@ def size(default, text):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout(abc.ABC):
-    """A data set to draw: its sizes are the fields, as on the command line.
+    """A data set to draw; its fields are the flags of the command line.
 
     Raises
     ------
@@ -100,10 +100,10 @@ class Benchmark(Layout):
     num_distractors: int = size(
         None, "images or tracklets of others, with label 0 (default: one for each test person)"
     )
-    seed: int = size(1234, "decides on all that is random")
+    seed: int = size(1234, "decides on everything random")
 
     def __post_init__(self):
-        # The only way to set fields of a frozen dataclass.
+        # A frozen dataclass allows no other way to set its fields.
         if self.num_test_identities is None:
             object.__setattr__(self, "num_test_identities", self.num_identities)
         if self.num_distractors is None:
@@ -207,7 +207,7 @@ def _write(output_dir, files):
                 "folder; remove it or choose another output_dir"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Only the outer folder is private to this user: the inner one keeps the usual permissions.
+        # The temporary folder is private to this user: the folder in it has the usual permissions.
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
             folder = pathlib.Path(draft, "data")
             for name, content in files:

@@ -1,8 +1,8 @@
-"""Draws pedestrians: who they are, how they walk, and one painter for all that they wear.
+"""Draws pedestrians: their looks, their poses, and the painter of both.
 
-A body is a list of parts. A part is the hull of a few balls (ellipsoids) under one cloth: two balls
-make an arm, one a face. The painter turns the balls to the camera and fills the hulls, far parts
-first.
+A body is a list of parts. A part is the hull of two balls (ellipsoids) in one cloth, such as a
+forearm; the two balls of a face are the same. The painter turns the balls to the camera and fills
+the hulls, far parts first.
 
 Lengths are in body units: 1 is the height of an average person. Colors are (blue, green, red)
 tuples in 0..255, the order that OpenCV draws and writes.
@@ -24,7 +24,7 @@ def _palette(codes):
     return tuple(map(bgr, codes.split()))
 
 
-# Few colors, worn in many arrangements: the mean color of a person tells little about who it is.
+# Few colors in many arrangements: the mean color of a person does not identify the person.
 TOPS = _palette(
     "e9e7e1 26262b 8b8f95 26386e b5232c 3c8050 dcb234 74a9d6 dc87a6 7c5234 6b4792 d96f28"
 )
@@ -52,7 +52,7 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
 @dataclasses.dataclass(frozen=True)
 class Fabric:
-    """A piece of cloth: two colors, and one of `TEXTURES`; plain cloth shows the main one alone."""
+    """A piece of cloth: two colors and one of `TEXTURES`; plain cloth shows only the main color."""
 
     main: tuple  # may have an opacity as fourth number
     second: tuple = (0, 0, 0)
@@ -68,8 +68,8 @@ class Fabric:
 class Look:
     """What is the same in all images of a person."""
 
-    height: float  # relative to the average, and so is the width
-    width: float
+    height: float  # relative to the average person
+    width: float  # likewise
     leg: float  # length
     skin: tuple
     hair: tuple

@@ -17,7 +17,7 @@ from .scenes import Shot
 class DrawnMarket1501(Benchmark):
     """Draw a data set laid out as Market-1501, images of 128 x 64 pixels, with `gt_query`.
 
-    Of test persons, there is one image more in each camera: the query.
+    Test persons have one more image in each camera: the query.
     """
 
     NAME = "market1501"
@@ -38,7 +38,7 @@ class DrawnMarket1501(Benchmark):
 
     @functools.cached_property
     def _splits(self):
-        """For each folder its images: from path to shot, sorted by path."""
+        """Images of each folder: from path to shot, sorted by path."""
         train, test = self.labels
         strangers = self.strangers(DISTRACTOR_LABEL) + self.strangers(JUNK_LABEL)
         tracks = range(1, self.images_per_camera + 1)

@@ -34,7 +34,7 @@ class DrawnMars(Benchmark):
 
     def files(self):
         """Yield images, tables of tracklets and readme.txt; see `Layout`."""
-        yield "bbox_test/0000", None  # there even if no distractor is
+        yield "bbox_test/0000", None  # exists even without distractors
         for split in self._splits:
             yield from self._split_files(split)
         yield "info/query_IDX.mat", encode_mat("query_IDX", _queries(self._splits["test"]))
@@ -58,7 +58,7 @@ class DrawnMars(Benchmark):
 
     @functools.cached_property
     def _splits(self):
-        """For each split its tracklets, as the shots that they begin with."""
+        """Tracklets of each split; a tracklet is represented by its first shot."""
         train, test = (
             [tracklet for label in labels for tracklet in self._tracklets(label)]
             for labels in self.labels
@@ -67,8 +67,8 @@ class DrawnMars(Benchmark):
         return {"train": train, "test": strangers + test}
 
     def _tracklets(self, label):
-        # A query leaves the gallery of some protocols: two tracklets in two of the cameras leave
-        # each query a match elsewhere.
+        # Some protocols take queries out of the gallery. With two tracklets in two of the cameras,
+        # each query still has a match in another camera.
         cameras = self.cameras_of(label)
         rng = np.random.default_rng((self.seed, 14, label))
         cameras += rng.choice(cameras, size=2, replace=False).tolist()

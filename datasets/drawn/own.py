@@ -16,11 +16,11 @@ from .scenes import CAMERAS, Shot
 
 FRAME_HEIGHT, FRAME_WIDTH = 540, 960
 _HEIGHT, _WIDTH = Layout.IMAGE_HEIGHT, Layout.IMAGE_HEIGHT // 2
-# Each person of a frame walks in a column of their own: boxes cannot overlap.
+# Each person of a frame has another column: boxes cannot overlap.
 _PERSONS_PER_FRAME = 10
 _COLUMN = FRAME_WIDTH // _PERSONS_PER_FRAME
 _HORIZON = FRAME_HEIGHT // 2
-# In one camera, mean colors find most of thirty persons; between these two, four in ten.
+# Mean colors find most of thirty persons in one camera, but only 40 % of them across these two.
 _CAMERAS = (1, 2)
 
 
@@ -30,7 +30,7 @@ class Own(Layout):
 
     num_identities: int = size(40, "persons, 2 to 9999")
     images_per_identity: int = size(8, "images of a person, 1 to 999")
-    seed: int = size(1234, "decides on all that is random")
+    seed: int = size(1234, "decides on everything random")
 
     def __post_init__(self):
         self.check(num_identities=(2, 9999), images_per_identity=(1, 999))
@@ -48,7 +48,7 @@ class Own(Layout):
 
     def jpeg_of(self, identity, image):
         """Draw image number `image` of an identity; the two cameras take turns."""
-        # Each image of a camera is a walk of its own: consecutive ones would be too easy to match.
+        # Each image of a camera is from another walk: images of one walk are too easy to match.
         walk, camera = divmod(image - 1, len(_CAMERAS))
         return self.jpeg(Shot(FIRST_OWN + identity, _CAMERAS[camera], walk))
 
@@ -62,7 +62,7 @@ class DrawnFolders(Own):
         """Yield the images and a hidden .readme.txt; see `Layout`."""
         for identity, image, jpeg in self.jpegs():
             yield f"{identity}/{image}.jpg", jpeg
-        # Hidden: a reader of identities' folders wonders about any other thing between them.
+        # Hidden: readers of identities' folders warn about other files between them.
         yield ".readme.txt", self.readme()
 
 
@@ -125,7 +125,7 @@ class DrawnMot(Own):
         frame = np.empty((FRAME_HEIGHT, FRAME_WIDTH, 3), dtype=np.uint8)
         frame[:_HORIZON], frame[_HORIZON:] = view.wall_color, view.ground_color
         for identity, (left, top) in corners.items():
-            # Decoded as from the files of the other layouts: what the JPEG lost is lost here, too.
+            # The same pixels as in the other layouts, which lose a little as JPEG.
             data = np.frombuffer(self.jpeg_of(identity, image), dtype=np.uint8)
             person = cv2.imdecode(data, cv2.IMREAD_COLOR)
             frame[top : top + _HEIGHT, left : left + _WIDTH] = person

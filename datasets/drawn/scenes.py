@@ -10,7 +10,7 @@ import numpy as np
 
 from .figures import TOPS, Brush, Fabric, Pose, bgr, paint_person, pick, sample_look
 
-# Backgrounds are painted for images of one height, and scaled to those of the layout.
+# Backgrounds are painted for this height of images, and then scaled to that of the layout.
 _UNIT = 256
 
 

@@ -1,4 +1,4 @@
-"""Cuts boxes out of video frames, and keeps the crops as files: once for the same data."""
+"""Cuts boxes out of video frames, and keeps the crops as files."""
 
 import concurrent.futures
 import os
@@ -14,7 +14,7 @@ from .listing import Listing, is_image_name
 
 
 class Box(NamedTuple):
-    """A box of a track in a frame; `line` is where it stands in the ground truth."""
+    """A box of a track in a frame; `line` is its line in the ground truth."""
 
     line: int
     frame: int
@@ -28,20 +28,20 @@ class Box(NamedTuple):
 def write(folder, jobs):
     """Cut boxes out of frames into a folder that appears when it is complete.
 
-    Crops are ``folder/SEQUENCE_TRACK/FRAME.png``. If nothing lies inside the frames, there is no
-    folder.
+    Crops are ``folder/SEQUENCE_TRACK/FRAME.png``. If all boxes lie outside the frames, the folder
+    is not made.
 
     Parameters
     ----------
     folder : Path
-        The new folder. Another process may make the same one meanwhile: then its crops stay.
+        The new folder. If another process makes it meanwhile, the crops of that process stay.
     jobs : list of (str, Path, list of Box)
         For each frame the sequence's name, the image, and the boxes in it.
 
     Returns
     -------
     num_outside : int
-        How many boxes have nothing inside the frame, and are left out.
+        Number of boxes outside their frame, which are left out.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def write(folder, jobs):
         If a frame cannot be decoded.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # The crops are made in a subfolder, because the temporary folder is for its owner alone.
+    # The crops are made in a subfolder: only its owner may read the temporary folder.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         unfinished = Path(temporary, "crops")
         unfinished.mkdir()
@@ -58,7 +58,7 @@ def write(folder, jobs):
             try:
                 os.rename(unfinished, folder)
             except OSError:
-                # Another process may have been faster: its crops are the same.
+                # Another process was faster: its crops are the same.
                 if not folder.is_dir():
                     raise
     return num_outside
@@ -66,18 +66,18 @@ def write(folder, jobs):
 
 def cut_all(jobs, target):
     """Cut the boxes out of all frames, on all cores; see `write`."""
-    # OpenCV decodes and encodes without holding Python's lock.
+    # Threads suffice: OpenCV releases Python's lock to decode and encode.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
         futures = [pool.submit(_cut_frame, *job, target) for job in jobs]
         return sum(future.result() for future in tqdm(futures, desc="Cutting out", unit=" frames"))
     finally:
-        # After an error or Ctrl-C, frames that are not begun are not waited for.
+        # After an error or Ctrl-C, do not wait for frames that are not begun.
         pool.shutdown(cancel_futures=True)
 
 
 def _cut_frame(sequence_name, path, boxes, target):
-    # Decoded as Deep SORT reads frames: boxes and pixels mean the same.
+    # Decoded as in Deep SORT: boxes mean the same pixels.
     image = read_bgr_image(path, "frame")
     outside = 0
     for box in boxes:

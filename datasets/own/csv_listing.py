@@ -1,8 +1,8 @@
-"""Reader of people's own images by a table: ``path,identity[,camera][,split]`` in a CSV file.
+"""Reads your own images from a table: ``path,identity[,camera][,split]`` in a CSV file.
 
-A header is optional. With one, the columns may come in any order, and unknown ones are passed over;
-without one, they are in the order above, and a third column of three is the split where it holds
-nothing but names of splits, else the camera.
+A header is optional. With a header, the columns may have any order, and unknown columns are
+ignored. Without one, they have the order above; if there are three columns, the third is the split
+if it holds only names of splits, else the camera.
 """
 
 import csv
@@ -14,7 +14,7 @@ from deep_reid.errors import DataError, MissingPathError
 from .listing import SPLITS, Listing, quoted, unknown_split
 
 COLUMNS = ("path", "identity", "camera", "split")
-"""The columns, in the order they have without a header; the first two are needed."""
+"""The columns, in their order without a header; the first two are required."""
 
 _FORM = "path,identity[,camera][,split]"
 
@@ -22,8 +22,8 @@ _FORM = "path,identity[,camera][,split]"
 def read_csv(path):
     """List the images of a CSV file.
 
-    The file is UTF-8, with or without a byte order mark. Space around cells and empty lines are
-    passed over. An empty split is ``train``.
+    The file is UTF-8, with or without a byte order mark. Spaces around cells and empty lines are
+    ignored. An empty split is ``train``.
 
     Parameters
     ----------
@@ -33,15 +33,15 @@ def read_csv(path):
     Returns
     -------
     Listing
-        Checked, in the order of the file. Cameras are None where no row has one.
+        Checked, in the order of the file. Cameras are None if no row has one.
 
     Raises
     ------
     MissingPathError
         If the file, or an image in it, does not exist.
     DataError
-        If the file is no CSV file of this form: the message names the line. If an identity to
-        train on is in another split, too, or is "-1" (junk); if a file has two identities.
+        If the file does not have this form; the message names the line. If a training identity is
+        also in another split, or is "-1" (junk); if an image has two identities.
     """
     path = os.fspath(path)
     names, rows = _name_columns(path, _split_rows(path, _read_text(path)))
@@ -79,7 +79,7 @@ def _read_text(path):
     # Python 3.10 refuses this character itself, later versions read it.
     if "\0" in text:
         line = _line_of(text, text.index("\0"))
-        raise DataError(f"{path}, line {line}: a NUL byte is no text; {way_out}")
+        raise DataError(f"{path}, line {line}: a NUL byte is not text; {way_out}")
     return text
 
 
@@ -88,10 +88,12 @@ def _line_of(text, position):
 
 
 def _split_rows(path, text):
-    """Return the number of the line where each row starts, and the row's cells."""
-    # Looked at before quotes, which mean nothing where cells are separated by something else.
-    _check_separator(path, text)
-    # Without strict, a quote that is never closed would swallow the rest of the file.
+    """Return for each row the line where it starts, and its cells."""
+    # Checked before quotes, which have no meaning with another separator.
+    first = text.lstrip().partition("\n")[0]
+    if "," not in first:
+        _check_separator(f"{path}, line 1", first)
+    # Without strict, a quote that is never closed would take in the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows, line = [], 1
     try:
@@ -109,18 +111,17 @@ def _split_rows(path, text):
     return rows
 
 
-def _check_separator(path, text):
-    first = text.lstrip().partition("\n")[0]
-    separator = next((s for s in (";", "\t") if s in first), None)
-    if separator and "," not in first:
-        raise DataError(
-            f"{path}, line 1: cells must be separated by commas, not by {separator!r}: save the "
-            "table with commas"
-        )
+def _check_separator(place, row):
+    for separator in (";", "\t"):
+        if separator in row:
+            raise DataError(
+                f"{place}: cells must be separated by commas, not by {separator!r}: save the table "
+                "with commas"
+            )
 
 
 def _name_columns(path, rows):
-    """Return the name of each column (None: unknown) and the rows without the header."""
+    """Return the name of each column (None: ignored) and the rows without the header."""
     line, first = rows[0]
     header = [cell.lower() for cell in first]
     has_header = not set(header).isdisjoint(COLUMNS)
@@ -149,12 +150,8 @@ def _read_header(place, header):
 def _check_widths(path, rows, width):
     for line, cells in rows:
         place = f"{path}, line {line}"
-        separator = next((s for s in (";", "\t") if len(cells) == 1 and s in cells[0]), None)
-        if separator:
-            raise DataError(
-                f"{place}: cells must be separated by commas, not by {separator!r}: save the "
-                "table with commas"
-            )
+        if len(cells) == 1:
+            _check_separator(place, cells[0])
         if width is None:
             width = len(cells)
             if not 2 <= width <= len(COLUMNS):
@@ -215,7 +212,7 @@ def _check_files(path, listing):
     missing = [row for row, name in enumerate(listing.filenames) if not os.path.isfile(name)]
     if missing:
         raise MissingPathError(
-            f"{listing.place(missing[0])}: {quoted(listing.filenames[missing[0]])} is no existing "
-            f"file; paths must be absolute or relative to the folder of {path} "
+            f"{listing.place(missing[0])}: {quoted(listing.filenames[missing[0]])} does not "
+            f"exist or is not a file; paths must be absolute or relative to the folder of {path} "
             f"({len(missing)} of {len(listing)} images are missing)"
         )

@@ -1,10 +1,10 @@
-"""Reader of people's own images in folders: one folder per identity.
+"""Reads your own images from folders: one folder per identity.
 
-Either the folder has the identities' folders in it, ``DIR/IDENTITY/*.jpg``, and all images are to
-train with; or it has the splits' folders ``train``, ``query`` and ``gallery`` in it (at least one
-of them), each with identities' folders, ``DIR/SPLIT/IDENTITY/*.jpg``.
+Either the folder holds the folders of the identities, ``DIR/IDENTITY/*.jpg``, and all images are
+for training; or it holds the folders of the splits, ``train``, ``query`` and ``gallery`` (at least
+one of them), each with folders of identities, ``DIR/SPLIT/IDENTITY/*.jpg``.
 
-A folder called ``train`` with images and no folders in it is an identity of this name.
+A folder ``train`` with images and without folders is an identity of this name.
 """
 
 import logging
@@ -20,9 +20,9 @@ _logger = logging.getLogger(__name__)
 def read_folders(directory):
     """List the images of a folder with one folder per identity.
 
-    Images are files whose names end in .jpg, .jpeg, .png or .bmp, in any case. Hidden files and
-    folders are passed over; everything else that is no image in an identity's folder is left out,
-    with a warning. Links to files and folders are followed. Cameras are not known.
+    Images are files whose names end in .jpg, .jpeg, .png or .bmp, in upper or lower case. Hidden
+    files and folders are ignored; everything else that is not an image in the folder of an identity
+    is left out with a warning. Links to files and folders are followed. Cameras are unknown.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def read_folders(directory):
     MissingPathError
         If the folder does not exist.
     DataError
-        If it holds no images, or no identities' folders; if an identity to train on is in another
-        split, too, or is "-1" (junk).
+        If it holds no images, or no folders of identities; if a training identity is also in
+        another split, or is "-1" (junk).
     """
     directory = os.fspath(directory)
     if not os.path.isdir(directory):
@@ -56,7 +56,7 @@ def read_folders(directory):
 
 
 class _Reader:
-    """Collects the images, and what is left out."""
+    """Collects the images, and all that is left out."""
 
     def __init__(self):
         self.filenames, self.identities, self.splits = [], [], []
@@ -68,7 +68,7 @@ class _Reader:
         strangers = [name for name in folders if name not in SPLITS]
         if strangers:
             _logger.warning(
-                "%s has folders for splits: its %d other folders are left out, such as %s.",
+                "%s has folders of splits: its %d other folders are left out, such as %s.",
                 directory,
                 len(strangers),
                 strangers[0],
@@ -103,8 +103,8 @@ class _Reader:
     def warn(self):
         if self.ignored:
             _logger.warning(
-                "%d files and folders that are no images in an identity's folder are left out, "
-                "such as %s.",
+                "%d files and folders that are not images in the folder of an identity are left "
+                "out, such as %s.",
                 len(self.ignored),
                 self.ignored[0],
             )
@@ -129,7 +129,7 @@ def _holds_folders(directory):
 
 
 def _list_folder(directory):
-    """Return the names of folders, of images and of all else but hidden ones, each sorted."""
+    """Return the names of folders, images and others, each sorted, without hidden ones."""
     folders, images, others = [], [], []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -139,6 +139,6 @@ def _list_folder(directory):
                 folders.append(entry.name)
             elif entry.is_file() and is_image_name(entry.name):
                 images.append(entry.name)
-            else:  # a broken link, too, whatever its name
+            else:  # also a broken link with the name of an image
                 others.append(entry.name)
     return sorted(folders), sorted(images), sorted(others)

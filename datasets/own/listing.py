@@ -1,4 +1,4 @@
-"""Lists of people's own images, with identities and cameras by the names the data gives them."""
+"""Lists of your own images, with the names that the data gives to identities and cameras."""
 
 import dataclasses
 import os
@@ -7,34 +7,34 @@ from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
 
 SPLITS = ("train", "query", "gallery")
-"""What an image can be for."""
+"""The parts of a data set."""
 
 JUNK_NAME = str(JUNK_LABEL)
-"""The name of what is no person, or cannot be told: ignored in a test's ranking."""
+"""The name of images without a known person; the ranking of a test ignores them."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
-"""Endings of the image files that are looked for, in lower case."""
+"""Endings of image files, in lower case."""
 
 _MAX_QUOTED = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Image files, who is seen on them and where, and what they are for.
+    """Image files, with identity, camera and split of each.
 
     Parameters
     ----------
     filenames : list of N str
         Paths of the image files.
     identities : list of N str
-        The name of the person on each image. "-1" is junk, in a gallery.
+        The name of the person on each image. "-1" is junk; only a gallery may have it.
     cameras : list of N str, or None
-        The name of the camera of each image. None: not known.
+        The name of the camera of each image. None: unknown.
     splits : list of N str
         One of `SPLITS` for each image.
     places : list of N str, optional
-        Where each entry stands, for messages: such as "people.csv, line 7". None: the file's path
-        says it.
+        The place of each entry in its source, for messages, such as "people.csv, line 7". None:
+        messages name the image.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class Listing:
         return len(self.filenames)
 
     def place(self, row):
-        """Say where an entry stands.
+        """Return the place of an entry, for messages.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class Listing:
         Parameters
         ----------
         source : str or Path
-            What the listing was read from, for messages.
+            Name of the data in messages.
 
         Returns
         -------
@@ -104,9 +104,9 @@ class Listing:
         Raises
         ------
         DataError
-            If it is empty; if a split is unknown or an identity has no name; if junk is to be
-            trained on; if an identity is in ``train`` and in ``query`` or ``gallery``; if a file
-            is listed under two identities.
+            If it is empty; if a split is unknown or an identity has no name; if junk is in
+            ``train``; if an identity is in ``train`` and in ``query`` or ``gallery``; if a file is
+            listed under two identities, or twice in a split.
         """
         if not len(self):
             raise DataError(f"{source} holds no images: give at least one")
@@ -149,27 +149,27 @@ class Listing:
     def _check_files(self):
         seen = {}
         for row, filename in enumerate(self.filenames):
-            # The same file may be written in two ways, such as a.jpg and ./a.jpg.
+            # One file may have two spellings, such as a.jpg and ./a.jpg.
             path = os.path.normcase(os.path.abspath(filename))
             first = seen.setdefault(path, row)
             if self.identities[first] != self.identities[row]:
                 raise DataError(
                     f"{quoted(filename)} is listed as {quoted(self.identities[first])} "
                     f"({self.place(first)}) and as {quoted(self.identities[row])} "
-                    f"({self.place(row)}): an image is of one person, remove one of the entries"
+                    f"({self.place(row)}): an image shows one person; remove one of the entries"
                 )
-            # A query may be in the gallery, too, but twice in one split it would find itself.
+            # A query may also be in the gallery. Twice in one split, it would find itself.
             first = seen.setdefault((path, self.splits[row]), row)
             if first != row:
                 raise DataError(
                     f"{quoted(filename)} is listed twice ({self.place(first)} and "
-                    f"{self.place(row)}): it would be found as a match of itself; remove one of "
+                    f"{self.place(row)}): it would match itself; remove one of "
                     "the entries"
                 )
 
 
 def unknown_split(name):
-    """Say that a split is unknown.
+    """Describe an unknown split.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def unknown_split(name):
 
 
 def quoted(text):
-    """Quote a text of people's data so that it fits into one line of a message.
+    """Quote a text of the data so that it fits into one line of a message.
 
     Parameters
     ----------
@@ -193,13 +193,13 @@ def quoted(text):
     Returns
     -------
     str
-        With line breaks escaped, and cut after 200 characters.
+        Line breaks are escaped; a long text is cut after 200 characters.
     """
     return repr(text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "...")
 
 
 def is_image_name(name):
-    """Say whether a file is an image by its name.
+    """Return whether a file is an image, by its name.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def is_image_name(name):
     Returns
     -------
     bool
-        Whether it has one of the `IMAGE_ENDINGS`, in any case, and is not hidden (as the ``._*``
-        files of macOS are).
+        Whether it has one of the `IMAGE_ENDINGS`, in upper or lower case, and is not hidden (such
+        as the ``._*`` files of macOS).
     """
     return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")

@@ -1,22 +1,22 @@
-"""Reader of MOTChallenge sequences [1]_: persons cut out of video frames by ground-truth boxes.
+"""Reads MOTChallenge sequences [1]_: persons cut out of video frames by ground-truth boxes.
 
 A sequence is a folder with ``gt/gt.txt`` and the frames in ``img1`` (or ``imDir`` of its
 ``seqinfo.ini``), named by their numbers: ``img1/000001.jpg``. A line of ``gt.txt`` is a box,
-``frame,id,left,top,width,height,flag[,class,visibility]``. These boxes are left out, and counted:
+``frame,id,left,top,width,height,flag[,class,visibility]``. These boxes are left out and counted:
 
-- flag 0: not to be considered, by the convention of MOTChallenge;
-- a negative id: a box that belongs to no track;
+- flag 0: by the convention of MOTChallenge, the box does not count;
+- a negative id: the box belongs to no track;
 - a visibility (the ninth column of exactly nine) below `MIN_VISIBILITY`: most of the crop would
-  show somebody else. -1 means not known, and is kept;
-- a width or height that is not positive, or nothing of the box inside the frame.
+  show somebody else. A visibility of -1 is unknown, and the box is kept;
+- a width or height that is not positive, or a box outside the frame.
 
-The class is not looked at: its numbers differ between data sets, what is not to be considered has
-flag 0, and people train on cars and animals as well.
+The class is ignored: its numbers differ between data sets, boxes that do not count have flag 0, and
+people also train on cars and animals.
 
 Left and top count from zero. Corners are truncated to whole pixels and clipped to the frame, as
-Deep SORT does when it cuts detections out at tracking time. But for two things: boxes are not
-widened to the aspect ratio of a network's input, which is not known here, and the last row and
-column of a frame belong to it.
+Deep SORT does when it cuts out detections for tracking. Two things differ: boxes are not widened to
+the aspect ratio of a network's input, which is unknown here; and the last row and column of a frame
+are part of it.
 
 References
 ----------
@@ -43,12 +43,12 @@ from .listing import is_image_name, quoted
 _logger = logging.getLogger(__name__)
 
 MIN_VISIBILITY = 0.2
-"""The least visible share of a person whose box is cut out."""
+"""The least visible share of a person in a box that is cut out."""
 
-# To be changed with anything that changes the crops of the same data.
+# Must change with every change of the crops of the same data.
 _CROPS_VERSION = 1
 
-_MAX_NUMBER = 10**15  # floats below hold every whole number
+_MAX_NUMBER = 10**15  # below it, floats hold every whole number
 
 _FLAG = "with flag 0"
 _NO_TRACK = "with a negative id"
@@ -57,14 +57,14 @@ _FLAT = "with no positive width and height"
 _OUTSIDE = "outside the frame"
 
 _WAYS_OUT = {
-    _FLAG: "set the seventh column of the boxes to cut out to 1",
-    _NO_TRACK: "ground truth needs the number of the person in the second column",
-    _HIDDEN: "leave the columns of class and visibility out to keep all",
+    _FLAG: "set the seventh column to 1 for the boxes to cut out",
+    _NO_TRACK: "the second column must hold the number of the person",
+    _HIDDEN: "leave the columns of class and visibility out to keep all boxes",
     _FLAT: "columns three to six must be left,top,width,height",
     _OUTSIDE: "columns three to six must be left,top,width,height in pixels of the frames",
 }
 
-# MOT17 has each sequence once for each of its three public detectors, with one ground truth.
+# MOT17 has each sequence three times, once per public detector, with the same ground truth.
 _DETECTOR = re.compile(r"-(?:DPM|FRCNN|SDP)$")
 
 
@@ -76,7 +76,7 @@ class _Sequence(NamedTuple):
 
 
 def is_sequence(directory):
-    """Say whether a folder is a MOTChallenge sequence with ground truth.
+    """Return whether a folder is a MOTChallenge sequence with ground truth.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def find_sequences(directory):
     Returns
     -------
     list of Path
-        The folder itself where it is a sequence, else those of its direct subfolders that are,
-        sorted; hidden ones are passed over. Empty where there are none, or no such folder.
+        The folder itself if it is a sequence, else its direct subfolders that are sequences,
+        sorted and without hidden ones. Empty if there are none, or the folder does not exist.
     """
     directory = Path(directory)
     if is_sequence(directory):
@@ -116,23 +116,23 @@ def find_sequences(directory):
 def read_sequences(directory, crops_dir):
     """Cut the tracks of one or more sequences out of the frames, and list the crops.
 
-    Each track is an identity, ``SEQUENCE_ID`` (``MOT17-02-SDP_000007``): sequences do not know of
-    each other's persons. The sequence is the camera, and all crops are to train with.
+    Each track is an identity, ``SEQUENCE_ID`` (``MOT17-02-SDP_000007``): a person in two sequences
+    is two identities. The sequence is the camera, and all crops are for training.
 
-    The crops are written to ``crops_dir/NAME-KEY/IDENTITY/FRAME.png``, where the key tells the
-    state of the data: a second call with the same data finds them ready. The folder appears when it
-    is complete. The files are PNG, which loses nothing: their pixels are those of the frames, as
-    tracking sees them.
+    The crops are written to ``crops_dir/NAME-KEY/IDENTITY/FRAME.png``. The key is a hash of the
+    data: a second call with the same data finds the crops ready. The folder appears when it is
+    complete. The files are PNG, without loss: their pixels are those of the frames, as tracking
+    sees them.
 
-    Sequences of MOT17 that differ in nothing but the detector are read once, with a warning: else
-    one person would be three identities.
+    Sequences of MOT17 that differ only in the detector are read once, with a warning: otherwise one
+    person would be three identities.
 
     Parameters
     ----------
     directory : str or Path
         A sequence, or a folder of sequences.
     crops_dir : str or Path
-        Where to keep crops; made where it does not exist.
+        Folder of all crops; made if it does not exist.
 
     Returns
     -------
@@ -144,9 +144,9 @@ def read_sequences(directory, crops_dir):
     MissingPathError
         If the folder, or a sequence's folder of frames, does not exist.
     DataError
-        If there is no sequence; if ``gt.txt`` or ``seqinfo.ini`` is not of the form: the message
-        names the line; if a box has no frame, or a track two boxes in a frame; if a frame cannot
-        be decoded; if no box is left to cut out.
+        If there is no sequence; if ``gt.txt`` or ``seqinfo.ini`` has another form (the message
+        names the line); if a box has no frame, or a track has two boxes in a frame; if a frame
+        cannot be decoded; if no box is left to cut out.
     """
     sequences = _load_sequences(directory)
     name = Path(os.path.abspath(directory)).name
@@ -181,7 +181,8 @@ def _ground_truth_path(directory):
 def _load_sequences(directory):
     if not os.path.isdir(directory):
         raise MissingPathError(
-            f"{directory} does not exist or is no folder: name a sequence or a folder of sequences"
+            f"{directory} does not exist or is not a folder: name a sequence, or a folder of "
+            "sequences"
         )
     loaded = {}
     for path in find_sequences(directory):
@@ -196,7 +197,7 @@ def _load_sequences(directory):
     copies = [name for same in loaded.values() for _, name in same[1:]]
     if copies:
         _logger.warning(
-            "%d sequences have the ground truth of others and differ in the detector alone; they "
+            "%d sequences have the ground truth of others and differ only in the detector; they "
             "are left out: %s.",
             len(copies),
             ", ".join(copies),
@@ -237,12 +238,12 @@ def _read_image_dir(sequence_dir):
     except (configparser.Error, UnicodeDecodeError) as error:
         # Messages of the parser have several lines.
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read: {reason}; mend or remove it") from None
+        raise DataError(f"{path} cannot be read: {reason}; correct or remove it") from None
     return parser.get("Sequence", "imDir", fallback="") or "img1"
 
 
 def _key(directory, sequences):
-    """Hash what the crops depend on."""
+    """Hash all that decides on the crops."""
     digest = hashlib.sha256(repr((_CROPS_VERSION, MIN_VISIBILITY)).encode())
     digest.update(os.fsencode(os.path.abspath(directory)))
     for sequence in sequences:
@@ -256,13 +257,13 @@ def _key(directory, sequences):
 
 
 def _read_boxes(sequence, left_out):
-    """Return the boxes to cut out of a sequence; counts the others by reason."""
+    """Return the boxes to cut out of a sequence; count the others by reason in `left_out`."""
     path = sequence.ground_truth_path
     try:
         text = sequence.ground_truth.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(
-            f"{path} is no text: it must have lines frame,id,left,top,width,height,flag"
+            f"{path} is not text: it must have lines frame,id,left,top,width,height,flag"
         ) from None
     boxes = []
     for line, row in enumerate(io.StringIO(text, newline=None), 1):
@@ -277,7 +278,7 @@ def _read_boxes(sequence, left_out):
 
 
 def _parse_row(cells, line, place):
-    """Return the box of a row, and why it is left out (None: it is not)."""
+    """Return the box of a row, and the reason to leave it out (None: keep it)."""
     if len(cells) < 6:
         raise DataError(
             f"{place}: the row has {len(cells)} of at least six columns "
@@ -300,12 +301,14 @@ def _parse_row(cells, line, place):
 
 def _parse_number(cell, place):
     try:
-        # Python takes 1_000 for a number.
+        # Python reads 1_000 as a number.
         number = math.nan if "_" in cell else float(cell)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(f"{place}: {quoted(cell.strip())} is no number: mend or remove the row")
+        raise DataError(
+            f"{place}: {quoted(cell.strip())} is not a number: correct or remove the row"
+        )
     return number
 
 
@@ -313,19 +316,19 @@ def _parse_whole_number(cell, place):
     number = _parse_number(cell, place)
     if not number.is_integer() or abs(number) >= _MAX_NUMBER:
         raise DataError(
-            f"{place}: {quoted(cell.strip())} is no whole number below 1e15, as frame and id must "
-            "be: mend or remove the row"
+            f"{place}: {quoted(cell.strip())} is not a whole number below 1e15, as frame and id "
+            "must be: correct or remove the row"
         )
     return int(number)
 
 
 def _parse_visibility(cell, place):
     visibility = _parse_number(cell, place)
-    if visibility == -1:  # as MOTChallenge writes what is not known
+    if visibility == -1:  # unknown, by the convention of MOTChallenge
         return 1
     if not 0 <= visibility <= 1:
         raise DataError(
-            f"{place}: the visibility {visibility:g} must be in 0..1: mend it, or leave the "
+            f"{place}: the visibility {visibility:g} must be in 0..1: correct it, or leave the "
             "columns of class and visibility out"
         )
     return visibility

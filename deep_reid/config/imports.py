@@ -6,6 +6,7 @@ directory, where the user's file is while a command runs elsewhere.
 
 import difflib
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -85,8 +86,48 @@ def import_named(text):
     if value is _MISSING:
         raise UsageError(f"{text}: {_describe(module)} has no {name}{_propose(module, name)}")
     if is_new:
-        _logger.info("%s is that of %s", text, _describe(module))
+        _logger.info("Using %s of %s", text, _describe(module))
     return _make(text, value) if isinstance(value, type) else value
+
+
+def check_call(text, function, positional, by_name=()):
+    """Check that something of the user's can be called as the package calls it.
+
+    Parameters
+    ----------
+    text : str
+        How the user knows it.
+    function : object
+        None: it is missing.
+    positional, by_name : sequence of str
+        The arguments.
+
+    Raises
+    ------
+    UsageError
+        If it cannot.
+    """
+    if function is None:
+        reason = "is missing"
+    elif not callable(function):
+        reason = f"cannot be called, as it is of type {type(function).__name__}"
+    else:
+        reason = _find_mismatch(function, positional, by_name)
+    if reason:
+        call = f"{text}({', '.join((*positional, *by_name))})"
+        raise UsageError(f"{call} {reason}; docs/extending.md has an example")
+
+
+def _find_mismatch(function, positional, by_name):
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a function of a C library does not tell
+        return None
+    try:
+        signature.bind(*positional, **dict.fromkeys(by_name))
+    except TypeError as error:
+        return f"cannot be called with these arguments: {error}"
+    return None
 
 
 def _look_in_working_directory():
@@ -108,10 +149,8 @@ def _make(text, own_class):
 
 
 def _describe(module):
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return f"module {module.__name__}, a folder or a part of Python,"
-    return f"module {module.__name__} ({file})"
+    folder = next(iter(getattr(module, "__path__", ())), "part of Python")
+    return f"module {module.__name__} ({getattr(module, '__file__', None) or folder})"
 
 
 def _propose(module, name):
@@ -138,10 +177,7 @@ def _describe_error(error):
     """Return the error's kind, its first line, and the place in the user's file."""
     text = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        x
-        for x in frames
-        if x.filename not in (__file__, importlib.__file__) and x.filename[0] != "<"
-    ]
-    # Syntax errors say it themselves.
+    of_import = (__file__, importlib.__file__, "<frozen")
+    own = [frame for frame in frames if not frame.filename.startswith(of_import)]
+    # None: an error of syntax, which says it itself.
     return f"{text} ({own[0].filename}, line {own[0].lineno})" if own else text

@@ -6,7 +6,7 @@ for that.
 
 from typing import NamedTuple
 
-from deep_reid.config.imports import import_named
+from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.kinds import ChoiceOrImport
 from deep_reid.errors import UsageError
 
@@ -91,9 +91,5 @@ def import_loss(loss_mode):
         If it cannot be imported or called.
     """
     loss = import_named(loss_mode)
-    if not callable(loss):
-        raise UsageError(
-            f"loss {loss_mode} is of type {type(loss).__name__} and cannot be called: name a "
-            "function (features, logits, labels); docs/extending.md has an example"
-        )
+    check_call(loss_mode, loss, ("features", "logits", "labels"))
     return loss

@@ -5,13 +5,13 @@ A network is found by its name: `load_network`.
 
 import importlib
 
-from deep_reid.config.imports import import_named
+from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.run import NETWORK, NETWORKS
-from deep_reid.errors import UsageError
 
-_PARTS = {
-    "create_network_factory": "create_network_factory(is_training, num_classes, add_logits)",
-    "preprocess": "preprocess(image, is_training)",
+# What each is called with: by position, and by name.
+_CALLS = {
+    "create_network_factory": ((), ("is_training", "num_classes", "add_logits")),
+    "preprocess": (("image",), ("is_training",)),
 }
 
 
@@ -36,12 +36,8 @@ def load_network(name):
     if name in NETWORKS:
         return importlib.import_module(f"{__name__}.{name}")
     network = import_named(name)
-    missing = [part for part in _PARTS if not callable(getattr(network, part, None))]
-    if missing:
-        raise UsageError(
-            f"network {name} has no {' and no '.join(missing)}: a network has "
-            f"{' and '.join(_PARTS.values())}; docs/extending.md has an example"
-        )
+    for part, arguments in _CALLS.items():
+        check_call(f"{name}.{part}", getattr(network, part, None), *arguments)
     return network
 
 

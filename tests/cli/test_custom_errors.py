@@ -58,15 +58,19 @@ def check(caplog, workplace, dataset, parts, *argv, code=1):
 
 
 class TestBadData:
-    def test_nothing_told(self, caplog, workplace):
+    def test_no_data_set_is_given(self, caplog, workplace):
         code, errors = run(caplog, "--mode=train")
         assert code == 2
         assert "--dataset is missing: name your own images" in errors[0]
 
     @pytest.mark.parametrize("mode", ["train", "eval", "test", "export"])
     def test_nothing_there(self, caplog, workplace, mode):
-        check(caplog, workplace, "people", ["people does not exist", "per identity"],
-              f"--mode={mode}")  # fmt: skip
+        code, errors = run(caplog, f"--mode={mode}", "--dataset=people")
+        assert code == 1
+        assert len(errors) == 1
+        assert "people does not exist" in errors[0]
+        assert "per identity" in errors[0]
+        assert not (workplace / "output").exists()
 
     def test_a_csv_file_with_a_missing_column(self, caplog, workplace):
         path = write_csv(workplace / "data", ["path", "camera"], ["a/0.jpg", "c1"])

@@ -87,7 +87,8 @@ def test_in_another_thread_nothing_changes():
 
 
 def start(body):
-    code = "import ctypes, logging, sys, time; from deep_reid import stops; logging.basicConfig()\n"
+    code = "import ctypes, logging, sys, time\nfrom deep_reid.cli import signals\n"
+    code += "logging.basicConfig()\n"
     code += textwrap.dedent(body)
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -98,7 +99,7 @@ def start(body):
 
 
 WAITING = """
-    with stops.handled(), stops.deferred():
+    with signals.handled(), signals.deferred():
         print("ready", flush=True)
         while ctypes.CDLL(None).sleep(60):  # waits in C code; a signal interrupts it
             pass

@@ -49,6 +49,12 @@ class TestForms:
         both = identities(dataset, dataset.train) | identities(dataset, dataset.validation)
         assert both == set(self.COUNTS)
 
+    def test_there_is_a_class_for_each_label(self, tmp_path):
+        """Asked for where --config is of a run without compact labels."""
+        dataset = Custom(write_folders(tmp_path, self.COUNTS))
+        labels = [*dataset.train.labels.tolist(), *dataset.validation.labels.tolist()]
+        assert {*labels} == {*range(1, dataset.num_classes)}
+
     def test_a_csv_file(self, tmp_path):
         rows = [[f"{i}.png", name] for i, name in enumerate(["b", "a", "b", "a"] * 2)]
         dataset = Custom(write_csv(tmp_path, rows), 0)

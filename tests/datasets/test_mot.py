@@ -229,15 +229,15 @@ class TestRows:
         [
             ("1,4,0,0,5", ["5 of at least six columns"]),
             ("1 4 0 0 5 5 1", ["1 of at least six columns", "separated by commas"]),
-            ("x,4,0,0,5,5", ["'x' is no number"]),
-            ("1,4,0,0,five,5,1", ["'five' is no number"]),
-            ("1,4,0,0,5,5,", ["'' is no number"]),
-            ("1,4,nan,0,5,5", ["'nan' is no number"]),
-            ("1,4,0,0,5,1e999", ["'1e999' is no number"]),
-            ("1,4,0,0,5,1_0", ["'1_0' is no number"]),
-            ("1.5,4,0,0,5,5", ["'1.5' is no whole number"]),
-            ("1,4.5,0,0,5,5", ["'4.5' is no whole number"]),
-            ("1,1e300,0,0,5,5", ["'1e300' is no whole number"]),
+            ("x,4,0,0,5,5", ["'x' is not a number"]),
+            ("1,4,0,0,five,5,1", ["'five' is not a number"]),
+            ("1,4,0,0,5,5,", ["'' is not a number"]),
+            ("1,4,nan,0,5,5", ["'nan' is not a number"]),
+            ("1,4,0,0,5,1e999", ["'1e999' is not a number"]),
+            ("1,4,0,0,5,1_0", ["'1_0' is not a number"]),
+            ("1.5,4,0,0,5,5", ["'1.5' is not a whole number"]),
+            ("1,4.5,0,0,5,5", ["'4.5' is not a whole number"]),
+            ("1,1e300,0,0,5,5", ["'1e300' is not a whole number"]),
             ("1,4,0,0,5,5,1,1,1.5", ["visibility 1.5 must be in 0..1"]),
             ("1,4,0,0,5,5,1,1,-0.5", ["visibility -0.5 must be in 0..1"]),
             ("9,4,0,0,5,5\n8,4,0,0,5,5\n9,5,0,0,5,5", ["frame 9 has no image", "2 frames"]),
@@ -252,7 +252,7 @@ class TestRows:
         assert not (tmp_path / "crops").exists()
 
     def test_ground_truth_that_is_no_text(self, sequence):
-        assert "gt.txt is no text" in error_of(sequence, b"1,1,0,0,5,5\n\xff\n")
+        assert "gt.txt is not text" in error_of(sequence, b"1,1,0,0,5,5\n\xff\n")
 
 
 class TestNothingLeft:

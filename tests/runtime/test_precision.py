@@ -157,7 +157,7 @@ def test_what_the_machine_does_not_compute_in_is_refused(monkeypatch, wanted):
 COUNT_THREADS = """
 import os
 import numpy as np
-from deep_reid import mapping, precision, sessions
+from deep_reid.runtime import mapping, precision, sessions
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
 

@@ -109,7 +109,7 @@ def test_the_modules_of_tensorflow_get_what_is_missing_and_keep_what_they_have()
     code = """
 import importlib
 import tensorflow.compat.v1
-from deep_reid import slim_repairs
+from deep_reid.runtime import slim_repairs
 repaired = slim_repairs._MOVED_NAMES
 modules = {name: importlib.import_module(f"tensorflow.python.{name}") for name, _ in repaired}
 modules["ops.array_ops"].stack = kept = object()

@@ -27,9 +27,11 @@ needs_pytorch = pytest.mark.skipif(
 class Sleeper:
     """What a worker may be asked for."""
 
-    def __init__(self, secs=0.0, reason=None):
+    def __init__(self, secs=0.0, reason=None, mark=None):
         if reason is not None:
             raise RuntimeError(reason)
+        if mark is not None:
+            mark.touch()
         self._secs = secs
 
     def measure(self, count):
@@ -234,6 +236,21 @@ def test_worker_that_dies_says_so(start):
         worker.ask("die")
     with pytest.raises(NotMeasured, match="ended with code 3"):
         worker.ask("measure", 1)
+
+
+def test_worker_makes_its_object_with_the_first_call(start, tmp_path):
+    made = tmp_path / "made"
+    worker = start(f"{HERE}:Sleeper", mark=made)
+    time.sleep(1)
+    assert not made.exists()
+    worker.ask("measure", 1)
+    assert made.exists()
+
+
+def test_program_that_fails_gives_its_last_line():
+    with pytest.raises(NotMeasured, match="^no wheel$"):
+        workers.run_program(sys.executable, "-c", "import sys; sys.exit('what\\nno wheel')")
+    workers.run_program(sys.executable, "-c", "pass")
 
 
 def test_one_failure_call_leaves_the_worker_usable(start):

@@ -1,0 +1,127 @@
+"""What the groups work on, and how much of it: sizes, data sets, crops, a frame, and a model."""
+
+import dataclasses
+import functools
+import pathlib
+
+import cv2
+import numpy as np
+
+from benchmarks.workers import closing_all
+from datasets import synthetic
+
+CROP_SIZE = (64, 128)  # width, height
+FRAME_SIZE = (1920, 1080)
+_WIDTHS_OF_BOXES = (40, 120)
+_ASPECT_RATIO = 2.4  # height to width; not that of the network's input
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much is measured: by default all of it."""
+
+    rounds: int = 9
+    secs_per_turn: float = 1.0
+    num_identities: int = 120  # persons of the drawn data sets
+    batch_size: int = 128  # of training, input, and the encoding of files
+    # The least in a turn. Feed threads work side by side: of a few batches, more than their share
+    # may have been ready before.
+    training_steps: int = 3
+    input_batches: int = 40
+    crop_counts: tuple = (1, 10, 32, 128)
+    num_boxes: int = 20  # on the frame
+    num_threads: tuple = (1, 2, 4)  # of the feed
+    num_encoded: tuple = (2_000, 20_000)  # files to encode, for the peak memory
+    matrix_size: int = 4096
+    pytorch_ways: tuple = ("eager", "compiled")  # compiling takes minutes
+    # Of the trainings whose accuracy is compared.
+    num_scored_identities: int = 80
+    scored_batch_size: int = 32
+    scored_steps: int = 400
+    num_seeds: int = 3
+
+
+# Just enough to see that everything runs.
+QUICK = Sizes(
+    rounds=1,
+    secs_per_turn=0.01,
+    num_identities=4,
+    batch_size=8,
+    training_steps=1,
+    input_batches=4,
+    crop_counts=(1, 2),
+    num_boxes=2,
+    num_threads=(1, 2),
+    num_encoded=(8, 16),
+    matrix_size=64,
+    pytorch_ways=("eager",),
+    num_scored_identities=10,
+    scored_batch_size=8,
+    scored_steps=2,
+    num_seeds=2,
+)
+
+
+class Files:
+    """Paths of files. Each is written when a group first asks for it, and kept for the others.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    directory : str
+    """
+
+    def __init__(self, sizes, directory):
+        self.directory = pathlib.Path(directory)
+        self.sizes = sizes
+
+    @property
+    def training(self):
+        """Settings of whatever trains, or works on the files of training."""
+        return {"dataset_dir": self.market1501, "batch_size": self.sizes.batch_size}
+
+    @functools.cached_property
+    def market1501(self):
+        """A data set of images of 128 x 64."""
+        return self._draw(synthetic.draw_market1501, "market1501")
+
+    @functools.cached_property
+    def mars(self):
+        """A data set of images of 256 x 128."""
+        return self._draw(synthetic.draw_mars, "mars")
+
+    @functools.cached_property
+    def crops(self):
+        """An array of uint8, shape (N, 128, 64, 3), BGR: smooth, as photographs are."""
+        count = max(*self.sizes.crop_counts, self.sizes.num_boxes)
+        coarse = np.random.default_rng(1).integers(0, 256, (count, 16, 8, 3), np.uint8)
+        path = self.directory / "crops.npy"
+        np.save(path, np.stack([cv2.resize(image, CROP_SIZE) for image in coarse]))
+        return path
+
+    @functools.cached_property
+    def frame(self):
+        """Arrays ``frame``, shape (1080, 1920, 3), and ``boxes``, (N, 4): x, y, width, height."""
+        random = np.random.default_rng(2)
+        coarse = random.integers(0, 256, (54, 96, 3), np.uint8)
+        widths = random.uniform(*_WIDTHS_OF_BOXES, (self.sizes.num_boxes, 1))
+        box_sizes = widths * (1, _ASPECT_RATIO)
+        corners = random.uniform(size=box_sizes.shape) * (FRAME_SIZE - box_sizes)
+        path = self.directory / "frame.npz"
+        frame = cv2.resize(coarse, FRAME_SIZE)
+        np.savez(path, frame=frame, boxes=np.hstack([corners, box_sizes]))
+        return path
+
+    @functools.cached_property
+    def model(self):
+        """A folder with the files of `benchmarks.model.ModelWriter`."""
+        path = self.directory / "model"
+        path.mkdir(exist_ok=True)
+        with closing_all() as start:
+            start("benchmarks.model:ModelWriter").ask("write", path)
+        return path
+
+    def _draw(self, draw, name):
+        path = self.directory / name
+        draw(path, num_identities=self.sizes.num_identities, num_test_identities=1)
+        return str(path)
