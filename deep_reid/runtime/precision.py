@@ -33,7 +33,7 @@ def set_precision(compute):
 
 
 def keep_exact(tensor):
-    """Let nothing that is computed of a tensor be narrowed, until it is `release`d.
+    """Let nothing that is computed of a tensor be narrowed, until `release` ends it.
 
     Parameters
     ----------

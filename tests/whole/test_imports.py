@@ -1,6 +1,7 @@
 """What may be imported where."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,12 @@ def test_the_data_sets_import_the_ground_floors_alone(path):
 def test_each_file_has_a_floor():
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__init__", "__pycache__"} <= set(FLOOR_OF)
+
+
+def test_the_page_for_contributors_has_these_floors():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith(("| `"))]
+    assert [set(re.findall(r"`(\w+?)(?:/|\.py)`", row)) for row in rows] == FLOORS
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m)])

@@ -1,0 +1,17 @@
+"""Sphinx: the pages of docs/, and one page per module from its docstrings. `make docs` builds them."""
+
+import deep_reid
+
+project = "Deep ReID"
+release = deep_reid.__version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
+exclude_patterns = ["_build/html", "_templates"]
+templates_path = ["_templates"]
+myst_heading_anchors = 3
+
+# A name in single backticks leads to its page, where it has one.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+html_title = f"Deep ReID {release}"
+html_theme_options = {"page_width": "1100px"}
