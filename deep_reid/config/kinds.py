@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -47,8 +48,8 @@ class Number:
     """
 
     type_name: str
-    convert: callable
-    is_valid: callable
+    convert: Callable
+    is_valid: Callable
     rule: str
     at_most: int | None = None
 

@@ -73,8 +73,8 @@ def setting(default, kind, help_text, *, modes=("train",), group="training", **f
     -------
     dataclasses.Field
     """
-    facts = Setting(kind, help_text, tuple(modes), group, **facts)
-    return dataclasses.field(default=default, metadata={"setting": facts})
+    known = Setting(kind, help_text, tuple(modes), group, **facts)
+    return dataclasses.field(default=default, metadata={"setting": known})
 
 
 def list_settings(settings_class):
@@ -107,6 +107,7 @@ def flags_of(name, facts):
     return (f"--{name}",) if facts.flags is None else facts.flags
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Checked:
     """Base of the classes of settings: checks and normalizes each value when it is made."""
 

@@ -78,8 +78,8 @@ def create_cmc_probe_and_gallery(data_y, camera_indices=None, seed=None):
         for rows in rows_by_label(data_y)[1]
         if len(rows) > 1
     ]
-    pairs = np.array(pairs, np.int64).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
+    probes, gallery = np.array(pairs, np.int64).reshape(-1, 2).T
+    return probes, gallery
 
 
 def _draw_pair(rows, cameras, random):

@@ -89,7 +89,8 @@ def sample_distances(
             keep &= np.asarray(self_indices)[rows] != columns
         distances.append(comparison.readable(comparison.distances(rows[keep], columns[keep])))
         is_sample |= is_drawn
-    return PairDistances(*distances, is_sample)
+    same, different = distances
+    return PairDistances(same, different, is_sample)
 
 
 def distance_threshold(same, different, share=FALSE_MATCH_SHARE):

@@ -216,7 +216,7 @@ def _create_strips(result, sets, images, kwargs):
     query, gallery = sets
     groups = choose_queries(result)
     rows = np.concatenate(list(groups.values()))
-    items = nearest(*sets, rows, NUM_NEAREST, **kwargs)
+    items = nearest(query, gallery, rows, NUM_NEAREST, **kwargs)
     found = {
         row: zip(*parts, strict=True) for row, *parts in zip(rows.tolist(), *items, strict=True)
     }
@@ -351,7 +351,7 @@ def _draw(draw, height):
     from matplotlib.figure import Figure
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(dict(_STYLE)):  # type: ignore[arg-type]
         figure = Figure(figsize=(6.4, height), layout="constrained")
         draw(figure.subplots())
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)

@@ -15,7 +15,7 @@ from deep_reid.errors import RunError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 class Use(NamedTuple):
@@ -41,7 +41,7 @@ TRAINING = Use("train", "trained", "lock", "use another run_id")
 EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
 
 _logger = logging.getLogger(__name__)
-_held = set()  # of file descriptors
+_held: set[int] = set()  # file descriptors
 
 
 @contextlib.contextmanager

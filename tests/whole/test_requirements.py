@@ -29,7 +29,5 @@ def test_the_tools_of_the_hooks_are_at_least_as_new_as_those_of_the_extra():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
     for name in ("ruff", "codespell"):
         (version,) = set(re.findall(rf"\b{name}==([\d.]+)", hooks))
-        pinned, bound = (
-            [int(x) for x in v.split(".")] for v in (version, lower_bounds()[name])
-        )
+        pinned, bound = ([int(x) for x in v.split(".")] for v in (version, lower_bounds()[name]))
         assert pinned >= bound
