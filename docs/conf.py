@@ -1,4 +1,4 @@
-"""Sphinx: the pages of docs/, and a page per module from its docstrings; `make docs` builds them."""
+"""Sphinx: the pages of docs/ and one page per module, from its docstrings (`make docs`)."""
 
 import deep_reid
 
