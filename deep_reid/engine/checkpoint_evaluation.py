@@ -161,7 +161,7 @@ def _list_model_variables():
 
 
 def _merge_summaries():
-    """Merge all summaries of the graph but those that take a batch, as there is none left."""
+    """Merge the summaries of the graph, without those that would take one more batch."""
     summaries = tf.get_collection(tf.GraphKeys.SUMMARIES)
     takers = ("QueueDequeue", "Unstage")
     taking = [

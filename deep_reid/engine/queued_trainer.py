@@ -215,7 +215,7 @@ class QueuedTrainer:
             `deep_reid.runs.checkpoints.resolve_checkpoint` takes. A run that has a checkpoint of
             its own goes on from that.
         variables_to_restore : sequence of tf.Variable, optional
-            What is taken from `restore_path`. Default: the model variables (weights and batch norm
+            Those to take from `restore_path`. Default: the model variables (weights and batch norm
             statistics); step and optimizer start afresh.
         run_id : str, optional
             Default: a new one.

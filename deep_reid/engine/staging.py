@@ -69,7 +69,7 @@ class StagedFeed:
         return self._feed.num_rows
 
     def wait_for_batch(self):
-        """Wait until a batch is on the device; to be called before each is taken.
+        """Wait until a batch is on the device; call it before each is taken.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class StagedFeed:
         """
         self._has_batch.acquire()
         if self._error is not None:
-            self._has_batch.release()  # for whoever asks again
+            self._has_batch.release()  # so that the next call raises it, too
             raise self._error
         # The one that waits is taken now: the next is copied in the meantime.
         self._has_room.release()

@@ -47,8 +47,8 @@ class BestCheckpoint:
     def offer(self, line):
         """Keep a checkpoint if it is better than all before.
 
-        Where it cannot be copied, say because it was deleted, a warning says so, and the best one
-        before it stays.
+        If it cannot be copied, say because it was deleted, a warning names the reason, and the
+        best one before it stays.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class BestCheckpoint:
         copy = os.path.join(folder, os.path.basename(source))
         for path in checkpoints.list_files(source):
             _copy(path, folder)
-        # It may have been deleted or written anew in the meantime.
+        # It may have been deleted or rewritten in the meantime.
         checkpoints.check_readable(copy)
         for name in (CONFIG_FILENAME, LABELS_FILENAME):
             with contextlib.suppress(FileNotFoundError):
@@ -147,10 +147,11 @@ def _copy(path, folder):
 
 
 def _swap(new, old):
-    """Exchange two folders; rename the first where the second does not exist.
+    """Replace a folder, if there is one, with a new one; the old one gets the name of the new one.
 
-    Whoever looks finds one or the other. Only where the system cannot swap names there is a moment
-    without either.
+    A reader finds the old or the new folder at any moment. Only where the system cannot exchange
+    names, it finds neither for a moment. (A symbolic link would need no exchange, but the copy of a
+    link, or a link that is moved out of the run's folder, leads nowhere.)
     """
     files.flush_to_disk(new)
     if not os.path.lexists(old):
@@ -163,7 +164,7 @@ def _swap(new, old):
 
 
 def _exchange(one, other):
-    """Swap two names at once; tell whether this system can."""
+    """Exchange two names in one step; return whether this system can."""
     try:
         renameat2 = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):

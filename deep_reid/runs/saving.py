@@ -28,8 +28,8 @@ _LEFTOVERS = (
     f"{STATE_FILENAME}.tmp*",
     "graph.pbtxt.tmp*",
 )
-# What a full disk, a lost one or missing permissions are to TensorFlow. A file that grows beyond
-# its limit is an OutOfRangeError, which would pass for the clean end of a training elsewhere.
+# What TensorFlow raises for a full disk, a lost one or missing permissions. For a file that grows
+# beyond its limit it raises an OutOfRangeError, which elsewhere means the clean end of a training.
 _WRITE_ERRORS = (
     OSError,
     tf.errors.DataLossError,
@@ -45,8 +45,8 @@ _WRITE_ERRORS = (
 class Saver(tf.train.Saver):
     """A saver that writes whole checkpoints, and whose `restore` says which one is damaged.
 
-    What TensorFlow raises for a file that is cut short, ``OutOfRangeError``, passes for the clean
-    end of a training elsewhere. Names are recorded relative to their directory, and
+    TensorFlow raises an ``OutOfRangeError`` for a file that is cut short, which elsewhere means the
+    clean end of a training. Names are recorded relative to their directory, and
     ``keep_checkpoint_every_n_hours`` has no effect.
     """
 
@@ -146,8 +146,7 @@ class Saver(tf.train.Saver):
 def remove_partial_checkpoints(run_dir):
     """Remove what a killed training left of a checkpoint that it was saving.
 
-    The caller must hold the run's lock: nothing else is saving then. What belongs to a
-    complete checkpoint stays.
+    The caller must hold the run's lock: nothing else saves then. Complete checkpoints stay.
 
     Parameters
     ----------
@@ -193,7 +192,7 @@ def _publish(written, prefix):
     for path in paths:
         files.flush_to_disk(path)
     try:
-        # While one of this name is replaced, there is none: never half of each.
+        # Without an index there is no checkpoint: a reader never finds half of the old and the new.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{prefix}.index")
         for path, target in zip(paths, targets, strict=True):

@@ -21,7 +21,7 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
     interval_secs : float
         Seconds between two looks at the directory. Each look takes in all that is new.
     timeout_secs : float, optional
-        The generator ends after this many seconds without a new checkpoint. None: never.
+        The generator ends after this many seconds without a new checkpoint. Default: never.
 
     Yields
     ------
@@ -34,7 +34,7 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
     waiting_since = time.monotonic()
     while True:
         looked_at = time.monotonic()
-        # The first one is waited for more eagerly: who has just started wants to see it work.
+        # Look for the first one more often: a user who has just started wants to see it work.
         pause_secs = interval_secs if seen else min(interval_secs, 2)
         damaged.check_state(checkpoint_dir)
         new = (
@@ -56,7 +56,7 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
 
 
 class _Damaged:
-    """Checkpoints that cannot be read, each named once; one that is written anew is tried again."""
+    """Checkpoints that cannot be read: each is named once, and tried again when it is rewritten."""
 
     def __init__(self):
         self._known = {}
@@ -76,7 +76,7 @@ class _Damaged:
         return False
 
     def check_state(self, checkpoint_dir):
-        """Say once that the record of a directory cannot be read."""
+        """Warn once that the record of a directory cannot be read."""
         path = os.path.join(checkpoint_dir, checkpoints.STATE_FILENAME)
         if (
             not self._has_warned
@@ -90,7 +90,7 @@ class _Damaged:
 
 
 def _fingerprint(prefix):
-    """Tell one writing of a checkpoint from the next."""
+    """Return what changes when a checkpoint is written again."""
     stats = []
     for path in sorted(checkpoints.list_files(prefix)):
         with contextlib.suppress(FileNotFoundError):
