@@ -20,23 +20,10 @@ _RUNNING: contextvars.ContextVar[tuple["WatchedPreprocessing", ...]] = contextva
 )
 # Ops that keep the order of the channels and have the image as their first input.
 _KEEPING_ORDER = {
-    "AddV2",
-    "Cast",
-    "ClipByValue",
-    "Div",
-    "ExpandDims",
-    "Identity",
-    "Maximum",
-    "Minimum",
-    "Mul",
-    "RealDiv",
-    "ResizeArea",
-    "ResizeBicubic",
-    "ResizeBilinear",
-    "ResizeNearestNeighbor",
-    "Squeeze",
-    "Sub",
-}
+    "AddV2", "Cast", "ClipByValue", "Div", "ExpandDims", "Identity",
+    "Maximum", "Minimum", "Mul", "RealDiv", "ResizeArea", "ResizeBicubic",
+    "ResizeBilinear", "ResizeNearestNeighbor", "Squeeze", "Sub",
+}  # fmt: skip
 
 
 class WatchedPreprocessing:

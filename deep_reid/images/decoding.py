@@ -111,20 +111,19 @@ def resize(images: tf.Tensor, image_shape: Sequence[int]) -> tf.Tensor:
     return tf.squeeze(resized, axis=3)
 
 
-def find_unreadable_image(
-    filenames: Sequence[str], num_channels: int
-) -> MissingPathError | DataError | None:
+def find_unreadable_image(filenames: Iterable[str], num_channels: int) -> DataError | None:
     """Find the first of a batch's files that cannot be decoded.
 
     Parameters
     ----------
-    filenames : sequence of str
+    filenames : iterable of str
     num_channels : {1, 3}
 
     Returns
     -------
-    MissingPathError, DataError or None
-        An error that names the file. None if every file can be decoded.
+    DataError or None
+        An error that names the file, `MissingPathError` if it does not exist. None if every file
+        can be decoded.
     """
     for filename, error in find_decoding_errors(filenames, num_channels).items():
         if isinstance(error, tf.errors.NotFoundError):
