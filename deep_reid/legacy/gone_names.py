@@ -1,6 +1,6 @@
 """What replaced the names that old code misses today."""
 
-# Of TensorFlow 1; a name stands for all that was in it, unless it has a line of its own.
+# From a name of TensorFlow 1 to its replacement; also for the names below it without a line.
 TENSORFLOW = {
     "contrib.autograph": "tf.autograph",
     "contrib.bayesflow": "the package tensorflow-probability",
@@ -29,6 +29,7 @@ TENSORFLOW = {
     "contrib.feature_column": "tf.feature_column",
     "contrib.ffmpeg": "tf.audio",
     "contrib.framework.deprecated": "the decorator itself: leave it out",
+    "contrib.framework.zero_initializer": "tf.assign and tf.zeros_like",
     "contrib.gan": "the package tensorflow-gan",
     "contrib.graph_editor": "tf.import_graph_def with its input_map",
     "contrib.hparams": "argparse.Namespace",
@@ -132,7 +133,7 @@ TENSORFLOW = {
     "variable_op_scope": "tf.variable_scope",
 }
 
-# Of SciPy and scikit-learn, from their full names.
+# The same for full names of SciPy and scikit-learn.
 LIBRARIES = {
     "scipy.interp": "numpy.interp",
     "scipy.misc": "the package it came from (numpy, scipy.special, PIL or cv2)",
@@ -157,28 +158,22 @@ LIBRARIES = {
     "sklearn.utils.linear_assignment_": "scipy.optimize.linear_sum_assignment",
 }
 
-# From a missing package's name to what pip calls it.
+_SAME_NAMES = (
+    *("h5py", "imageio", "joblib", "lxml", "matplotlib", "pandas", "scipy", "seaborn", "six"),
+    *("tensorboard", "tqdm"),
+)
+# From the name of a missing package to its name for pip.
 PIP_NAMES = {
+    **dict(zip(_SAME_NAMES, _SAME_NAMES, strict=True)),
     "PIL": "pillow",
     "Image": "pillow",
     "cv2": "opencv-python",
-    "h5py": "h5py",
-    "imageio": "imageio",
-    "joblib": "joblib",
-    "lxml": "lxml",
-    "matplotlib": "matplotlib",
-    "pandas": "pandas",
-    "scipy": "scipy",
-    "seaborn": "seaborn",
-    "six": "six",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
-    "tensorboard": "tensorboard",
     "tensorflow_addons": "tensorflow-addons",
     "tensorflow_probability": "tensorflow-probability",
-    "tqdm": "tqdm",
     "yaml": "pyyaml",
-    # Until Python 3.11 a part of Python.
+    # Part of Python up to 3.11.
     "distutils": "setuptools",
     "pkg_resources": "'setuptools<81'",
 }

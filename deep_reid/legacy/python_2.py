@@ -20,7 +20,7 @@ _MISSING = re.compile(
 )
 
 
-def describe_syntax(error):
+def describe_syntax(error: SyntaxError) -> str | None:
     """Describe a line that does not compile.
 
     Parameters
@@ -30,7 +30,7 @@ def describe_syntax(error):
     Returns
     -------
     str or None
-        None if it is no Python 2 either.
+        None if Python 2 does not know the line either.
     """
     text = error.text or ""
     if isinstance(error, TabError):
@@ -40,14 +40,14 @@ def describe_syntax(error):
     return None
 
 
-def describe(line, path):
-    """Say that a line is Python 2, and what converts it.
+def describe(line: str, path: str | None) -> str:
+    """Describe a line of Python 2, and what converts it.
 
     Parameters
     ----------
     line : str
         The code.
-    path : str
+    path : str or None
         The file.
 
     Returns
@@ -60,8 +60,8 @@ def describe(line, path):
     )
 
 
-def is_cause(error):
-    """Tell whether an error comes from a name or a call that Python 3 has not.
+def is_cause(error: BaseException) -> bool:
+    """Tell whether an error comes from a name or a call that Python 3 lacks.
 
     Parameters
     ----------
