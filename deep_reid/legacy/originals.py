@@ -73,16 +73,13 @@ class OriginalFinder(FolderFinder):
     def _original_name(self, name):
         """Find the original's name for a module, which may be in a package today."""
         for original in (*self._targets, _RESIDUAL_NET, *_PACKAGES):
-            root = name.removesuffix(original)
-            if root == "" or (root != name and self._has_originals(root)):
+            package = name.removesuffix(f".{original}")
+            if name == original or (name != package and self._has_originals(package)):
                 return original
         return None
 
-    def _has_originals(self, root):
-        """Tell whether a package, with a dot behind its name, has the original's modules."""
-        package = root.removesuffix(".")
-        if package == root:
-            return False
+    def _has_originals(self, package):
+        """Tell whether a package has the original's modules."""
         folders = getattr(sys.modules.get(package), "__path__", ())
         signs = [os.path.join(folder, sign) for folder in folders for sign in _SIGNS]
         # This package has these files, too.
