@@ -237,8 +237,8 @@ def _compute(loss_mode, features, logits, labels):
     is_float = tf.is_tensor(loss) and loss.dtype.is_floating
     if not is_float or loss.get_shape().ndims not in (0, None):
         raise UsageError(
-            f"loss mode {loss_mode!r} gives {loss}, but a loss is one number: return a tensor of "
-            "float without dimensions, such as tf.reduce_mean(...)"
+            f"loss mode {loss_mode!r} returned {loss}, but a loss is one number: return a tensor "
+            "of float without dimensions, such as tf.reduce_mean(...)"
         )
     # The functions of tf.losses add their results to the collection: these would count twice.
     collected = tf.get_collection_ref(tf.GraphKeys.LOSSES)

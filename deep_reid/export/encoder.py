@@ -165,8 +165,8 @@ class Encoder:
             if images.size == 0:
                 return []
             raise TypeError(
-                f"one array of shape {images.shape} is no sequence of crops: use [crop], or give "
-                "boxes to cut out of it"
+                f"one array of shape {images.shape} is not a sequence of crops: use [crop], or "
+                "give boxes to cut out of it"
             )
         return [self._check_image(image, f"crop {number}") for number, image in enumerate(images)]
 
@@ -178,7 +178,7 @@ class Encoder:
                 f"{name} is of type {kind}{reason}: use an array of uint8, as OpenCV reads it"
             )
         if image.size == 0:
-            raise UsageError(f"{name} has the shape {image.shape}: leave out what has no pixels")
+            raise UsageError(f"{name} has the shape {image.shape}: leave out images without pixels")
         num_channels = self._image_shape[2]
         if num_channels == 1 and image.ndim == 2:
             image = image[:, :, np.newaxis]
@@ -272,7 +272,7 @@ def _check_boxes(boxes):
         boxes = np.asarray(boxes, np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"boxes are no array of numbers ({error}): use the shape (N, 4)"
+            f"boxes are not an array of numbers ({error}): use the shape (N, 4)"
         ) from error
     if boxes.size == 0:
         return np.empty((0, 4))

@@ -123,20 +123,8 @@ class _Graph:
         """Replace a node by one that adds a bias to a layer's result."""
         data_format = _data_format(node)
         bias_name = self._add_constant(f"{node.name}/folded_bias", bias)
-        node.op = "BiasAdd"
-        node.input[:] = [layer_name, bias_name, *_control_inputs(node)]
-        node.attr.clear()
-        node.attr["T"].type = tf.float32.as_datatype_enum
+        _replace_op(node, "BiasAdd", [layer_name, bias_name])
         node.attr["data_format"].s = data_format
-
-    @staticmethod
-    def skip(node):
-        """Replace a node by its first input."""
-        dtype = node.attr["T"].type
-        node.op = "Identity"
-        node.input[:] = [node.input[0], *_control_inputs(node)]
-        node.attr.clear()
-        node.attr["T"].type = dtype
 
     def _add_constant(self, name, value):
         node = self._add("Const", name, dtype=tf.float32)
@@ -204,7 +192,7 @@ def _fold_channel_swap(graph, layer):
     # Fewer in the weights: the layer has groups of channels.
     if num_channels == [weights.shape[2]] and axes is not None and axes.tolist() in ([-1], [3]):
         graph.set_weights(layer, weights[:, :, ::-1])
-        graph.skip(swap)
+        _replace_op(swap, "Identity", swap.input[:1])
 
 
 def _is_cast_or_scale(graph, node):
@@ -214,8 +202,13 @@ def _is_cast_or_scale(graph, node):
     return factor is not None and factor.size == 1
 
 
-def _control_inputs(node):
-    return [name for name in node.input if name.startswith("^")]
+def _replace_op(node, op, inputs):
+    """Let a node compute another op of the same type; it still waits for the same nodes."""
+    dtype = node.attr["T"].type
+    node.op = op
+    node.input[:] = [*inputs, *(name for name in node.input if name.startswith("^"))]
+    node.attr.clear()
+    node.attr["T"].type = dtype
 
 
 def _data_format(node):

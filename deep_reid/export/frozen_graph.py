@@ -24,7 +24,7 @@ from deep_reid.runtime.sessions import create_session_config
 def create_frozen_graph(
     preprocess_fn: Preprocess,
     network_factory: NetworkFactory,
-    checkpoint_path: str,
+    checkpoint_path: str | os.PathLike[str],
     image_shape: Sequence[int],
     input_name: str = "images",
     feature_name: str = "features",
@@ -137,15 +137,15 @@ def _read_graph_def(path):
     try:
         return tf.GraphDef.FromString(path.read_bytes())
     except DecodeError as error:
-        raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
+        raise DataError(f"{path} is not a frozen graph: name a file of --mode=freeze") from error
 
 
-def find_run_config(checkpoint_path: str) -> RunConfig | None:
+def find_run_config(checkpoint_path: str | os.PathLike[str]) -> RunConfig | None:
     """Read the settings of the run that saved a checkpoint.
 
     Parameters
     ----------
-    checkpoint_path : str
+    checkpoint_path : str or Path
 
     Returns
     -------
@@ -200,7 +200,7 @@ class _FrozenInput:
             return False
         if self._image_source is None:
             raise UsageError(
-                "preprocess_fn moves the color channels itself, and it cannot be told whether it "
+                "preprocess_fn moves the color channels itself, and it is unknown whether it "
                 "expects RGB or OpenCV's BGR: set preprocess_fn.input_is_bgr = True (BGR, as the "
                 "frozen graph's images are) or False (RGB, the graph swaps the channels before it)"
             )

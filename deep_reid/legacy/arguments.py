@@ -73,7 +73,7 @@ def parse(argv: Sequence[str]) -> Command:
     if first.startswith("-m"):
         return _parse_module(engine, [first[2:], *rest] if first[2:] else rest)
     if first.startswith("-"):
-        raise UsageError(f"{first} is no option of the runner: {USAGE}")
+        raise UsageError(f"{first} is not an option of the runner: {USAGE}")
     return Command(engine, script=first, arguments=tuple(rest))
 
 

@@ -43,7 +43,7 @@ def create_contrib() -> ModuleType:
     -------
     module
     """
-    slim.python = create_package(f"{_CONTRIB}.slim.python", {"slim": slim})
+    vars(slim)["python"] = create_package(f"{_CONTRIB}.slim.python", {"slim": slim})
     packages = {name: _create_counterpart(name) for name in _COUNTERPARTS}
     return create_package(_CONTRIB, {"slim": slim, **packages})
 

@@ -120,7 +120,7 @@ class OriginalFinder(FolderFinder):
             self._warned.add(file)
             self._say(
                 f"warning: {os.path.basename(file)} of this folder has {', '.join(missing)}, which "
-                f"{target} has not: --engine=own runs it"
+                f"{target} lacks: --engine=own runs it"
             )
 
 

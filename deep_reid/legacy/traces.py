@@ -1,7 +1,6 @@
 """Traces of errors without the runner's own frames."""
 
 import os
-import traceback
 import types
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -29,23 +28,6 @@ def without_runner(error: BaseException) -> BaseException:
             current.__traceback__ = _rebuild(current.__traceback__)
             waiting += [current.__cause__, current.__context__]
     return error
-
-
-def frames(error: BaseException) -> list[tuple[str, int]]:
-    """List the frames of an error's trace.
-
-    Parameters
-    ----------
-    error : BaseException
-
-    Returns
-    -------
-    list of (str, int)
-        File and line, from the outermost call to where the error was raised.
-    """
-    return [
-        (frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
 
 
 def _rebuild(trace):

@@ -34,8 +34,8 @@ def build_network(
     outputs = network_factory(images)
     if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
         raise UsageError(
-            f"the network factory gives {outputs}: return (features, logits), with None in place "
-            "of logits that were not asked for"
+            f"the network factory returned {outputs}: return (features, logits), with None in "
+            "place of logits if add_logits is False"
         )
     features, logits = outputs
     known = before | _names_of(slim.get_model_variables())

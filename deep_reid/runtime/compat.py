@@ -54,14 +54,8 @@ def _without_start_up_lines():
                     os.write(stderr, line)
 
 
-def _import_tensorflow():
-    with contextlib.ExitStack() as stack:
-        if not _USER_WANTS_TENSORFLOW_LOGS:
-            stack.enter_context(_without_start_up_lines())
-        return importlib.import_module("tensorflow.compat.v1")
-
-
-tf = _import_tensorflow()
+with contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines():
+    tf = importlib.import_module("tensorflow.compat.v1")
 if not _USER_WANTS_TENSORFLOW_LOGS:
     # Otherwise each call of TF-Slim's layers warns that they are deprecated.
     tf.get_logger().setLevel(logging.ERROR)
