@@ -15,7 +15,12 @@ _SQUARED_DISTANCE_EPSILON = 1e-5
 
 
 class MagnetLoss(NamedTuple):
-    """Results of `magnet_loss`."""
+    """Results of `magnet_loss`, which describes them.
+
+    Parameters
+    ----------
+    loss, class_means, variance : tf.Tensor
+    """
 
     loss: tf.Tensor
     class_means: tf.Tensor
@@ -35,8 +40,8 @@ def softmargin_triplet_loss(
     features : tf.Tensor of float32, shape (N, D)
     labels : tf.Tensor of int, shape (N,)
     create_summaries : bool
-        Whether to add summaries of the loss, of both mean distances, and of the share of rows whose
-        nearest other label is farther away than all of its own.
+        Whether to add summaries of the loss, of both mean distances, and of the share of rows that
+        are nearer to all rows of their label than to any other row.
 
     Returns
     -------

@@ -145,10 +145,10 @@ class Encoder:
         self._run = None
         self._session.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Encoder":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _encode(self, batch):

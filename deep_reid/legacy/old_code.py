@@ -17,10 +17,9 @@ from pathlib import Path
 
 from deep_reid.legacy import sklearn_names
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 _LIBRARIES = {
     *(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
-    str(_PACKAGE),
+    str(Path(__file__).resolve().parents[1]),
 }
 _INSTALLED = {"site-packages", "dist-packages"}
 
