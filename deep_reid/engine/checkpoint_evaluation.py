@@ -18,108 +18,90 @@ from deep_reid.runtime.compat import slim, tf
 _logger = logging.getLogger(__name__)
 
 
-class CheckpointEvaluation:
-    """Evaluates checkpoints on the same data.
+def evaluate_each(
+    paths: Iterable[str],
+    dataset: Sequence[Any] | np.ndarray,
+    batch_size: int,
+    start_feed: Callable[[tf.Session, Iterable[Any]], FeedThreads | StagedFeed],
+    *,
+    init_op: Any,
+    eval_op: Any,
+    final_op: Any,
+    summary_op: tf.Tensor | None,
+    variables_to_restore: Sequence[tf.Variable] | None,
+    is_evaluated: Callable[[str, int], bool],
+    session_config: tf.ConfigProto,
+) -> Iterator[tuple[str, int, Any, bytes | None]]:
+    """Evaluate checkpoints, except those that are damaged or deleted before their turn.
 
     Parameters
     ----------
-    dataset, init_op, eval_op, final_op, summary_op, variables_to_restore
+    paths : iterable of str
+    dataset, init_op, eval_op, final_op, summary_op, variables_to_restore, is_evaluated
         As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
     batch_size : int
     start_feed : callable
         ``start_feed(session, batches)``, as that of the trainer.
     session_config : tf.ConfigProto
+
+    Yields
+    ------
+    path : str
+    step : int
+    value
+        Of the final op.
+    summary : bytes or None
+
+    Raises
+    ------
+    Exception
+        Whatever a feed thread raised, with its traceback.
+    RunError
+        If `eval_op` takes more than one batch.
+    DataError
+        If a checkpoint is of another network.
     """
-
-    def __init__(
-        self,
-        dataset: Sequence[Any] | np.ndarray,
-        batch_size: int,
-        start_feed: Callable[[tf.Session, Iterable[Any]], FeedThreads | StagedFeed],
-        *,
-        init_op: Any,
-        eval_op: Any,
-        final_op: Any,
-        summary_op: tf.Tensor | None,
-        variables_to_restore: Sequence[tf.Variable] | None,
-        session_config: tf.ConfigProto,
-    ) -> None:
-        self._dataset = dataset
-        self._batch_size = batch_size
-        self._start_feed = start_feed
-        self._init_local = tf.local_variables_initializer()
-        no_op = tf.no_op()
-        self._init, self._update, self._final = (
-            no_op if op is None else op for op in (init_op, eval_op, final_op)
-        )
-        self._summary = _merge_summaries() if summary_op is None else summary_op
-        self._saver = saving.Saver(variables_to_restore or _list_model_variables())
-        self._session_config = session_config
-
-    def of_each(
-        self, paths: Iterable[str], is_evaluated: Callable[[str, int], bool]
-    ) -> Iterator[tuple[str, int, Any, bytes | None]]:
-        """Evaluate checkpoints, except those that are damaged or deleted before their turn.
-
-        Parameters
-        ----------
-        paths : iterable of str
-        is_evaluated : callable
-            ``is_evaluated(path, step)`` returns whether to leave a checkpoint out.
-
-        Yields
-        ------
-        path : str
-        step : int
-        value
-            Of the final op.
-        summary : bytes or None
-
-        Raises
-        ------
-        Exception
-            Whatever a feed thread raised, with its traceback.
-        RunError
-            If the update op takes more than one batch.
-        DataError
-            If a checkpoint is of another network.
-        """
-        for path in paths:
-            with tf.Session(config=self._session_config) as session:
-                try:
-                    step = checkpoints.step_of(path)
-                    if is_evaluated(path, step):
-                        continue
-                    self._saver.restore(session, path)
-                except DataError:
-                    if checkpoints.is_readable(path):
-                        raise  # it is of another network
-                    happened = "damaged" if checkpoints.exists(path) else "deleted"
-                    _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
+    init_local, no_op = tf.local_variables_initializer(), tf.no_op()
+    init_op, eval_op, final_op = (
+        no_op if op is None else op for op in (init_op, eval_op, final_op)
+    )
+    summary_op = _merge_summaries() if summary_op is None else summary_op
+    saver = saving.Saver(variables_to_restore or _list_model_variables())
+    for path in paths:
+        with tf.Session(config=session_config) as session:
+            try:
+                step = checkpoints.step_of(path)
+                if is_evaluated(path, step):
                     continue
-                session.run(self._init_local)
-                session.run(self._init)
-                self._run_updates(session)
-                value, summary = session.run([self._final, self._summary])
-            yield path, step, value, summary
+                saver.restore(session, path)
+            except DataError:
+                if checkpoints.is_readable(path):
+                    raise  # it is of another network
+                happened = "damaged" if checkpoints.exists(path) else "deleted"
+                _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
+                continue
+            session.run(init_local)
+            session.run(init_op)
+            _run_for_each_batch(session, eval_op, dataset, batch_size, start_feed)
+            value, summary = session.run([final_op, summary_op])
+        yield path, step, value, summary
 
-    def _run_updates(self, session):
-        """Run the update op once for each batch."""
-        starts = range(0, len(self._dataset[0]), self._batch_size)
-        batches = ([rows[i : i + self._batch_size] for rows in self._dataset] for i in starts)
-        feed = self._start_feed(session, batches)
-        try:
-            for _ in starts:
-                feed.wait_for_batch()
-                session.run(self._update)
-        except tf.errors.OutOfRangeError as error:
-            feed.raise_error()
-            raise RunError(
-                f"eval_op takes more than the {self._batch_size} rows of a batch: take them with "
-                "the last call of get_input_vars alone"
-            ) from error
-        finally:
-            feed.stop()
+
+def _run_for_each_batch(session, op, dataset, batch_size, start_feed):
+    starts = range(0, len(dataset[0]), batch_size)
+    feed = start_feed(session, ([rows[i : i + batch_size] for rows in dataset] for i in starts))
+    try:
+        for _ in starts:
+            feed.wait_for_batch()
+            session.run(op)
+    except tf.errors.OutOfRangeError as error:
+        feed.raise_error()
+        raise RunError(
+            f"eval_op takes more than the {batch_size} rows of a batch: use only the tensors of "
+            "the last call of get_input_vars"
+        ) from error
+    finally:
+        feed.stop()
 
 
 def write_events(
@@ -132,7 +114,7 @@ def write_events(
     Parameters
     ----------
     results : iterable
-        From `CheckpointEvaluation.of_each`.
+        From `evaluate_each`.
     log_dir : str or Path
         Made with the first evaluation: without one, it is not made.
     on_evaluation : callable, optional

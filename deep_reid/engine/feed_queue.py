@@ -85,8 +85,9 @@ class FeedQueue:
             with tf.control_dependencies(None):
                 self._hold_rows()
         if self._holds_rows:
-            return _as_list(self._queue.dequeue_many(batch_size))
-        self._taken.append([tf.identity(tensor) for tensor in _as_list(self._queue.dequeue())])
+            return tf.nest.flatten(self._queue.dequeue_many(batch_size))
+        batch = tf.nest.flatten(self._queue.dequeue())
+        self._taken.append([tf.identity(tensor) for tensor in batch])
         return self._taken[-1]
 
     def _hold_rows(self):
@@ -101,7 +102,7 @@ class FeedQueue:
         self._set_queue(tf.FIFOQueue(num_rows, self._dtypes, self._row_shapes, name="input_rows"))
         self._enqueue_op = self._queue.enqueue_many(self._enqueue_vars)
         for taken in self._taken:
-            replace_sources(taken, _as_list(self._queue.dequeue_many(self._batch_size)))
+            replace_sources(taken, tf.nest.flatten(self._queue.dequeue_many(self._batch_size)))
 
     def share_filled(self) -> tf.Tensor:
         """Return how full the queue is.
@@ -185,7 +186,7 @@ class FeedQueue:
             if len(set(sizes)) > 1:
                 raise RunError(
                     f"the feed gave arrays of {' and '.join(map(str, sizes))} rows in one batch: "
-                    "yield as many rows for each placeholder"
+                    "yield the same number of rows for each placeholder"
                 )
             yield arrays
 
@@ -204,10 +205,6 @@ def replace_sources(tensors: Sequence[tf.Tensor], sources: Sequence[tf.Tensor]) 
     """
     for tensor, source in zip(tensors, sources, strict=True):
         tensor.op._update_input(0, source)  # TensorFlow has no public name for this
-
-
-def _as_list(tensors):
-    return [tensors] if isinstance(tensors, tf.Tensor) else list(tensors)
 
 
 def _as_arrays(batch, num_placeholders):

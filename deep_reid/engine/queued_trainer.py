@@ -6,6 +6,7 @@ for the training step.
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
@@ -17,10 +18,11 @@ import numpy as np
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import check_positive_integer
-from deep_reid.engine import checkpoint_evaluation, train_step, trainer_checks
+from deep_reid.engine import checkpoint_evaluation, trainer_checks
 from deep_reid.engine.feed_queue import Batch, FeedQueue, replace_sources
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed, StagingArea
+from deep_reid.engine.train_step import TrainStep
 from deep_reid.errors import UsageError
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages
 from deep_reid.runs import checkpoints, restoring, saving, watching
@@ -259,15 +261,15 @@ class QueuedTrainer:
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run.run_dir, "model.ckpt"))
 
-            own_settings = train_step.SLIM_SETTINGS & slim_train_kwargs.keys()
-            step = train_step.TrainStep(
+            fields = {field.name for field in dataclasses.fields(TrainStep)}
+            step = TrainStep(
                 train_op,
                 batch_size=self._batch_size,
                 start_feed=functools.partial(self.start_feed, batches=iter(feed_generator)),
                 save=save if is_chief else None,
                 save_at_start=run.checkpoint is None,
                 should_stop=should_stop or (lambda: None),
-                **{name: slim_train_kwargs.pop(name) for name in own_settings},
+                **{name: slim_train_kwargs.pop(name) for name in fields & slim_train_kwargs.keys()},
             )
             settings = {
                 "init_fn": restoring.plan_start(run.checkpoint, restore_path, variables_to_restore),
@@ -364,7 +366,9 @@ class QueuedTrainer:
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
-        evaluation = checkpoint_evaluation.CheckpointEvaluation(
+        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
+        results = checkpoint_evaluation.evaluate_each(
+            watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
             dataset,
             self._batch_size,
             self.start_feed,
@@ -373,11 +377,9 @@ class QueuedTrainer:
             final_op=final_op,
             summary_op=summary_op,
             variables_to_restore=variables_to_restore,
+            is_evaluated=is_evaluated,
             session_config=create_session_config(self._compute),
         )
-        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
-        paths = watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs)
-        results = evaluation.of_each(paths, is_evaluated)
         return checkpoint_evaluation.write_events(
             itertools.islice(results, max_num_evaluations), log_dir, on_evaluation
         )

@@ -1,26 +1,17 @@
 """One step of training: the function that ``slim.learning.train`` calls for each step."""
 
 import dataclasses
-import datetime
 import logging
 import math
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.runtime.compat import tf
-
-SLIM_SETTINGS = {
-    "number_of_steps",
-    "log_every_n_steps",
-    "summary_op",
-    "save_summaries_secs",
-    "save_interval_secs",
-}
-"""The settings of ``slim.learning.train`` that `TrainStep` uses itself."""
 
 _logger = logging.getLogger(__name__)
 
@@ -209,18 +200,13 @@ class TrainStep:
         now = time.monotonic()
         steps_per_second = self._num_unlogged / max(now - self._logged_at, 1e-9)
         self._num_unlogged, self._logged_at = 0, now
+        total, time_left = "", ""
+        if self.number_of_steps is not None:
+            secs_left = round(max(0, self.number_of_steps - step) / steps_per_second)
+            total, time_left = f"/{self.number_of_steps}", f", {timedelta(seconds=secs_left)} left"
         images_per_second = steps_per_second * self.batch_size
-        if self.number_of_steps is None:
-            _logger.info("step %d, loss %.4f, %.1f images/s", step, loss, images_per_second)
-            return
-        secs_left = round(max(0, self.number_of_steps - step) / steps_per_second)
         _logger.info(
-            "step %d/%d, loss %.4f, %.1f images/s, %s left",
-            step,
-            self.number_of_steps,
-            loss,
-            images_per_second,
-            datetime.timedelta(seconds=secs_left),
+            "step %d%s, loss %.4f, %.1f images/s%s", step, total, loss, images_per_second, time_left
         )
 
 

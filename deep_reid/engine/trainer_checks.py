@@ -101,7 +101,7 @@ def check_shapes(enqueue_vars: Iterable[tf.Tensor]) -> None:
         shape = variable.get_shape()
         if shape.ndims == 0 or not shape[1:].is_fully_defined():
             raise ValueError(
-                f"input {variable.name} has shape {shape}, but all dimensions behind the first "
+                f"input {variable.name} has shape {shape}, but all dimensions after the first "
                 "must be known: set them with set_shape"
             )
 
@@ -122,7 +122,7 @@ def check_placeholders(enqueue_vars: Sequence[tf.Tensor], input_vars: Sequence[t
         if variable.op.type not in _PLACEHOLDERS:
             raise UsageError(
                 f"input_vars: {variable.name} is no placeholder, but the output of "
-                f"{variable.op.type}: name the placeholders that enqueue_vars are made of"
+                f"{variable.op.type}: name the placeholders that enqueue_vars are computed from"
             )
     ancestors = (op for variable in enqueue_vars for op in list_ancestors(variable.op))
     needed = {op for op in ancestors if op.type in _PLACEHOLDERS}
@@ -136,8 +136,8 @@ def check_placeholders(enqueue_vars: Sequence[tf.Tensor], input_vars: Sequence[t
     unused = [op.name for op in given - needed]
     if unused:
         raise UsageError(
-            f"input_vars: nothing in enqueue_vars is made of {', '.join(sorted(unused))}: leave "
-            "it out, or add what is made of it to enqueue_vars"
+            f"input_vars: no tensor of enqueue_vars is computed from {', '.join(sorted(unused))}: "
+            "leave it out, or add the tensors that are computed from it to enqueue_vars"
         )
 
 
@@ -177,7 +177,8 @@ def check_columns(dataset: object, input_vars: Sequence[tf.Tensor], batch_size: 
     sizes = [len(column) for column in dataset]
     if len(set(sizes)) > 1:
         raise UsageError(
-            f"dataset has columns of {' and '.join(map(str, sizes))} rows: use as many rows in each"
+            f"dataset has columns of {' and '.join(map(str, sizes))} rows: use columns of the same "
+            "length"
         )
     _check_rows(sizes[0], batch_size)
 

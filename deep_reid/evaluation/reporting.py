@@ -1,5 +1,6 @@
 """The results of each evaluation: a line in the log and in a file, events, pictures."""
 
+import dataclasses
 import datetime
 import logging
 import os
@@ -43,6 +44,7 @@ def to_rgb(images: np.ndarray, preprocess_fn: Preprocess) -> np.ndarray:
     return images
 
 
+@dataclasses.dataclass(eq=False)
 class Report:
     """Writes each evaluation of a run.
 
@@ -63,24 +65,18 @@ class Report:
     log : deep_reid.evaluation.score_log.ScoreLog
     """
 
-    def __init__(
-        self,
-        eval_dir: str,
-        images: np.ndarray,
-        labels: np.ndarray,
-        gallery: tuple[np.ndarray, np.ndarray],
-        *,
-        best: BestCheckpoint | None = None,
-        projector: "ProjectorFiles | None" = None,
-    ) -> None:
-        self.log = score_log.ScoreLog(eval_dir)
-        self._best = best
-        self._projector = projector
-        self._images = images
-        self._labels = labels
-        self._probes, self._gallery = gallery
-        if best is not None:
-            best.catch_up(self.log)
+    eval_dir: str
+    images: np.ndarray
+    labels: np.ndarray
+    gallery: tuple[np.ndarray, np.ndarray]
+    _: dataclasses.KW_ONLY
+    best: BestCheckpoint | None = None
+    projector: "ProjectorFiles | None" = None
+
+    def __post_init__(self) -> None:
+        self.log = score_log.ScoreLog(self.eval_dir)
+        if self.best is not None:
+            self.best.catch_up(self.log)
 
     def __call__(self, checkpoint_path: str, step: int, value: dict[str, Any]) -> tf.Summary:
         """Write the results of an evaluation.
@@ -103,11 +99,11 @@ class Report:
         )
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
-        if self._best is not None:
-            self._best.offer(line)
+        if self.best is not None:
+            self.best.offer(line)
         self.log.append(line)
-        if self._projector is not None:
-            self._projector.write(checkpoint_path, step)
+        if self.projector is not None:
+            self.projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])
 
     def last_scores(self) -> dict[str, float] | None:
@@ -121,27 +117,24 @@ class Report:
 
     def _draw_strips(self, distances):
         """Return a summary with the rankings of some probes, the same ones at each step."""
-        chosen = np.linspace(0, len(self._probes) - 1, NUM_STRIPS).round().astype(int)
+        probes, gallery = self.gallery
+        chosen = np.linspace(0, len(probes) - 1, NUM_STRIPS).round().astype(int)
         summary = tf.Summary()
         for number, row in enumerate(np.unique(chosen)):
-            nearest = self._gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
-            probe = self._probes[row]
-            strip = pictures.draw_strip(
-                self._read(probe),
-                [self._read(index) for index in nearest],
-                self._labels[nearest] == self._labels[probe],
+            nearest = gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
+            probe, *ranked = (
+                pictures.read_picture(self.images[index], *PICTURE_SIZE)
+                for index in (probes[row], *nearest)
             )
+            is_match = self.labels[nearest] == self.labels[probes[row]]
+            strip = pictures.draw_strip(probe, ranked, is_match)
+            height, width, _ = strip.shape
+            png = pictures.encode_png(strip)
             image = tf.Summary.Image(
-                encoded_image_string=pictures.encode_png(strip),
-                height=strip.shape[0],
-                width=strip.shape[1],
-                colorspace=3,
+                encoded_image_string=png, height=height, width=width, colorspace=3
             )
             summary.value.add(tag=f"ranking/probe_{number}", image=image)
         return summary
-
-    def _read(self, index):
-        return pictures.read_picture(self._images[index], *PICTURE_SIZE)
 
 
 class ProjectorFiles:

@@ -1,6 +1,7 @@
 """A run that is open for training: its lock, its folder, and where it continues."""
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import logging
@@ -17,6 +18,7 @@ from deep_reid.system import locks
 _logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class Run:
     """A run that is open for training.
 
@@ -37,18 +39,13 @@ class Run:
         The step of that checkpoint; 0 without one.
     """
 
-    def __init__(
-        self,
-        log_dir: str | os.PathLike[str],
-        run_id: str,
-        checkpoint: str | None = None,
-        first_step: int = 0,
-    ) -> None:
-        self.log_dir = log_dir
-        self.run_id = run_id
-        self.run_dir = os.path.join(log_dir, run_id)
-        self.checkpoint = checkpoint
-        self.first_step = first_step
+    log_dir: str | os.PathLike[str]
+    run_id: str
+    checkpoint: str | None = None
+    first_step: int = 0
+
+    def __post_init__(self) -> None:
+        self.run_dir = os.path.join(self.log_dir, self.run_id)
         self._is_new = locks.is_unused(self.run_dir)
         self._has_begun = False
         self._latest_before = None

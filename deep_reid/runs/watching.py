@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def wait_for_checkpoints(
     """
     seen = set()
     damaged = _Damaged()
-    waiting_since = time.monotonic()
+    timeout = math.inf if timeout_secs is None else timeout_secs
+    deadline = time.monotonic() + timeout
     while True:
         looked_at = time.monotonic()
         # Look more often for the first one: a user who has just started wants to see it work.
@@ -47,15 +49,12 @@ def wait_for_checkpoints(
         if found is not None:
             seen.add(found)
             yield found
-            waiting_since = time.monotonic()
+            deadline = time.monotonic() + timeout
             continue
-        if timeout_secs is not None and time.monotonic() - waiting_since >= timeout_secs:
-            _logger.info("No new checkpoint for %g s in %s", timeout_secs, checkpoint_dir)
+        if time.monotonic() >= deadline:
+            _logger.info("No new checkpoint for %g s in %s", timeout, checkpoint_dir)
             return
-        pause = looked_at + pause_secs - time.monotonic()
-        if timeout_secs is not None:
-            pause = min(pause, waiting_since + timeout_secs - time.monotonic())
-        time.sleep(max(pause, 0.01))
+        time.sleep(max(min(looked_at + pause_secs, deadline) - time.monotonic(), 0.01))
 
 
 class _Damaged:
@@ -87,9 +86,7 @@ class _Damaged:
             and checkpoints.read_state(checkpoint_dir) is None
         ):
             self._has_warned = True
-            _logger.warning(
-                "%s is damaged: waiting until it is written anew, as a training does", path
-            )
+            _logger.warning("%s is damaged: waiting until the training writes it again", path)
 
 
 def _fingerprint(prefix):

@@ -662,7 +662,7 @@ class TestEvaluate:
         evaluation.evaluate(DATASET, trained, timeout_secs=20, max_num_evaluations=3)
         writer.join()
         assert [step for step, _ in evaluation.calls] == [2, 5, 9]
-        assert caplog.text.count("is damaged: waiting until it is written anew") == 1
+        assert caplog.text.count("is damaged: waiting until the training writes it again") == 1
 
     def test_checkpoints_that_are_known_are_left_out(self, trained):
         evaluation = Evaluation()
