@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from google.protobuf import text_format
 
@@ -200,8 +199,8 @@ def check_readable(checkpoint_path: str) -> int:
     DataError
         If it is damaged, incomplete or gone.
     """
-    reader = _open(checkpoint_path)
     with naming_damaged(checkpoint_path):
+        reader = tf.train.load_checkpoint(checkpoint_path)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
         return _read_step(reader, checkpoint_path)
@@ -260,9 +259,8 @@ def step_of(checkpoint_path: str) -> int:
     DataError
         If it is damaged or gone.
     """
-    reader = _open(checkpoint_path)
     with naming_damaged(checkpoint_path):
-        return _read_step(reader, checkpoint_path)
+        return _read_step(tf.train.load_checkpoint(checkpoint_path), checkpoint_path)
 
 
 def step_in_name(prefix: str) -> int:
@@ -301,12 +299,9 @@ def variable_shapes(checkpoint_path: str | os.PathLike[str]) -> dict[str, list[i
     DataError
         If it is damaged.
     """
-    return _open(resolve_checkpoint(checkpoint_path)).get_variable_to_shape_map()
-
-
-def _open(prefix: str) -> Any:
+    prefix = resolve_checkpoint(checkpoint_path)
     with naming_damaged(prefix):
-        return tf.train.load_checkpoint(prefix)
+        return tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
 
 
 @contextlib.contextmanager

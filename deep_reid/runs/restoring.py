@@ -1,12 +1,14 @@
 """Restoring variables of a graph from a checkpoint: a plan, a table of it for the log, the act."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
 
 from deep_reid.errors import DataError
-from deep_reid.runs.checkpoints import naming_damaged, resolve_checkpoint, variable_shapes
+from deep_reid.runs.checkpoints import resolve_checkpoint, variable_shapes
+from deep_reid.runs.saving import Saver
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.tables import align, list_some
 
@@ -56,13 +58,7 @@ class RestorePlan:
                 f"checkpoint {self.checkpoint_path} has none of the network's variables: name a "
                 "checkpoint of this network"
             )
-        saver = tf.train.Saver(self.restored)
-
-        def restore(session):
-            with naming_damaged(self.checkpoint_path):
-                saver.restore(session, self.checkpoint_path)
-
-        return restore
+        return functools.partial(Saver(self.restored).restore, save_path=self.checkpoint_path)
 
     def check_complete(self) -> None:
         """Check that the checkpoint provides all variables.
