@@ -219,8 +219,7 @@ class QueuedTrainer:
         max_checkpoints_to_keep : int
             0 keeps all.
         run : deep_reid.runs.run.Run, optional
-            An open run that has begun; `log_dir` and `run_id` are not used then. Default: a run is
-            opened.
+            An open run that has begun. Default: the run of `log_dir` and `run_id` is opened.
         should_stop : callable, optional
             Called after each step. Training saves and ends, without an error, when it returns
             something other than None.
@@ -291,7 +290,7 @@ class QueuedTrainer:
 
     def evaluate(
         self,
-        dataset: Sequence[Sequence[Any] | np.ndarray] | np.ndarray,
+        dataset: Sequence[Any] | np.ndarray,
         checkpoint_dir: str | os.PathLike[str],
         log_dir: str | os.PathLike[str],
         run_id: str | None = None,
@@ -305,7 +304,7 @@ class QueuedTrainer:
         *,
         timeout_secs: float | None = None,
         on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
-        is_evaluated: Callable[[str, int], bool] = lambda path, step: False,
+        is_evaluated: Callable[[str, int], bool] | None = None,
     ) -> Any:
         """Evaluate each checkpoint of a directory, and wait for new ones.
 
@@ -377,7 +376,7 @@ class QueuedTrainer:
             final_op=final_op,
             summary_op=summary_op,
             variables_to_restore=variables_to_restore,
-            is_evaluated=is_evaluated,
+            is_evaluated=is_evaluated or (lambda path, step: False),
             session_config=create_session_config(self._compute),
         )
         return checkpoint_evaluation.write_events(
