@@ -1,13 +1,19 @@
-"""What is written of each evaluation: a line in the log and in a file, events, pictures."""
+"""The results of each evaluation: a line in the log and in a file, events, pictures."""
 
+import dataclasses
 import datetime
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid.evaluation import pictures, projector, score_log
+from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
+from deep_reid.interfaces import Preprocess
 from deep_reid.runtime.compat import tf
 from deep_reid.scoring.protocols import RANKS
 
@@ -18,18 +24,19 @@ PICTURE_SIZE = (96, 48)
 _logger = logging.getLogger(__name__)
 
 
-def to_rgb(images, preprocess_fn):
-    """Return images in the order of colors in which people look at them.
+def to_rgb(images: np.ndarray, preprocess_fn: Preprocess) -> np.ndarray:
+    """Change color images to RGB, the order in which they are shown.
 
     Parameters
     ----------
     images : np.ndarray
-        Image files, or images in the order that `preprocess_fn` expects.
+        Names of image files, or images with the order of channels that `preprocess_fn` expects.
     preprocess_fn : callable
 
     Returns
     -------
     np.ndarray
+        The same names, or RGB or gray images.
     """
     is_color = images.ndim == 4 and images.shape[3] == 3
     if is_color and pipeline.expects_bgr(preprocess_fn, images.shape[1:]):
@@ -37,6 +44,7 @@ def to_rgb(images, preprocess_fn):
     return images
 
 
+@dataclasses.dataclass(eq=False)
 class Report:
     """Writes each evaluation of a run.
 
@@ -44,27 +52,34 @@ class Report:
     ----------
     eval_dir : str
     images : np.ndarray
-        Image files, or RGB or gray images.
+        Names of image files, or RGB or gray images.
     labels : np.ndarray of int64, shape (N,)
     gallery : pair of np.ndarray of int64
-        Rows of the probes, and of the gallery's images, whose rankings are shown as pictures.
+        The rows of the probes and of the gallery's images. Some rankings are shown as pictures.
     best : BestCheckpoint, optional
-        Keeps the best checkpoint. What was evaluated before counts, too.
+        Keeps the best checkpoint, also among those that were evaluated before.
     projector : ProjectorFiles, optional
+
+    Attributes
+    ----------
+    log : deep_reid.evaluation.score_log.ScoreLog
     """
 
-    def __init__(self, eval_dir, images, labels, gallery, *, best=None, projector=None):
-        self.log = score_log.ScoreLog(eval_dir)
-        self._best = best
-        self._projector = projector
-        self._images = images
-        self._labels = labels
-        self._probes, self._gallery = gallery
-        if best is not None:
-            best.catch_up(self.log)
+    eval_dir: str
+    images: np.ndarray
+    labels: np.ndarray
+    gallery: tuple[np.ndarray, np.ndarray]
+    _: dataclasses.KW_ONLY
+    best: BestCheckpoint | None = None
+    projector: "ProjectorFiles | None" = None
 
-    def __call__(self, checkpoint_path, step, value):
-        """Write an evaluation.
+    def __post_init__(self) -> None:
+        self.log = score_log.ScoreLog(self.eval_dir)
+        if self.best is not None:
+            self.best.catch_up(self.log)
+
+    def __call__(self, checkpoint_path: str, step: int, value: dict[str, Any]) -> tf.Summary:
+        """Write the results of an evaluation.
 
         Parameters
         ----------
@@ -78,21 +93,21 @@ class Report:
         tf.Summary
             The pictures.
         """
-        scores = as_floats(value["scores"])
+        scores = {name: float(score) for name, score in value["scores"].items()}
         _logger.info(
             "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
         )
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
-        if self._best is not None:
-            self._best.offer(line)
+        if self.best is not None:
+            self.best.offer(line)
         self.log.append(line)
-        if self._projector is not None:
-            self._projector.write(checkpoint_path, step)
+        if self.projector is not None:
+            self.projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])
 
-    def last_scores(self):
-        """Return the scores that were written last.
+    def last_scores(self) -> dict[str, float] | None:
+        """Return the scores that were written last, by this process or an earlier one.
 
         Returns
         -------
@@ -102,44 +117,49 @@ class Report:
 
     def _draw_strips(self, distances):
         """Return a summary with the rankings of some probes, the same ones at each step."""
-        chosen = np.linspace(0, len(self._probes) - 1, NUM_STRIPS).round().astype(int)
+        probes, gallery = self.gallery
+        chosen = np.linspace(0, len(probes) - 1, NUM_STRIPS).round().astype(int)
         summary = tf.Summary()
         for number, row in enumerate(np.unique(chosen)):
-            nearest = self._gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
-            probe = self._probes[row]
-            strip = pictures.draw_strip(
-                self._read(probe),
-                [self._read(index) for index in nearest],
-                self._labels[nearest] == self._labels[probe],
+            nearest = gallery[np.argsort(distances[row], kind="stable")[:NUM_RANKED]]
+            probe, *ranked = (
+                pictures.read_picture(self.images[index], *PICTURE_SIZE)
+                for index in (probes[row], *nearest)
             )
+            is_match = self.labels[nearest] == self.labels[probes[row]]
+            strip = pictures.draw_strip(probe, ranked, is_match)
+            height, width, _ = strip.shape
+            png = pictures.encode_png(strip)
             image = tf.Summary.Image(
-                encoded_image_string=pictures.encode_png(strip),
-                height=strip.shape[0],
-                width=strip.shape[1],
-                colorspace=3,
+                encoded_image_string=png, height=height, width=width, colorspace=3
             )
             summary.value.add(tag=f"ranking/probe_{number}", image=image)
         return summary
 
-    def _read(self, index):
-        return pictures.read_picture(self._images[index], *PICTURE_SIZE)
-
 
 class ProjectorFiles:
-    """Encodes validation images with each checkpoint and writes them for the projector.
+    """Encodes validation images with each checkpoint, and writes the features for the projector.
 
     Parameters
     ----------
     eval_dir : str
     images, shown_images : np.ndarray
-        The same images, as they are encoded and as people look at them.
+        The same images, as they are encoded and as they are shown.
     labels : np.ndarray of int64, shape (N,)
-    cameras : array-like of int, shape (N,), optional
+    cameras : array-like of int, shape (N,), or None
     encode_images : callable
-        ``encode_images(checkpoint_path, images)`` gives their features.
+        ``encode_images(checkpoint_path, images)`` returns the features.
     """
 
-    def __init__(self, eval_dir, images, shown_images, labels, cameras, encode_images):
+    def __init__(
+        self,
+        eval_dir: str,
+        images: np.ndarray,
+        shown_images: np.ndarray,
+        labels: np.ndarray,
+        cameras: ArrayLike | None,
+        encode_images: Callable[[str, np.ndarray], np.ndarray],
+    ) -> None:
         rows = projector.choose_rows(len(labels))
         self._eval_dir = eval_dir
         self._images, self._labels = images[rows], labels[rows]
@@ -148,7 +168,7 @@ class ProjectorFiles:
         self._encode_images = encode_images
         self._has_sprite = False
 
-    def write(self, checkpoint_path, step):
+    def write(self, checkpoint_path: str, step: int) -> None:
         """Write the features of a checkpoint.
 
         Parameters
@@ -161,17 +181,3 @@ class ProjectorFiles:
             projector.write_sprite(self._eval_dir, self._shown_images)
             self._has_sprite = True
         projector.write_features(self._eval_dir, step, features, self._labels, self._cameras)
-
-
-def as_floats(scores):
-    """Turn scores into plain numbers.
-
-    Parameters
-    ----------
-    scores : dict of str to number
-
-    Returns
-    -------
-    dict of str to float
-    """
-    return {name: float(score) for name, score in scores.items()}

@@ -1,10 +1,11 @@
-"""Checkpoints on the disk: their names, what a folder records of them, whether they are whole."""
+"""Checkpoints on the disk: their names, the record of a folder, and whether they are complete."""
 
 import contextlib
 import logging
 import os
 import pathlib
 import re
+from collections.abc import Iterator, Sequence
 
 from google.protobuf import text_format
 
@@ -19,8 +20,8 @@ _STEP = re.compile(r"-(\d+)$")
 STATE_FILENAME = "checkpoint"
 
 
-def exists(prefix):
-    """Tell whether there is a checkpoint of this prefix.
+def exists(prefix: str) -> bool:
+    """Return whether there is a checkpoint of this prefix.
 
     Parameters
     ----------
@@ -32,12 +33,12 @@ def exists(prefix):
     """
     if os.path.exists(f"{prefix}.index"):
         return True
-    # The first format of TensorFlow, still met in published networks, is one file without ending.
-    return os.path.isfile(prefix) and os.path.basename(prefix) != "checkpoint"
+    # TensorFlow's first format, which some published networks have, is one file without ending.
+    return os.path.isfile(prefix) and os.path.basename(prefix) != STATE_FILENAME
 
 
-def resolve_checkpoint(path):
-    """Find the checkpoint that is meant by a path.
+def resolve_checkpoint(path: str | os.PathLike[str] | None) -> str:
+    """Find the checkpoint that a path means.
 
     Parameters
     ----------
@@ -53,9 +54,9 @@ def resolve_checkpoint(path):
     Raises
     ------
     MissingPathError
-        If there is no such checkpoint; the message lists those that are near.
+        If there is no such checkpoint; the message lists others in its folder.
     UsageError
-        If none is named.
+        If `path` is None.
     """
     if path is None:
         raise UsageError("no checkpoint is named: name one, such as --restore_path=RUN_DIR")
@@ -76,12 +77,12 @@ def resolve_checkpoint(path):
     prefix = match["prefix"] if match else path
     if exists(prefix):
         return prefix
-    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):
+    if os.path.basename(path) == STATE_FILENAME and os.path.isfile(path):
         return resolve_checkpoint(os.path.dirname(path) or ".")
     raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
 
 
-def list_checkpoints(checkpoint_dir):
+def list_checkpoints(checkpoint_dir: str | os.PathLike[str]) -> list[str]:
     """List the complete checkpoints that a directory records.
 
     Parameters
@@ -97,8 +98,8 @@ def list_checkpoints(checkpoint_dir):
     return [prefix for prefix in read_state(checkpoint_dir) or () if exists(prefix)]
 
 
-def list_unrecorded(directory):
-    """List the checkpoints that lie in a directory, whatever it records.
+def list_unrecorded(directory: str | os.PathLike[str]) -> list[str]:
+    """List the checkpoints whose files are in a directory, whatever it records.
 
     Parameters
     ----------
@@ -109,14 +110,12 @@ def list_unrecorded(directory):
     list of str
         Prefixes, sorted by the step in their names.
     """
-    if not os.path.isdir(directory):
-        return []
     prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
     return sorted(prefixes, key=lambda prefix: (step_in_name(prefix), prefix))
 
 
-def read_state(checkpoint_dir):
-    """Read which checkpoints a directory records, whether they are there or not.
+def read_state(checkpoint_dir: str | os.PathLike[str]) -> list[str] | None:
+    """Read which checkpoints a directory records, whether they exist or not.
 
     Parameters
     ----------
@@ -127,31 +126,28 @@ def read_state(checkpoint_dir):
     list of str, or None
         Prefixes, the oldest first; None where there is no record, or it cannot be read.
     """
-    directory = os.fspath(checkpoint_dir)
     try:
-        text = pathlib.Path(directory, STATE_FILENAME).read_text(encoding="utf-8")
-        state = text_format.Parse(text, _create_state())
-    except (OSError, ValueError, text_format.ParseError):
+        state = tf.train.get_checkpoint_state(checkpoint_dir)
+    except ValueError:  # no text, or no latest checkpoint
+        return None
+    if state is None:
         return None
     latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
-    if not latest:
-        return None
-    # A user who sets the latest one back by hand means those up to it.
-    paths = [*paths[: paths.index(latest) if latest in paths else None], latest]
-    return [os.path.join(directory, path) for path in paths]
+    # A user may set the latest one back by hand: those after it do not count then.
+    return [*paths[: paths.index(latest) if latest in paths else None], latest]
 
 
-def write_state(checkpoint_dir, prefixes):
-    """Record the checkpoints of a directory, whole or not at all.
+def write_state(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str]) -> None:
+    """Record the checkpoints of a directory, completely or not at all.
 
     Parameters
     ----------
     checkpoint_dir : str or Path
     prefixes : sequence of str
-        The oldest first. They are recorded by their names alone: a directory may be moved.
+        The oldest first. Only their names are recorded: the directory may be moved.
     """
     names = [os.path.relpath(prefix, checkpoint_dir) for prefix in prefixes]
-    # With a relative directory, TensorFlow takes the names for relative to where the process is.
+    # With a relative directory, TensorFlow takes the names as relative to the working directory.
     directory = os.path.abspath(checkpoint_dir)
     state = tf.train.generate_checkpoint_state_proto(directory, names[-1], names)
     files.write_text(
@@ -159,7 +155,7 @@ def write_state(checkpoint_dir, prefixes):
     )
 
 
-def list_files(checkpoint_path):
+def list_files(checkpoint_path: str) -> list[str]:
     """List the files of a checkpoint.
 
     Parameters
@@ -170,7 +166,7 @@ def list_files(checkpoint_path):
     Returns
     -------
     list of str
-        The index last: with it, the others are there. Empty where there is no such folder.
+        The index is the last. Empty where there is no such folder.
     """
     directory, name = os.path.split(checkpoint_path)
     try:
@@ -185,8 +181,8 @@ def list_files(checkpoint_path):
     return sorted(own, key=lambda path: (path.endswith(".index"), path))
 
 
-def check_readable(checkpoint_path):
-    """Check that each value of a checkpoint can be read, against its checksum.
+def check_readable(checkpoint_path: str) -> int:
+    """Check that each value of a checkpoint can be read and has the right checksum.
 
     Parameters
     ----------
@@ -203,15 +199,15 @@ def check_readable(checkpoint_path):
     DataError
         If it is damaged, incomplete or gone.
     """
-    reader = _open(checkpoint_path)
     with naming_damaged(checkpoint_path):
+        reader = tf.train.load_checkpoint(checkpoint_path)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
         return _read_step(reader, checkpoint_path)
 
 
-def is_readable(checkpoint_path):
-    """Tell whether each value of a checkpoint can be read.
+def is_readable(checkpoint_path: str) -> bool:
+    """Return whether each value of a checkpoint can be read.
 
     Parameters
     ----------
@@ -229,8 +225,8 @@ def is_readable(checkpoint_path):
     return True
 
 
-def warn_of_damage(prefix, error):
-    """Log that a checkpoint is passed over.
+def warn_of_damage(prefix: str, error: DataError) -> None:
+    """Log that a checkpoint is skipped.
 
     Parameters
     ----------
@@ -239,13 +235,13 @@ def warn_of_damage(prefix, error):
         From `check_readable`.
     """
     _logger.warning(
-        "Checkpoint %s is passed over, as it cannot be read: %s",
+        "Checkpoint %s is skipped, as it cannot be read: %s",
         prefix,
         first_line(error.__cause__ or error),
     )
 
 
-def step_of(checkpoint_path):
+def step_of(checkpoint_path: str) -> int:
     """Return the training step of a checkpoint.
 
     Parameters
@@ -256,14 +252,18 @@ def step_of(checkpoint_path):
     Returns
     -------
     int
-        From its variable ``global_step``, else from its name, else 0.
+        From its variable ``global_step``, or else from its name, or else 0.
+
+    Raises
+    ------
+    DataError
+        If it is damaged or gone.
     """
-    reader = _open(checkpoint_path)
     with naming_damaged(checkpoint_path):
-        return _read_step(reader, checkpoint_path)
+        return _read_step(tf.train.load_checkpoint(checkpoint_path), checkpoint_path)
 
 
-def step_in_name(prefix):
+def step_in_name(prefix: str) -> int:
     """Return the training step in a checkpoint's name.
 
     Parameters
@@ -279,7 +279,7 @@ def step_in_name(prefix):
     return int(match[1]) if match else 0
 
 
-def variable_shapes(checkpoint_path):
+def variable_shapes(checkpoint_path: str | os.PathLike[str]) -> dict[str, list[int]]:
     """List the variables of a checkpoint.
 
     Parameters
@@ -299,21 +299,14 @@ def variable_shapes(checkpoint_path):
     DataError
         If it is damaged.
     """
-    return _open(resolve_checkpoint(checkpoint_path)).get_variable_to_shape_map()
-
-
-def _create_state():
-    return type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))()
-
-
-def _open(prefix):
+    prefix = resolve_checkpoint(checkpoint_path)
     with naming_damaged(prefix):
-        return tf.train.load_checkpoint(prefix)
+        return tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
 
 
 @contextlib.contextmanager
-def naming_damaged(prefix):
-    """Turn TensorFlow's errors over a checkpoint in the block into one that names it.
+def naming_damaged(prefix: str) -> Iterator[None]:
+    """Replace TensorFlow's errors in the block by one that names the checkpoint.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Runs in a log directory: their names, and which one is the latest; free of TensorFlow."""
+"""Runs in a log directory: their names, and which of them is the latest; free of TensorFlow."""
 
 import contextlib
 import logging
@@ -12,21 +12,21 @@ from deep_reid.system import files
 from deep_reid.system.tables import list_some
 
 LATEST_RUN_FILENAME = "latest_run"
-# The copy of a run's best checkpoint: a folder in the run's directory, with its scores.
+# The folder in a run's directory that has a copy of its best checkpoint, with its scores.
 BEST_DIRNAME = "best"
 SCORE_FILENAME = "score.json"
 
 _logger = logging.getLogger(__name__)
 
 
-def record_latest_run(log_dir, run_id):
+def record_latest_run(log_dir: str | os.PathLike[str], run_id: str | None) -> None:
     """Record a run as the latest of its log directory.
 
     Parameters
     ----------
     log_dir : str or Path
     run_id : str or None
-        None: nothing is recorded any longer.
+        None: the record is removed.
     """
     path = os.path.join(log_dir, LATEST_RUN_FILENAME)
     if run_id is None:
@@ -35,8 +35,8 @@ def record_latest_run(log_dir, run_id):
         files.write_text(path, run_id + "\n")
 
 
-def is_plain_name(run_id):
-    """Tell whether a run may have this name: that of a folder, without a path.
+def is_plain_name(run_id: str) -> bool:
+    """Return whether a run may have this name: the name of a folder, without a path.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def is_plain_name(run_id):
     return run_id not in ("", "..", LATEST_RUN_FILENAME) and pathlib.PurePath(run_id).name == run_id
 
 
-def find_recorded_run(log_dir):
+def find_recorded_run(log_dir: str | os.PathLike[str]) -> str | None:
     """Return the name that a log directory records as its latest run.
 
     Parameters
@@ -59,7 +59,7 @@ def find_recorded_run(log_dir):
     Returns
     -------
     str or None
-        None where nothing is recorded, or its directory is gone.
+        None where nothing is recorded, or the run's directory is gone.
     """
     log_dir = pathlib.Path(log_dir)
     try:
@@ -69,7 +69,7 @@ def find_recorded_run(log_dir):
     return run_id if is_plain_name(run_id) and (log_dir / run_id).is_dir() else None
 
 
-def find_latest_run(log_dir):
+def find_latest_run(log_dir: str | os.PathLike[str]) -> str | None:
     """Return the name of the run that was started last in a log directory.
 
     Parameters
@@ -79,25 +79,29 @@ def find_latest_run(log_dir):
     Returns
     -------
     str or None
-        None where there is no run yet. Runs of other programs, which record nothing, are found by
-        the age of their checkpoints.
+        None where there is no run yet. Where no run is recorded, as other programs don't, the one
+        with the newest checkpoint.
     """
     recorded_run = find_recorded_run(log_dir)
     if recorded_run is not None:
         return recorded_run
-    log_dir = pathlib.Path(log_dir)
-    runs = {}
-    for path in log_dir.glob("*/checkpoint"):
-        # Within a run, the copy of its best checkpoint is no run.
+    runs = []
+    for path in pathlib.Path(log_dir).glob("*/checkpoint"):
+        # Within a run, the folder with a copy of its best checkpoint is no run.
         is_copy = path.parent.name.startswith(".") or path.with_name(SCORE_FILENAME).exists()
         if not is_copy:
             with contextlib.suppress(FileNotFoundError):  # it was removed just now
-                runs[path.parent.name] = path.stat().st_mtime
-    return max(runs, key=runs.get) if runs else None
+                runs.append((path.stat().st_mtime, path.parent.name))
+    return max(runs)[1] if runs else None
 
 
-def wait_for_run(log_dir, run_id=None, interval_secs=1, timeout_secs=None):
-    """Wait until a run has begun, with its settings or a checkpoint in its directory.
+def wait_for_run(
+    log_dir: str | os.PathLike[str],
+    run_id: str | None = None,
+    interval_secs: float = 1,
+    timeout_secs: float | None = None,
+) -> str:
+    """Wait until a run has begun: its directory has its settings or a checkpoint.
 
     Parameters
     ----------

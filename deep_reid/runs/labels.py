@@ -1,27 +1,31 @@
 """Classes of a classifier, numbered from 0, and the names of their identities."""
 
 import json
+import os
 import pathlib
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid.errors import DataError
 from deep_reid.system import files
+from deep_reid.system.tables import list_some
 
 LABELS_FILENAME = "labels.json"
 
-_MAX_NAMES = 3
 
-
-def to_classes(labels, name_of=str):
-    """Give the identities the classes 0, 1, ..., in sorted order.
+def to_classes(
+    labels: ArrayLike, name_of: Callable[[int], str] = str
+) -> tuple[list[str], np.ndarray]:
+    """Give the identities, in sorted order, the classes 0, 1, ...
 
     Parameters
     ----------
     labels : array-like of int, shape (N,)
         The identity of each image.
     name_of : callable
-        Returns the name of an identity.
+        ``name_of(identity)`` returns the name of an identity.
 
     Returns
     -------
@@ -34,8 +38,8 @@ def to_classes(labels, name_of=str):
     return [name_of(int(identity)) for identity in identities], classes.astype(np.int64)
 
 
-def save(run_dir, class_names):
-    """Write ``labels.json``: an object from the name of each identity to its class.
+def save(run_dir: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+    """Write ``labels.json``: a JSON object that maps the name of each identity to its class.
 
     Parameters
     ----------
@@ -47,7 +51,7 @@ def save(run_dir, class_names):
     files.write_text(pathlib.Path(run_dir) / LABELS_FILENAME, text + "\n")
 
 
-def load(run_dir):
+def load(run_dir: str | os.PathLike[str]) -> list[str] | None:
     """Read the names of a run's classes.
 
     Parameters
@@ -57,12 +61,12 @@ def load(run_dir):
     Returns
     -------
     list of str, or None
-        The name of each class; None where the run keeps none.
+        The name of each class; None where the run has recorded none.
 
     Raises
     ------
     DataError
-        If the file is not what `save` writes.
+        If the file does not have the form that `save` writes.
     """
     path = pathlib.Path(run_dir) / LABELS_FILENAME
     try:
@@ -76,8 +80,8 @@ def load(run_dir):
     return list(classes)
 
 
-def check_same(run_dir, class_names):
-    """Check that a run goes on with the identities that it began with.
+def check_same(run_dir: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+    """Check that a run continues with the identities that it began with.
 
     Parameters
     ----------
@@ -92,25 +96,22 @@ def check_same(run_dir, class_names):
     earlier = load(run_dir)
     if earlier is None or earlier == list(class_names):
         return
-    run_dir = pathlib.Path(run_dir)
+    new, missing = set(class_names) - set(earlier), set(earlier) - set(class_names)
     changes = [
-        f"{len(names)} {title} ({_summarize(names)})"
-        for title, names in (
-            ("new", sorted(set(class_names) - set(earlier))),
-            ("missing", sorted(set(earlier) - set(class_names))),
-        )
+        f"{len(names)} {title} ({list_some(sorted(names), at_most=3)})"
+        for title, names in (("new", new), ("missing", missing))
         if names
     ]
     raise DataError(
-        f"run {run_dir.name} was trained on {len(earlier)} identities, and now there are "
-        f"{len(class_names)}: {', '.join(changes) or 'in another order'}; restore the data and its "
-        f"split, or begin a new run from these weights: another run_id, and "
-        f"--restore_path={run_dir}"
+        f"run {pathlib.Path(run_dir).name} was trained on {len(earlier)} identities, and now there "
+        f"are {len(class_names)}: {', '.join(changes) or 'in another order'}; restore the data and "
+        f"its split, or begin a new run from these weights: another run_id, and "
+        f"--restore_path={os.fspath(run_dir)}"
     )
 
 
-def check_unseen(run_dir, names):
-    """Check that a run was not trained on the identities that it is to be evaluated on.
+def check_unseen(run_dir: str | os.PathLike[str], names: Collection[str]) -> None:
+    """Check that a run was not trained on identities that are now used for evaluation.
 
     Parameters
     ----------
@@ -127,11 +128,6 @@ def check_unseen(run_dir, names):
     if seen:
         raise DataError(
             f"run {pathlib.Path(run_dir).name} was trained on {len(seen)} of the {len(names)} "
-            f"identities to evaluate on ({_summarize(seen)}): the data or its split has changed "
-            "since; restore it"
+            f"identities to evaluate on ({list_some(seen, at_most=3)}): the data or its split has "
+            "changed since; restore it"
         )
-
-
-def _summarize(names):
-    more = ", ..." if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more

@@ -1,4 +1,4 @@
-"""Where a run goes on: at its newest checkpoint that can be read."""
+"""Where a run continues: at its newest checkpoint that can be read."""
 
 import contextlib
 import logging
@@ -11,10 +11,10 @@ from deep_reid.system.tables import list_some
 _logger = logging.getLogger(__name__)
 
 
-def find_own_checkpoint(run_dir):
+def find_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None, int]:
     """Find the newest checkpoint of a run that can be read, and its step.
 
-    A damaged one, say after a power cut, is passed over with a warning.
+    A damaged checkpoint, for example after a power cut, is skipped with a warning.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ def find_own_checkpoint(run_dir):
     Raises
     ------
     DataError
-        If all checkpoints are damaged, and one of them is beyond step 0.
+        If all checkpoints are damaged, and one of them is of a later step than 0.
     """
     readable, step = _list_up_to_readable(run_dir)
     return (readable[-1] if readable else None), step
 
 
-def recover_own_checkpoint(run_dir):
+def recover_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None, int]:
     """Find the newest checkpoint of a run that can be read, and record it as the run's latest.
 
-    TensorFlow restores the recorded one. The caller must hold the run's lock.
+    TensorFlow restores the latest that is recorded. The caller must hold the run's lock.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def recover_own_checkpoint(run_dir):
 
 
 def _list_up_to_readable(run_dir):
-    """List a run's checkpoints up to the newest that can be read; return its step, too."""
+    """List a run's checkpoints up to the newest one that can be read; return its step, too."""
     recorded = checkpoints.read_state(run_dir)
     if recorded is None:
         recorded = checkpoints.list_unrecorded(run_dir)
@@ -70,15 +70,12 @@ def _list_up_to_readable(run_dir):
                 "%s does not record its checkpoints: taking the newest by its step", run_dir
             )
     damaged = []
-    for position in range(len(recorded), 0, -1):
-        prefix = recorded[position - 1]
+    while recorded:
         try:
-            step = checkpoints.check_readable(prefix)
+            return recorded, checkpoints.check_readable(recorded[-1])
         except DataError as error:
-            damaged.append(prefix)
-            checkpoints.warn_of_damage(prefix, error)
-        else:
-            return recorded[:position], step
+            checkpoints.warn_of_damage(recorded[-1], error)
+            damaged.append(recorded.pop())
     if any(checkpoints.step_in_name(prefix) for prefix in damaged):
         names = [os.path.basename(prefix) for prefix in damaged]
         raise DataError(

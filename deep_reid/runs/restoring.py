@@ -1,10 +1,14 @@
-"""What a graph takes from a checkpoint: a plan of it, a table for the log, and the restoring."""
+"""Restoring variables of a graph from a checkpoint: a plan, a table of it for the log, the act."""
 
 import dataclasses
+import functools
 import logging
+import os
+from collections.abc import Callable, Sequence
 
 from deep_reid.errors import DataError
-from deep_reid.runs.checkpoints import naming_damaged, resolve_checkpoint, variable_shapes
+from deep_reid.runs.checkpoints import resolve_checkpoint, variable_shapes
+from deep_reid.runs.saving import Saver
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.tables import align, list_some
 
@@ -24,44 +28,45 @@ class RestorePlan:
     mismatched : tuple of str
         Names, with both shapes, of variables whose shape differs.
     excluded : tuple of str
-        Names in the checkpoint of model variables that were not asked for.
+        Names of model variables that the checkpoint has, but that were not asked for.
     unused : tuple of str
         Names in the checkpoint that the model does not have.
     """
 
     checkpoint_path: str
-    restored: tuple
-    missing: tuple
-    mismatched: tuple
-    excluded: tuple
-    unused: tuple
+    restored: tuple[tf.Variable, ...]
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    excluded: tuple[str, ...]
+    unused: tuple[str, ...]
 
-    def create_init_fn(self):
-        """Create ``fn(session)`` that restores the variables, while the graph can still grow.
+    def create_init_fn(self) -> Callable[[tf.Session], None]:
+        """Add the ops that restore the variables to the graph.
 
         Returns
         -------
         callable
+            ``fn(session)`` runs them.
+
+        Raises
+        ------
+        DataError
+            If the checkpoint has none of the variables.
         """
         if not self.restored:
             raise DataError(
                 f"checkpoint {self.checkpoint_path} has none of the network's variables: name a "
                 "checkpoint of this network"
             )
-        saver = tf.train.Saver(self.restored)
+        return functools.partial(Saver(self.restored).restore, save_path=self.checkpoint_path)
 
-        def restore(session):
-            with naming_damaged(self.checkpoint_path):
-                saver.restore(session, self.checkpoint_path)
-
-        return restore
-
-    def check_complete(self):
-        """Raise if a variable would keep its start value.
+    def check_complete(self) -> None:
+        """Check that the checkpoint provides all variables.
 
         Raises
         ------
         DataError
+            If a variable would keep its start value.
         """
         reasons = (("it lacks", self.missing), ("other shapes:", self.mismatched))
         reason = "; ".join(f"{title} {list_some(names)}" for title, names in reasons if names)
@@ -72,28 +77,28 @@ class RestorePlan:
                 "image_shape, gray)"
             )
 
-    def log_report(self):
-        """Log a table of what becomes of the variables, and the names of those that are skipped."""
-        rows = [["restored", str(len(self.restored)), ""]]
-        rows += [
-            [title, str(len(names)), ", ".join(names)]
-            for title, names in (
-                ("skipped: shape", self.mismatched),
-                ("skipped: not in checkpoint", self.missing),
-                ("skipped: excluded", self.excluded),
-            )
+    def log_report(self) -> None:
+        """Log how many variables are restored and skipped, with the names of the skipped ones."""
+        rows = [
+            ("", "variables", ""),
+            ("restored", str(len(self.restored)), ""),
+            ("skipped: shape", str(len(self.mismatched)), ", ".join(self.mismatched)),
+            ("skipped: not in checkpoint", str(len(self.missing)), ", ".join(self.missing)),
+            ("skipped: excluded", str(len(self.excluded)), ", ".join(self.excluded)),
+            ("unused in checkpoint", str(len(self.unused)), list_some(self.unused, "")),
         ]
-        rows.append(["unused in checkpoint", str(len(self.unused)), list_some(self.unused, "")])
         _logger.info("Variables from %s:", self.checkpoint_path)
-        for line in align([["", "variables", ""], *rows], left=(0, 2)).splitlines():
+        for line in align(rows, left=(0, 2)).splitlines():
             _logger.info("%s", line)
         num_skipped = len(self.missing) + len(self.mismatched)
         if num_skipped:
             _logger.warning("%d variables are left at their start values", num_skipped)
 
 
-def plan_restore(checkpoint_path, variables):
-    """Compare variables with what a checkpoint has.
+def plan_restore(
+    checkpoint_path: str | os.PathLike[str], variables: Sequence[tf.Variable]
+) -> RestorePlan:
+    """Compare variables with those of a checkpoint.
 
     Parameters
     ----------
@@ -109,6 +114,8 @@ def plan_restore(checkpoint_path, variables):
     ------
     MissingPathError
         If there is no such checkpoint.
+    DataError
+        If it is damaged.
     """
     checkpoint_path = resolve_checkpoint(checkpoint_path)
     shapes = variable_shapes(checkpoint_path)
@@ -133,18 +140,22 @@ def plan_restore(checkpoint_path, variables):
     )
 
 
-def plan_start(own_checkpoint, restore_path, variables_to_restore=None):
-    """Log where a run starts, and return the ``init_fn`` for TF-Slim.
+def plan_start(
+    own_checkpoint: str | None,
+    restore_path: str | os.PathLike[str] | None,
+    variables_to_restore: Sequence[tf.Variable] | None = None,
+) -> Callable[[tf.Session], None] | None:
+    """Log where a run starts, and create the ``init_fn`` for TF-Slim.
 
-    TF-Slim calls it for a new run only: a run's own checkpoint is never rolled back.
+    TF-Slim calls it for a new run only: it never undoes what a run has learned.
 
     Parameters
     ----------
     own_checkpoint : str or None
-        Where the run goes on; None for a run that has no checkpoint yet.
-    restore_path : str or Path, optional
+        Where the run continues; None for a run that has no checkpoint yet.
+    restore_path : str or Path, or None
         Where a run without a checkpoint takes its variables from, in any form that
-        `resolve_checkpoint` takes. Default: from their initializers.
+        `resolve_checkpoint` takes. None: from their initializers.
     variables_to_restore : sequence of tf.Variable, optional
         Default: the model variables.
 
@@ -174,7 +185,7 @@ def plan_start(own_checkpoint, restore_path, variables_to_restore=None):
     return plan.create_init_fn()
 
 
-def restore_model(session, checkpoint_path):
+def restore_model(session: tf.Session, checkpoint_path: str | os.PathLike[str]) -> str:
     """Restore all model variables of the session's graph: weights and batch norm statistics.
 
     Parameters
@@ -193,7 +204,7 @@ def restore_model(session, checkpoint_path):
     MissingPathError
         If there is no such checkpoint.
     DataError
-        If the checkpoint lacks a variable or has it in another shape.
+        If the checkpoint is damaged, lacks a variable or has it in another shape.
     """
     with session.graph.as_default():
         plan = plan_restore(checkpoint_path, slim.get_model_variables())

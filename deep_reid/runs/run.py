@@ -1,27 +1,29 @@
-"""A run that is open for training: its lock, its folder, and where it goes on."""
+"""A run that is open for training: its lock, its folder, and where it continues."""
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import logging
 import os
-import pathlib
 import shutil
+from collections.abc import Iterator, Sequence
 
 from deep_reid.config import RunConfig
 from deep_reid.config.setting import list_settings
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.runs import folder, labels, recovery, saving
+from deep_reid.runs import checkpoints, folder, labels, recovery, saving
 from deep_reid.system import locks
 
 _logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class Run:
     """A run that is open for training.
 
-    `Run.open` opens one for the process that trains it, `Run.join` for its other workers. The open
-    run is then handed down: nothing below opens it again.
+    `Run.open` opens one in the process that trains it, `Run.join` in its other workers. The open
+    run is then handed down: nothing opens it again.
 
     Attributes
     ----------
@@ -31,36 +33,36 @@ class Run:
     run_dir : str
         Its folder, ``log_dir/run_id``.
     checkpoint : str or None
-        Where the run goes on: the prefix of its newest checkpoint that can be read. None: it has
+        Where the run continues: the prefix of its newest checkpoint that can be read. None: it has
         none yet.
     first_step : int
-        The step of that checkpoint, else 0.
+        The step of that checkpoint; 0 without one.
     """
 
-    def __init__(self, log_dir, run_id, checkpoint=None, first_step=0):
-        self.log_dir = log_dir
-        self.run_id = run_id
-        self.run_dir = os.path.join(log_dir, run_id)
-        self.checkpoint = checkpoint
-        self.first_step = first_step
+    log_dir: str | os.PathLike[str]
+    run_id: str
+    checkpoint: str | None = None
+    first_step: int = 0
+
+    def __post_init__(self) -> None:
+        self.run_dir = os.path.join(self.log_dir, self.run_id)
         self._is_new = locks.is_unused(self.run_dir)
         self._has_begun = False
         self._latest_before = None
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, log_dir, run_id=None):
+    def open(cls, log_dir: str | os.PathLike[str], run_id: str | None = None) -> Iterator["Run"]:
         """Open a run for training, until the block ends.
 
-        Other processes and threads are kept out, the folder is made, what a killed training left of
-        a half-saved checkpoint is removed, and the newest checkpoint that can be read is recorded
-        as the latest. The system releases the lock when the process ends, however it does.
+        This locks the run against other processes and threads, makes the folder, removes what a
+        killed training left of a half-saved checkpoint, and records the newest checkpoint that can
+        be read as the latest. The system releases the lock in any case when the process ends.
 
-        At the end, a folder that nothing was written to is removed again. So is a run that had
-        begun, but was stopped by a UsageError or DataError before it learned anything (before it
-        had a checkpoint beyond step 0); the run before it is the latest again then. What else may
-        stop it, such as a full disk or numbers that are not finite, leaves its checkpoint and its
-        curves.
+        At the end, an empty folder is removed again. So is a new run that has begun, but was
+        stopped by a UsageError or DataError before it learned anything (before it had a checkpoint
+        of a later step than 0); then the run before it is the latest again. Any other error, such
+        as a full disk or numbers that are not finite, leaves the run's checkpoint and its curves.
 
         Parameters
         ----------
@@ -75,11 +77,11 @@ class Run:
         Raises
         ------
         UsageError
-            If `run_id` is no plain folder name.
+            If `run_id` is not a plain folder name.
         DataError
             If all the run's checkpoints are damaged.
         RunError
-            If the run is being trained by another process; the message names it.
+            If another process trains the run; the message names the process.
         """
         with contextlib.ExitStack() as stack:
             run_id = _lock(stack, log_dir, run_id)
@@ -94,8 +96,8 @@ class Run:
                     shutil.rmtree(run_dir, ignore_errors=True)
 
     @classmethod
-    def join(cls, log_dir, run_id):
-        """Look at a run that another process, the chief, holds open: nothing is changed.
+    def join(cls, log_dir: str | os.PathLike[str], run_id: str) -> "Run":
+        """Read the state of a run that another process, the chief, holds open; change nothing.
 
         Parameters
         ----------
@@ -114,7 +116,7 @@ class Run:
         run_dir = os.path.join(log_dir, run_id)
         return cls(log_dir, run_id, *recovery.find_own_checkpoint(run_dir))
 
-    def begin(self, config, class_names=None):
+    def begin(self, config: RunConfig, class_names: Sequence[str] | None = None) -> None:
         """Compare the settings with the recorded ones, record them, and make the run the latest.
 
         Parameters
@@ -122,7 +124,7 @@ class Run:
         config : RunConfig
             Saved in the run's folder.
         class_names : sequence of str, optional
-            The identity of each class; saved in the run's folder, too.
+            The name of the identity of each class; saved in the run's folder, too.
 
         Raises
         ------
@@ -137,13 +139,13 @@ class Run:
             _compare_settings(self.run_dir, config)
         self._latest_before = folder.find_recorded_run(self.log_dir)
         self._has_begun = True
-        # An evaluation that waits for the run reads its settings: they come before its name.
+        # Once the run is the latest, a waiting evaluation reads its settings: save them before.
         if class_names is not None:
             labels.save(self.run_dir, class_names)
         config.save(self.run_dir)
         self.record_as_latest()
 
-    def record_as_latest(self):
+    def record_as_latest(self) -> None:
         """Record the run as the latest of its log directory."""
         folder.record_latest_run(self.log_dir, self.run_id)
 
@@ -152,12 +154,15 @@ class Run:
         try:
             yield
         except (UsageError, DataError):
-            if self._is_new and self._has_begun and not _has_learned(self.run_dir):
+            if self._is_new and self._has_begun and not self._has_learned():
                 is_latest = folder.find_recorded_run(self.log_dir) == self.run_id
                 shutil.rmtree(self.run_dir)
                 if is_latest:
                     folder.record_latest_run(self.log_dir, self._latest_before)
             raise
+
+    def _has_learned(self):
+        return any(map(checkpoints.step_in_name, checkpoints.list_unrecorded(self.run_dir)))
 
 
 def _lock(stack, log_dir, run_id):
@@ -172,7 +177,7 @@ def _lock(stack, log_dir, run_id):
     while True:
         run_id = next(names)
         run_dir = os.path.join(log_dir, run_id)
-        # Two processes that begin in the same second get two runs.
+        # When two processes begin in the same second, the second one gets the next name.
         with contextlib.suppress(FileExistsError):
             stack.enter_context(locks.holding(run_dir, f"run {run_id}", is_new=True))
             return run_id
@@ -182,7 +187,7 @@ def _compare_settings(run_dir, config):
     try:
         earlier = RunConfig.load(run_dir)
     except MissingPathError:
-        return  # of another program, or stopped before it began
+        return  # the run is of another program, or was stopped before it began
     run_id = os.path.basename(run_dir)
     changes = []
     for name, facts in list_settings(RunConfig).items():
@@ -197,8 +202,3 @@ def _compare_settings(run_dir, config):
         changes.append(f"{name} {now} (was {before})")
     if changes:
         _logger.info("Run %s goes on with other settings: %s", run_id, ", ".join(changes))
-
-
-def _has_learned(run_dir):
-    names = [path.stem for path in pathlib.Path(run_dir).glob("*.index")]
-    return any(not name.endswith("-0") for name in names)

@@ -1,4 +1,4 @@
-"""Saving checkpoints: whole and durably, or not at all."""
+"""Saving checkpoints: completely and durably, or not at all."""
 
 import contextlib
 import filecmp
@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from deep_reid.system import files
 
 _logger = logging.getLogger(__name__)
 _SAVING = ".saving-"
-# What a killed process leaves, ours or one with TensorFlow's own saver.
+# Files that a killed process leaves, with this saver or TensorFlow's own.
 _LEFTOVERS = (
     f"{_SAVING}*",
     f".{STATE_FILENAME}-????????",
@@ -28,8 +29,8 @@ _LEFTOVERS = (
     f"{STATE_FILENAME}.tmp*",
     "graph.pbtxt.tmp*",
 )
-# What TensorFlow raises for a full disk, a lost one or missing permissions. For a file that grows
-# beyond its limit it raises an OutOfRangeError, which elsewhere means the clean end of a training.
+# TensorFlow raises these for a full disk, a lost one or missing permissions. For a file that grows
+# beyond its limit it raises an OutOfRangeError, which elsewhere means the normal end of a training.
 _WRITE_ERRORS = (
     OSError,
     tf.errors.DataLossError,
@@ -43,36 +44,36 @@ _WRITE_ERRORS = (
 
 
 class Saver(tf.train.Saver):
-    """A saver that writes whole checkpoints, and whose `restore` says which one is damaged.
+    """A saver that writes complete checkpoints, and names one that cannot be restored.
 
     TensorFlow raises an ``OutOfRangeError`` for a file that is cut short, which elsewhere means the
-    clean end of a training. Names are recorded relative to their directory, and
+    normal end of a training. Names are recorded relative to their directory, and
     ``keep_checkpoint_every_n_hours`` has no effect.
     """
 
     def save(
         self,
-        sess,
-        save_path,
-        global_step=None,
-        latest_filename=None,
-        meta_graph_suffix="meta",
-        write_meta_graph=True,
-        write_state=True,
-        **kwargs,
-    ):
-        """Save variables, as ``tf.train.Saver`` does, but whole and durably, or not at all.
+        sess: tf.Session,
+        save_path: str | os.PathLike[str],
+        global_step: int | tf.Tensor | tf.Variable | None = None,
+        latest_filename: str | None = None,
+        meta_graph_suffix: str = "meta",
+        write_meta_graph: bool = True,
+        write_state: bool = True,
+        **kwargs: Any,
+    ) -> str:
+        """Save variables, as ``tf.train.Saver`` does, but completely and durably, or not at all.
 
-        First all files are on the disk, then the checkpoint is recorded, and then older ones are
-        deleted. A checkpoint that is there already, the same in each byte, is left as it is. The
-        model is read back before, and must be finite: a run could not go on from it otherwise.
+        First all files are written to the disk, then the checkpoint is recorded, then older ones
+        are deleted. An existing checkpoint with the same bytes stays as it is. Before all this, the
+        model is read back and checked to be finite: a run could not continue from it otherwise.
 
         Parameters
         ----------
         sess, save_path, global_step, meta_graph_suffix, write_meta_graph, write_state, **kwargs
             As in ``tf.train.Saver``.
-        latest_filename : None
-            The file that records checkpoints is always ``checkpoint``.
+        latest_filename : None or "checkpoint"
+            The file that records checkpoints.
 
         Returns
         -------
@@ -83,38 +84,37 @@ class Saver(tf.train.Saver):
         ------
         RunError
             If it cannot be written (no space, for example), or its model is not finite. Earlier
-            checkpoints, and what is recorded of them, then are as they were.
+            checkpoints and their record then stay as they were.
         """
         if latest_filename not in (None, STATE_FILENAME):
             raise ValueError(f"latest_filename ({latest_filename}) must be {STATE_FILENAME!r}")
         directory, name = os.path.split(os.fspath(save_path))
-        with _naming_unwritten(save_path, global_step, sess, write_state):
-            folder = tempfile.mkdtemp(prefix=_SAVING, dir=directory or ".")
-            try:
-                written = super().save(
-                    sess,
-                    os.path.join(folder, name),
-                    global_step,
-                    meta_graph_suffix=meta_graph_suffix,
-                    write_meta_graph=write_meta_graph,
-                    write_state=False,
-                    **kwargs,
-                )
-                prefix = os.path.join(directory, os.path.basename(written))
-                if write_state:
-                    _check_finite(written, prefix, sess.graph)
-                _publish(written, prefix)
-                if write_state:
-                    self._record(prefix)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        with (
+            _naming_unwritten(save_path, global_step, sess, write_state),
+            tempfile.TemporaryDirectory(
+                prefix=_SAVING, dir=directory or ".", ignore_cleanup_errors=True
+            ) as folder,
+        ):
+            written = super().save(
+                sess,
+                os.path.join(folder, name),
+                global_step,
+                meta_graph_suffix=meta_graph_suffix,
+                write_meta_graph=write_meta_graph,
+                write_state=False,
+                **kwargs,
+            )
+            prefix = os.path.join(directory, os.path.basename(written))
+            if write_state:
+                _check_finite(written, prefix, sess.graph)
+            _publish(written, prefix)
+            if write_state:
+                self._record(prefix)
         return prefix
 
     def _record(self, prefix):
         earlier = [path for path in self.last_checkpoints if path != prefix]
-        max_to_keep = self.as_saver_def().max_to_keep
-        num_deleted = max(0, len(earlier) + 1 - max_to_keep) if max_to_keep else 0
-        kept = [*earlier[num_deleted:], prefix]
+        kept = [*earlier, prefix][-self.as_saver_def().max_to_keep :]  # 0: all
         try:
             checkpoints.write_state(os.path.dirname(prefix) or ".", kept)
         except OSError:
@@ -122,10 +122,11 @@ class Saver(tf.train.Saver):
                 _remove_checkpoint(prefix)
             raise
         self.set_last_checkpoints(kept)
-        for path in earlier[:num_deleted]:
-            _remove_checkpoint(path)
+        for path in earlier:
+            if path not in kept:
+                _remove_checkpoint(path)
 
-    def restore(self, sess, save_path):
+    def restore(self, sess: tf.Session, save_path: str) -> None:
         """Restore variables, as ``tf.train.Saver`` does.
 
         Parameters
@@ -143,10 +144,10 @@ class Saver(tf.train.Saver):
             super().restore(sess, save_path)
 
 
-def remove_partial_checkpoints(run_dir):
+def remove_partial_checkpoints(run_dir: str | os.PathLike[str]) -> None:
     """Remove what a killed training left of a checkpoint that it was saving.
 
-    The caller must hold the run's lock: nothing else saves then. Complete checkpoints stay.
+    The caller must hold the run's lock: then no other process saves. Complete checkpoints stay.
 
     Parameters
     ----------
@@ -154,9 +155,9 @@ def remove_partial_checkpoints(run_dir):
     """
     run_dir = pathlib.Path(run_dir)
     leftovers = {path for pattern in _LEFTOVERS for path in run_dir.glob(pattern)}
-    # The index comes last: without it, the other files are of no use.
     for path in run_dir.glob("model.ckpt*"):
         match = FILE_PATTERN.fullmatch(os.fspath(path))
+        # The index is written last: without it, the other files are useless.
         if match and not checkpoints.exists(match["prefix"]):
             leftovers.add(path)
     for path in sorted(leftovers):
@@ -165,9 +166,9 @@ def remove_partial_checkpoints(run_dir):
 
 
 def _check_finite(written, prefix, graph):
-    """Raise if a value of the model is not finite in a checkpoint, which a run then could not use.
+    """Raise if a value of the model is not finite in a checkpoint: no run can continue from it.
 
-    The checks of each step (`deep_reid.engine.health`) see an update only in the step after it.
+    The checks of each step (`deep_reid.engine.health`) see an update only in the next step.
     """
     model = graph.get_collection(tf.GraphKeys.MODEL_VARIABLES)
     model += graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
@@ -182,33 +183,25 @@ def _check_finite(written, prefix, graph):
 
 
 def _publish(written, prefix):
-    """Give the files of a new checkpoint their place; the index, which makes it one, comes last."""
-    paths = sorted(
-        pathlib.Path(os.path.dirname(written)).iterdir(), key=lambda path: path.suffix == ".index"
-    )
-    targets = [os.path.join(os.path.dirname(prefix), path.name) for path in paths]
-    if _are_same(paths, targets):
+    """Move the files of a new checkpoint to their place; the index, which makes it one, is last."""
+    source, target = os.path.dirname(written), os.path.dirname(prefix) or "."
+    names = sorted(os.listdir(source), key=lambda name: name.endswith(".index"))
+    same, _, _ = filecmp.cmpfiles(source, target, names, shallow=False)
+    if len(same) == len(names):
         return
-    for path in paths:
-        files.flush_to_disk(path)
+    for name in names:
+        files.flush_to_disk(os.path.join(source, name))
     try:
-        # Without an index there is no checkpoint: a reader never finds half of the old and the new.
+        # Without an index there is no checkpoint: no reader finds a mixture of the old and the new.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{prefix}.index")
-        for path, target in zip(paths, targets, strict=True):
-            os.replace(path, target)
-        files.flush_to_disk(os.path.dirname(prefix) or ".")
+        for name in names:
+            os.replace(os.path.join(source, name), os.path.join(target, name))
+        files.flush_to_disk(target)
     except BaseException:
-        for target in targets:
-            _remove(target)
+        for name in names:
+            _remove(os.path.join(target, name))
         raise
-
-
-def _are_same(paths, targets):
-    return all(
-        os.path.exists(target) and filecmp.cmp(path, target, shallow=False)
-        for path, target in zip(paths, targets, strict=True)
-    )
 
 
 @contextlib.contextmanager
@@ -228,9 +221,8 @@ def _naming_unwritten(save_path, global_step, session, is_of_run):
 
 
 def _remove_checkpoint(prefix):
-    # The index goes first: what is half removed is no checkpoint.
-    _remove(f"{prefix}.index")
-    for path in checkpoints.list_files(prefix):
+    # The index, which is listed last, goes first: what is left without it is no checkpoint.
+    for path in reversed(checkpoints.list_files(prefix)):
         _remove(path)
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import math
 import os
 import time
+from collections.abc import Iterator
 
 from deep_reid.errors import DataError
 from deep_reid.runs import checkpoints
@@ -11,7 +13,11 @@ from deep_reid.runs import checkpoints
 _logger = logging.getLogger(__name__)
 
 
-def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
+def wait_for_checkpoints(
+    checkpoint_dir: str | os.PathLike[str],
+    interval_secs: float = 60,
+    timeout_secs: float | None = None,
+) -> Iterator[str]:
     """Wait for checkpoints and yield each one once, the oldest first.
 
     Parameters
@@ -19,44 +25,40 @@ def wait_for_checkpoints(checkpoint_dir, interval_secs=60, timeout_secs=None):
     checkpoint_dir : str or Path
         Need not exist yet.
     interval_secs : float
-        Seconds between two looks at the directory. Each look takes in all that is new.
+        Seconds between two looks at the directory. Each look finds all new checkpoints.
     timeout_secs : float, optional
         The generator ends after this many seconds without a new checkpoint. Default: never.
 
     Yields
     ------
     str
-        A checkpoint's prefix. A checkpoint that was deleted before its turn is left out; so is one
-        that is damaged, with a warning.
+        A checkpoint's prefix. Checkpoints that are deleted before their turn are left out; so are
+        damaged ones, with a warning.
     """
     seen = set()
     damaged = _Damaged()
-    waiting_since = time.monotonic()
+    timeout = math.inf if timeout_secs is None else timeout_secs
+    deadline = time.monotonic() + timeout
     while True:
         looked_at = time.monotonic()
-        # Look for the first one more often: a user who has just started wants to see it work.
+        # Look more often for the first one: a user who has just started wants to see it work.
         pause_secs = interval_secs if seen else min(interval_secs, 2)
         damaged.check_state(checkpoint_dir)
-        new = (
-            prefix for prefix in checkpoints.list_checkpoints(checkpoint_dir) if prefix not in seen
-        )
-        found = next((prefix for prefix in new if not damaged.has(prefix)), None)
+        listed = checkpoints.list_checkpoints(checkpoint_dir)
+        found = next((path for path in listed if path not in seen and not damaged.has(path)), None)
         if found is not None:
             seen.add(found)
             yield found
-            waiting_since = time.monotonic()
+            deadline = time.monotonic() + timeout
             continue
-        if timeout_secs is not None and time.monotonic() - waiting_since >= timeout_secs:
-            _logger.info("No new checkpoint for %g s in %s", timeout_secs, checkpoint_dir)
+        if time.monotonic() >= deadline:
+            _logger.info("No new checkpoint for %g s in %s", timeout, checkpoint_dir)
             return
-        pause = looked_at + pause_secs - time.monotonic()
-        if timeout_secs is not None:
-            pause = min(pause, waiting_since + timeout_secs - time.monotonic())
-        time.sleep(max(pause, 0.01))
+        time.sleep(max(min(looked_at + pause_secs, deadline) - time.monotonic(), 0.01))
 
 
 class _Damaged:
-    """Checkpoints that cannot be read: each is named once, and tried again when it is rewritten."""
+    """Checkpoints that cannot be read: a warning names each once; rewritten, it is tried again."""
 
     def __init__(self):
         self._known = {}
@@ -84,9 +86,7 @@ class _Damaged:
             and checkpoints.read_state(checkpoint_dir) is None
         ):
             self._has_warned = True
-            _logger.warning(
-                "%s is damaged: waiting until it is written anew, as a training does", path
-            )
+            _logger.warning("%s is damaged: waiting until the training writes it again", path)
 
 
 def _fingerprint(prefix):

@@ -203,10 +203,10 @@ class TestRun:
         path.write_bytes(path.read_bytes()[:5])
         with tf.Graph().as_default():
             LinearModel().run(ones(9), tmp_path, number_of_steps=7)
-        assert [line for line in caplog.messages if "passed over" in line] == [
-            line for line in caplog.messages if "model.ckpt-5 is passed over" in line
+        assert [line for line in caplog.messages if "skipped" in line] == [
+            line for line in caplog.messages if "model.ckpt-5 is skipped" in line
         ]
-        assert caplog.text.count("model.ckpt-5 is passed over") == 1
+        assert caplog.text.count("model.ckpt-5 is skipped") == 1
         saved = checkpoints.list_checkpoints(tmp_path / "run")
         assert [weight_in(path) for path in saved] == [0.0, 3.0, 7.0]
 
@@ -632,7 +632,7 @@ class TestEvaluate:
         evaluation = Evaluation()
         evaluation.evaluate(DATASET, trained)
         assert [step for step, _ in evaluation.calls] == [2, 9]
-        assert caplog.text.count("model.ckpt-5 is passed over") == 1
+        assert caplog.text.count("model.ckpt-5 is skipped") == 1
 
     def test_one_that_is_damaged_after_it_was_found_is_passed_over(
         self, trained, monkeypatch, caplog
@@ -662,7 +662,7 @@ class TestEvaluate:
         evaluation.evaluate(DATASET, trained, timeout_secs=20, max_num_evaluations=3)
         writer.join()
         assert [step for step, _ in evaluation.calls] == [2, 5, 9]
-        assert caplog.text.count("is damaged: waiting until it is written anew") == 1
+        assert caplog.text.count("is damaged: waiting until the training writes it again") == 1
 
     def test_checkpoints_that_are_known_are_left_out(self, trained):
         evaluation = Evaluation()

@@ -110,7 +110,7 @@ class TestBadUse:
 
     def test_a_placeholder_for_nothing(self, x):
         y = tf.placeholder(tf.float32, (None,), name="y")
-        with pytest.raises(UsageError, match="nothing in enqueue_vars is made of y"):
+        with pytest.raises(UsageError, match="no tensor of enqueue_vars is computed from y"):
             queued_trainer.QueuedTrainer([x + 1.0], [x, y])
 
     @pytest.mark.parametrize("variables", [[], None, 3, [np.zeros(3)], ["x"]])

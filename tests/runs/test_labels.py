@@ -57,7 +57,10 @@ class TestCheckSame:
         [
             ([*NAMES, "carl"], ["trained on 3 identities", "now there are 4", "1 new (carl)"]),
             (NAMES[1:], ["1 missing (anna)"]),
-            (["b", "c", "d", "e", *NAMES[2:]], ["4 new (b, c, d, ...)", "2 missing (Bjørn B., a"]),
+            (
+                ["b", "c", "d", "e", *NAMES[2:]],
+                ["4 new (b, c, d and 1 more)", "2 missing (Bjørn B., a"],
+            ),
             (NAMES[::-1], ["in another order"]),
         ],
     )
