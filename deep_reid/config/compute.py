@@ -1,13 +1,14 @@
 """How the machine computes."""
 
 import dataclasses
+from typing import Any
 
 from deep_reid.config.kinds import Choice, On, Switch, count
 from deep_reid.config.setting import MACHINE, Checked, documented, setting
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _THREADS = count(at_most=1024)
-_OF_MACHINE = {
+_OF_MACHINE: dict[str, Any] = {
     "modes": ("train", "eval", "test", "export"),
     "group": "machine",
     "belongs_to": MACHINE,
@@ -17,7 +18,7 @@ _OF_MACHINE = {
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComputeSettings(Checked):
-    """How TensorFlow computes; nothing here changes what is computed, but its precision.
+    """How TensorFlow computes; no setting but the precision changes the results.
 
     Raises
     ------
@@ -50,8 +51,8 @@ class ComputeSettings(Checked):
     )
 
     @staticmethod
-    def of(compute):
-        """Return these settings out of an object that has them, such as a `RunConfig`.
+    def of(compute: "ComputeSettings") -> "ComputeSettings":
+        """Return the settings of this class alone, such as those of a `RunConfig`.
 
         Parameters
         ----------

@@ -89,7 +89,7 @@ class TestHelp:
     def test_defaults_are_named(self, capsys):
         text = " ".join(read_help(capsys, "--help=all").split())
         assert "images per step, four of each identity (default: 128, or the run's)" in text
-        assert "size that images are brought to (default: 128 64, or the run's)" in text
+        assert "size that images are resized to (default: 128 64, or the run's)" in text
         assert "./market1501.ckpt for finalize" in text
 
 
@@ -215,7 +215,7 @@ def test_a_new_setting_is_written_in_one_place(tmp_path):
     shutil.copytree(ROOT / "deep_reid", tmp_path / "deep_reid")
     path = tmp_path / "deep_reid" / "config" / "run.py"
     text = path.read_text()
-    before = "    def __post_init__(self):"
+    before = "    def __post_init__(self) -> None:"
     assert before in text
     path.write_text(text.replace(before, NEW_SETTING + "\n" + before, 1))
     folders = [tmp_path, ROOT, ROOT / "tests"]
