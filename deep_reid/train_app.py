@@ -56,7 +56,7 @@ def _list_flags(settings_class, mode):
     return {
         name
         for name, facts in list_settings(settings_class).items()
-        if mode in facts.modes and facts.group != "data" and facts.flags != ()
+        if mode in facts.modes and facts.group != "data" and facts.flags
     }
 
 
@@ -155,7 +155,7 @@ class _LegacyParser(BaseParser):
         flags = set()
         for argument in list_arguments(dataset_name):
             name = argument.name
-            if argument.flag in flags:
+            if argument.flags[0] in flags:
                 continue  # the same flag in a mode that the original does not have
             if name in _ORIGINAL_FLAGS:
                 # The modes are the script's.
@@ -173,7 +173,7 @@ class _LegacyParser(BaseParser):
                 )
             else:
                 continue
-            flags.add(argument.flag)
+            flags.add(argument.flags[0])
 
     def parse_known_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
         namespace = _Namespace() if namespace is None else namespace

@@ -44,9 +44,9 @@ class Setting:
         comes from the command line each time.
     is_fixed : bool
         Whether a run can never change it, because the variables of its checkpoints depend on it.
-    flags : sequence of str, optional
-        Its names on the command line, the main one first. Empty: it has none there. Default:
-        ``--`` and its name.
+    flags : sequence of str
+        Its names on the command line, the main one first; ``{name}`` stands for `name`. Empty: it
+        has none there.
     default_text : str, optional
         The default in the help, where the value itself does not tell it.
     detail : str
@@ -65,7 +65,7 @@ class Setting:
     is_main: bool = False
     belongs_to: str = RUN
     is_fixed: bool = False
-    flags: Sequence[str] | None = None
+    flags: Sequence[str] = ("--{name}",)
     default_text: str | None = None
     detail: str = ""
     otherwise: str = ""
@@ -109,13 +109,13 @@ def list_settings(settings_class: type) -> dict[str, Setting]:
     Returns
     -------
     dict of str -> Setting
-        With their names and flags.
+        With `name` and `flags` filled in.
     """
     settings = {}
     for field in dataclasses.fields(settings_class):
         if "setting" in field.metadata:
             known = field.metadata["setting"]
-            flags = (f"--{field.name}",) if known.flags is None else known.flags
+            flags = tuple(flag.format(name=field.name) for flag in known.flags)
             settings[field.name] = dataclasses.replace(known, name=field.name, flags=flags)
     return settings
 
