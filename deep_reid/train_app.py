@@ -1,12 +1,12 @@
 """Training, evaluation and export under the original's names, for scripts that were written for it.
 
-Imported where nothing else has set up logging, it shows the package's progress lines, as the
-original printed them.
+If nothing else has set up logging, it shows the package's progress lines, as the original did.
 """
 
 import argparse
 import inspect
 import logging
+from typing import Any
 
 from deep_reid.cli.arguments import (
     BaseParser,
@@ -46,13 +46,13 @@ _TRAIN_FLAGS = (
     "run_id",
 )
 _EVAL_FLAGS = ("eval_log_dir", "log_dir", "loss_mode", "run_id")
-# What the original's parser has: always in the parsed arguments, and for all modes.
+# The flags of the original's parser: always in the parsed arguments, and for all modes.
 _ORIGINAL_FLAGS = {*_TRAIN_FLAGS, *_EVAL_FLAGS, "mode"}
 _COMPUTE_FLAGS = set(list_settings(ComputeSettings))
 
 
 def _list_flags(settings_class, mode):
-    """List what a mode takes, but for the script's own: its data and its network."""
+    """List the settings of a mode, without those of data and network, which are the script's."""
     return {
         name
         for name, facts in list_settings(settings_class).items()
@@ -61,7 +61,7 @@ def _list_flags(settings_class, mode):
 
 
 _TAKEN_BY_EVALUATION = {*inspect.signature(eval_loop).parameters, *_COMPUTE_FLAGS}
-# Flags beyond the original's reach the loop of their mode, and go with no other mode.
+# Further flags are arguments of their mode's loop, and errors with other modes.
 _FLAGS_OF_MODES = {
     "train": _list_flags(RunConfig, "train"),
     "eval": (_list_flags(RunConfig, "eval") | _list_flags(Command, "eval")) & _TAKEN_BY_EVALUATION,
@@ -71,11 +71,11 @@ _FLAGS_OF_MODES = {
 }
 
 
-def create_default_argument_parser(dataset_name):
-    """Create a parser for a script that brings its own network and data.
+def create_default_argument_parser(dataset_name: str) -> argparse.ArgumentParser:
+    """Create a parser for a script with its own network and data.
 
     It has the original's flags, and further ones for the other settings of `train_loop` and
-    `eval_loop`. The script may add its own, also of these names: then they are the script's.
+    `eval_loop`. A flag that the script adds replaces a flag of the same name.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def create_default_argument_parser(dataset_name):
     return parser
 
 
-def to_train_kwargs(args):
+def to_train_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     """Turn parsed arguments into keyword arguments of `train_loop`.
 
     Parameters
@@ -104,12 +104,12 @@ def to_train_kwargs(args):
     -------
     dict
         ``batch_size, learning_rate, log_dir, loss_mode, number_of_steps, restore_path, run_id``,
-        and what was given of the further flags.
+        and the further flags that were given.
     """
     return _to_kwargs(args, _TRAIN_FLAGS, _FLAGS_OF_MODES["train"])
 
 
-def to_eval_kwargs(args):
+def to_eval_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     """Turn parsed arguments into keyword arguments of `eval_loop`.
 
     Parameters
@@ -120,7 +120,7 @@ def to_eval_kwargs(args):
     Returns
     -------
     dict
-        ``eval_log_dir, log_dir, loss_mode, run_id``, and what was given of the further flags.
+        ``eval_log_dir, log_dir, loss_mode, run_id``, and the further flags that were given.
     """
     return _to_kwargs(args, _EVAL_FLAGS, _FLAGS_OF_MODES["eval"])
 
@@ -136,7 +136,7 @@ def _to_kwargs(args, original_flags, further_flags):
 
 
 class _Namespace(argparse.Namespace):
-    """Parsed arguments, with the names of those that the original does not have beside them."""
+    """Parsed arguments, and the names of those that the original does not have."""
 
     __slots__ = ("further_flags",)
 
@@ -149,24 +149,19 @@ class _LegacyParser(BaseParser):
     def add_settings(self, dataset_name):
         """Add the settings of training and evaluation.
 
-        The original's keep their defaults. The others have none, so that they are handed on only
-        where they were given: a script may set the same thing itself.
+        The original's keep their defaults. The others have none, and reach the loops only if the
+        user gives them: a script may set the same setting itself.
         """
         flags = set()
         for argument in list_arguments(dataset_name):
             name = argument.name
             if argument.flags[0] in flags:
-                continue  # the same flag in a mode that the original does not have
+                continue  # another mode, which the original does not have, has the same flag
             if name in _ORIGINAL_FLAGS:
-                # The modes are the script's.
+                # The script defines the modes.
                 changes = {"choices": None} if name == "mode" else {}
-                add_flag(
-                    self,
-                    argument,
-                    default=argument.default,
-                    help=describe_argument(argument),
-                    **changes,
-                )
+                help_text = describe_argument(argument)
+                add_flag(self, argument, default=argument.default, help=help_text, **changes)
             elif any(name in names for names in _FLAGS_OF_MODES.values()):
                 self.further_flags[name] = add_flag(
                     self, argument, help=describe_argument(argument)
@@ -183,7 +178,7 @@ class _LegacyParser(BaseParser):
             for name, action in self.further_flags.items()
             if action.option_strings and hasattr(namespace, name)
         ]
-        # A mode that is not known here is the script's own: it may call either loop.
+        # The script may have modes of its own, and call either loop in them.
         taken = _FLAGS_OF_MODES.get(getattr(namespace, "mode", None))
         for name in namespace.further_flags if taken is not None else ():
             if name not in taken:
@@ -193,7 +188,7 @@ class _LegacyParser(BaseParser):
 
 
 class _ProgressLines(logging.StreamHandler):
-    """Shows progress until the user sets up logging, by handlers of the root logger."""
+    """Shows progress until the user adds handlers to the root logger."""
 
     def __init__(self, replaced_level):
         super().__init__()
@@ -215,7 +210,7 @@ def _show_progress():
 
 
 def _hand_over_logging():
-    """Leave the log to the user, who has set it up by now."""
+    """Leave the log to the user's handlers, if there are some."""
     own = [handler for handler in _package_logger.handlers if isinstance(handler, _ProgressLines)]
     if own and logging.getLogger().handlers:
         _package_logger.removeHandler(own[0])

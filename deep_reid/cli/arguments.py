@@ -4,24 +4,13 @@ import argparse
 import dataclasses
 import difflib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from deep_reid.cli.command import Command
 from deep_reid.config import RunConfig
 from deep_reid.config.setting import COMMAND, GROUPS, MODES, RUN, Setting, list_settings
 from deep_reid.interfaces import Dataset
-
-_GROUP_TITLES = {
-    "run": "run",
-    "data": "network and data (a run keeps them; the other modes take them from there)",
-    "training": "training",
-    "saving": "what training saves and logs",
-    "machine": "machine (never taken from a run)",
-    "evaluation": "evaluation",
-    "test": "test",
-    "export": "export, finalize, freeze",
-}
 
 
 def list_arguments(
@@ -81,7 +70,9 @@ class BaseParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
+    def parse_args(  # noqa: D102 - of argparse
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
         namespace, rest = self.parse_known_args(args, namespace)
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
@@ -124,7 +115,7 @@ class ArgumentParser(BaseParser):
         self.add_argument("-h", "--help", nargs="?", const="main", default=argparse.SUPPRESS)
 
     def parse_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+        self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Command:
         """Read the arguments.
 
@@ -188,8 +179,8 @@ class ArgumentParser(BaseParser):
             add_help=False,
         )
         shown_mode = mode or (MODES[0] if topic == "main" else None)
-        for group in GROUPS:
-            section = parser.add_argument_group(_GROUP_TITLES[group])
+        for group, title in GROUPS.items():
+            section = parser.add_argument_group(title)
             for flag, settings in self._settings.items():
                 shown = [x for x in settings if _is_shown(x, topic, shown_mode)]
                 if shown and shown[0].group == group:

@@ -119,9 +119,9 @@ def check_split(config: RunConfig, run_dir: Path) -> None:
     UsageError
         If the run's own data were split in another way.
     """
-    recorded = _load(run_dir)
-    if recorded is None or not _is_same_dataset(recorded, config.dataset):
+    if config.dataset is None or not is_dataset_of_run(run_dir, config.dataset):
         return
+    recorded = RunConfig.load(run_dir)
     for name in ("num_validation", "split_seed"):
         before, now = getattr(recorded, name), getattr(config, name)
         if before != now:
@@ -144,11 +144,7 @@ def is_dataset_of_run(run_dir: Path, dataset_dir: Path) -> bool:
     bool
     """
     recorded = _load(run_dir)
-    return recorded is not None and _is_same_dataset(recorded, dataset_dir)
-
-
-def _is_same_dataset(recorded, dataset_dir):
-    if recorded.dataset is None or dataset_dir is None:
+    if recorded is None or recorded.dataset is None:
         return False
     return os.path.realpath(recorded.dataset) == os.path.realpath(dataset_dir)
 

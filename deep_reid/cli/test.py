@@ -60,7 +60,6 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     protocols.write_metrics(args.metrics_file, results["score"], results.get("re-ranked"), facts)
     _logger.info("Wrote the scores to %s", args.metrics_file)
     if args.report_dir is not None:
-        rules = {name: settings[name] for name in ("same_camera_is_junk", "self_indices")}
         query_images, gallery_images = protocols.list_item_images(test_set)
         path = report.write_report(
             args.report_dir,
@@ -74,7 +73,7 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
             gallery_images=gallery_images,
             measure=settings["measure"],
             settings=facts,
-            nearest_kwargs=rules,
+            nearest_kwargs=settings,
         )
         _logger.info("Wrote the report to %s", path)
 

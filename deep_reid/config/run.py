@@ -23,6 +23,7 @@ from deep_reid.config.kinds import (
 from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES
 from deep_reid.config.setting import MACHINE, MODES, documented, list_settings, setting
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.samplers.batches import count_identities
 from deep_reid.system import files
 
 BAD_IMAGE_POLICIES = ("stop", "skip")
@@ -224,20 +225,12 @@ class RunConfig(StepSettings):
     def __post_init__(self) -> None:
         """Check each setting by its kind, then those that depend on each other."""
         super().__post_init__()
-        remainder = self.batch_size % self.num_images_per_id
-        if remainder:
-            below = self.batch_size - remainder
-            above = below + self.num_images_per_id
-            choices = f"{below} or {above}" if below else str(above)
-            raise UsageError(
-                f"batch_size ({self.batch_size}) must be a multiple of num_images_per_id "
-                f"({self.num_images_per_id}): use {choices}"
-            )
+        count_identities(self.batch_size, self.num_images_per_id)
 
     @property
     def num_identities_per_batch(self) -> int:
         """Number of identities in a batch, P of the P x K batches."""
-        return self.batch_size // self.num_images_per_id
+        return count_identities(self.batch_size, self.num_images_per_id)
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
         """Write the settings to ``config.json`` in the run directory.

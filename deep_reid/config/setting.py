@@ -13,8 +13,17 @@ from typing import Any, TypeVar
 from deep_reid.config.kinds import Kind
 
 MODES = ("train", "eval", "test", "export", "finalize", "freeze")
-GROUPS = ("run", "data", "training", "saving", "machine", "evaluation", "test", "export")
-"""``--help=all`` lists settings under these groups; ``--help=GROUP`` lists those of one group."""
+GROUPS = {
+    "run": "run",
+    "data": "network and data (a run keeps them; the other modes take them from there)",
+    "training": "training",
+    "saving": "what training saves and logs",
+    "machine": "machine (never taken from a run)",
+    "evaluation": "evaluation",
+    "test": "test",
+    "export": "export, finalize, freeze",
+}
+"""``--help=all`` lists settings under these titles; ``--help=GROUP`` lists those of one group."""
 
 RUN = "run"
 MACHINE = "machine"
