@@ -16,9 +16,8 @@ from deep_reid.cli.arguments import (
     join_modes,
     list_arguments,
 )
-from deep_reid.cli.command import Command
 from deep_reid.cli.program import LINE_FORMAT
-from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config import ComputeSettings
 from deep_reid.config.setting import list_settings
 from deep_reid.evaluation.loop import eval_loop
 from deep_reid.export.encoding import encode, finalize, freeze
@@ -51,20 +50,17 @@ _ORIGINAL_FLAGS = {*_TRAIN_FLAGS, *_EVAL_FLAGS, "mode"}
 _COMPUTE_FLAGS = set(list_settings(ComputeSettings))
 
 
-def _list_flags(settings_class, mode):
-    """List the settings of a mode, without those of data and network, which are the script's."""
-    return {
-        name
-        for name, facts in list_settings(settings_class).items()
-        if mode in facts.modes and facts.group != "data" and facts.flags
-    }
+def _list_flags(mode, loop):
+    """List the settings that a loop takes, without those of data and network: the script's."""
+    taken = {*inspect.signature(loop).parameters, *_COMPUTE_FLAGS}
+    known = [x for x in list_arguments("") if mode in x.modes and x.group != "data"]
+    return {argument.name for argument in known} & taken
 
 
-_TAKEN_BY_EVALUATION = {*inspect.signature(eval_loop).parameters, *_COMPUTE_FLAGS}
 # Further flags are arguments of their mode's loop, and errors with other modes.
 _FLAGS_OF_MODES = {
-    "train": _list_flags(RunConfig, "train"),
-    "eval": (_list_flags(RunConfig, "eval") | _list_flags(Command, "eval")) & _TAKEN_BY_EVALUATION,
+    "train": _list_flags("train", train_loop),
+    "eval": _list_flags("eval", eval_loop),
     "export": set(),
     "finalize": set(),
     "freeze": set(),
@@ -152,23 +148,21 @@ class _LegacyParser(BaseParser):
         The original's keep their defaults. The others have none, and reach the loops only if the
         user gives them: a script may set the same setting itself.
         """
+        known = _ORIGINAL_FLAGS.union(*_FLAGS_OF_MODES.values())
         flags = set()
         for argument in list_arguments(dataset_name):
-            name = argument.name
-            if argument.flags[0] in flags:
+            name, flag = argument.name, argument.flags[0]
+            if name not in known or flag in flags:
                 continue  # another mode, which the original does not have, has the same flag
+            flags.add(flag)
+            changes = {"help": describe_argument(argument)}
             if name in _ORIGINAL_FLAGS:
-                # The script defines the modes.
-                changes = {"choices": None} if name == "mode" else {}
-                help_text = describe_argument(argument)
-                add_flag(self, argument, default=argument.default, help=help_text, **changes)
-            elif any(name in names for names in _FLAGS_OF_MODES.values()):
-                self.further_flags[name] = add_flag(
-                    self, argument, help=describe_argument(argument)
-                )
-            else:
-                continue
-            flags.add(argument.flags[0])
+                changes["default"] = argument.default
+            if name == "mode":
+                changes["choices"] = None  # the script defines the modes
+            action = add_flag(self, argument, **changes)
+            if name not in _ORIGINAL_FLAGS:
+                self.further_flags[name] = action
 
     def parse_known_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
         namespace = _Namespace() if namespace is None else namespace
@@ -192,8 +186,7 @@ class _ProgressLines(logging.StreamHandler):
 
     def __init__(self, replaced_level):
         super().__init__()
-        line, date = LINE_FORMAT["format"], LINE_FORMAT["datefmt"]
-        self.setFormatter(logging.Formatter(line, date))
+        self.setFormatter(logging.Formatter(LINE_FORMAT["format"], LINE_FORMAT["datefmt"]))
         self.replaced_level = replaced_level
 
     def emit(self, record):

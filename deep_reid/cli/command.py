@@ -79,7 +79,7 @@ class Command:
         60, POSITIVE, "seconds between checks for new checkpoints"
     )
     max_num_evaluations: int | None = _of_evaluation(
-        None, COUNT, "evaluations to make", default_text="no end"
+        None, COUNT, "number of evaluations", default_text="no end"
     )
     timeout_secs: float | None = _of_evaluation(
         None,
@@ -117,7 +117,7 @@ class Command:
         None,
         Text(),
         "score the features in this file instead: .mat with the variable features, or .npy; one "
-        "row per image of the gallery, in the order of export",
+        "row per image of the gallery, in the order of --mode=export",
         default_text="none",
     )
     query_features: str | None = _of_test(

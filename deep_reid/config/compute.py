@@ -35,19 +35,19 @@ class ComputeSettings(Checked):
         otherwise="weights are float32",
     )
     intra_op_threads: int | None = setting(
-        None, _THREADS, "threads within an op", **_OF_MACHINE, default_text="all cores"
+        None, _THREADS, "threads that one op uses", **_OF_MACHINE, default_text="all cores"
     )
     inter_op_threads: int | None = setting(
-        None, _THREADS, "ops side by side", **_OF_MACHINE, default_text="all cores"
+        None, _THREADS, "ops that run in parallel", **_OF_MACHINE, default_text="all cores"
     )
     gpu_memory_growth: bool = setting(
         True,
         Switch(),
-        "take GPU memory as it is needed, so that two processes fit, instead of all at once",
+        "take GPU memory only when it is needed, so that two processes fit on a GPU",
         **_OF_MACHINE,
     )
     xla: bool = setting(
-        False, On(), "compile with XLA: pays on some GPUs, not on CPUs", **_OF_MACHINE
+        False, On(), "compile with XLA: faster on some GPUs, not on CPUs", **_OF_MACHINE
     )
 
     @staticmethod

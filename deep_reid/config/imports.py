@@ -74,15 +74,17 @@ def import_named(text: str) -> Any:
     try:
         module = importlib.import_module(module_name)
         value = getattr(module, name, _MISSING)  # may import, too
-    except ModuleNotFoundError as error:
-        if f"{module_name}.".startswith(f"{error.name}."):
+    except (Exception, SystemExit) as error:  # a script may end the process when it is imported
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
             raise UsageError(
-                f"{text}: there is no module {error.name} in {os.getcwd()} or where Python looks: "
+                f"{text}: there is no module {missing} in {os.getcwd()} or where Python looks: "
                 "start in the folder of its file, or add that folder to PYTHONPATH"
             ) from error
-        raise _cannot_be_imported(text, module_name, error) from error
-    except (Exception, SystemExit) as error:  # a script may end the process when it is imported
-        raise _cannot_be_imported(text, module_name, error) from error
+        raise UsageError(
+            f"{text}: module {module_name} cannot be imported: {_describe_error(error)}; --debug "
+            "shows more"
+        ) from error
     if value is _MISSING:
         raise UsageError(f"{text}: {_describe(module)} has no {name}{_propose(module, name)}")
     if is_new:
@@ -166,13 +168,6 @@ def _propose(module, name):
         if getattr(vars(module)[known], "__module__", "") == module.__name__
     ]
     return f": it has {list_some(sorted(own))}" if own else ": define it there"
-
-
-def _cannot_be_imported(text, module_name, error):
-    return UsageError(
-        f"{text}: module {module_name} cannot be imported: {_describe_error(error)}; --debug shows "
-        "more"
-    )
 
 
 def _describe_error(error):

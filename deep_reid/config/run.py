@@ -121,9 +121,13 @@ class RunConfig(StepSettings):
         flags=(),
     )
     batch_size: int = setting(128, COUNT, "images per step, four of each identity", is_main=True)
-    learning_rate: float = setting(1e-3, POSITIVE, "of Adam", is_main=True)
+    learning_rate: float = setting(1e-3, POSITIVE, "learning rate of Adam", is_main=True)
     number_of_steps: int | None = setting(
-        None, COUNT, "last step", is_main=True, default_text="until it is stopped"
+        None,
+        COUNT,
+        "step at which training ends",
+        is_main=True,
+        default_text="no end",
     )
     seed: int | None = setting(
         None,
