@@ -1,4 +1,4 @@
-"""Settings of the command line alone, which no run records."""
+"""Settings of the command line that no run records."""
 
 import dataclasses
 import functools

@@ -52,7 +52,7 @@ class ComputeSettings(Checked):
 
     @staticmethod
     def of(compute: "ComputeSettings") -> "ComputeSettings":
-        """Return the settings of this class alone, such as those of a `RunConfig`.
+        """Return the settings that this class defines, such as those in a `RunConfig`.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ from deep_reid.errors import UsageError
 
 
 def as_plain(value: Any) -> Any:
-    """Turn a number of NumPy, which JSON does not know, into Python's; leave other values alone."""
+    """Convert NumPy's numbers, which JSON cannot store, to Python's; return others unchanged."""
     if isinstance(value, bool):
         return value
     if hasattr(value, "__index__"):

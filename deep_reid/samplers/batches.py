@@ -1,4 +1,4 @@
-"""Batch generators over arrays and lists of file names; needs NumPy alone.
+"""Batch generators over arrays and lists of file names; needs only NumPy.
 
 The generators check their arguments when they are called, not when the first batch is drawn.
 """

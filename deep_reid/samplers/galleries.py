@@ -1,4 +1,4 @@
-"""Labels with a meaning, and seeded draws of probe and gallery images; needs NumPy alone."""
+"""Labels with a meaning, and seeded draws of probe and gallery images; needs only NumPy."""
 
 import numpy as np
 import numpy.typing as npt
