@@ -13,8 +13,7 @@ from deep_reid.config.setting import MACHINE, list_settings
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
-
-Path = str | os.PathLike[str]
+from deep_reid.system.files import Path
 
 _OF_MACHINE = {
     name: setting.default

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -236,7 +235,7 @@ class RunConfig(StepSettings):
         """Number of identities in a batch, P of the P x K batches."""
         return count_identities(self.batch_size, self.num_images_per_id)
 
-    def save(self, run_dir: str | os.PathLike[str]) -> None:
+    def save(self, run_dir: files.Path) -> None:
         """Write the settings to ``config.json`` in the run directory.
 
         Parameters
@@ -247,7 +246,7 @@ class RunConfig(StepSettings):
         files.write_text(pathlib.Path(run_dir) / CONFIG_FILENAME, text + "\n")
 
     @classmethod
-    def load(cls, run_dir: str | os.PathLike[str]) -> "RunConfig":
+    def load(cls, run_dir: files.Path) -> "RunConfig":
         """Read the settings of a run.
 
         Parameters
@@ -274,7 +273,7 @@ class RunConfig(StepSettings):
             raise MissingPathError(f"{path} does not exist: name the directory of a run") from error
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> "RunConfig":
+    def read(cls, path: files.Path) -> "RunConfig":
         """Read the settings of a run from their file.
 
         Parameters

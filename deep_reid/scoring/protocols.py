@@ -32,7 +32,7 @@ _COUNTS = {
 }
 
 
-def load_features(path: str | os.PathLike[str]) -> np.ndarray:
+def load_features(path: files.Path) -> np.ndarray:
     """Read features from a file.
 
     Parameters
@@ -193,7 +193,7 @@ def to_metrics(result: ranking.RankingResult) -> dict[str, Any]:
 
 
 def write_metrics(
-    path: str | os.PathLike[str],
+    path: files.Path,
     result: ranking.RankingResult,
     reranked: ranking.RankingResult | None,
     settings: Mapping[str, Any],

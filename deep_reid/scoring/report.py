@@ -97,15 +97,15 @@ def check_dependencies() -> None:
 
 
 def write_report(
-    report_dir: str | os.PathLike[str],
+    report_dir: files.Path,
     *,
     title: str,
     table: Sequence[Sequence[object]],
     result: RankingResult,
     query: FeatureSet,
     gallery: FeatureSet,
-    query_images: Sequence[str | os.PathLike[str]],
-    gallery_images: Sequence[str | os.PathLike[str]],
+    query_images: Sequence[files.Path],
+    gallery_images: Sequence[files.Path],
     measure: str,
     settings: Mapping[str, object],
     reranked: RankingResult | None = None,

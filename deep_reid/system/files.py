@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 
 Path = str | os.PathLike[str]
+"""The type of paths in public signatures."""
 
 
 @contextlib.contextmanager

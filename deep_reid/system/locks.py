@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from deep_reid.errors import RunError
+from deep_reid.system.files import Path
 
 try:
     import fcntl
@@ -47,7 +48,7 @@ _held: set[int] = set()  # file descriptors
 
 @contextlib.contextmanager
 def holding(
-    folder: str | os.PathLike[str], name: str, use: Use = TRAINING, *, is_new: bool = False
+    folder: Path, name: str, use: Use = TRAINING, *, is_new: bool = False
 ) -> Iterator[None]:
     """Hold the lock on a folder until the block ends.
 
@@ -85,7 +86,7 @@ def holding(
             os.close(descriptor)
 
 
-def is_unused(folder: str | os.PathLike[str], use: Use = TRAINING) -> bool:
+def is_unused(folder: Path, use: Use = TRAINING) -> bool:
     """Tell whether a folder holds nothing but the lock of a use.
 
     Parameters

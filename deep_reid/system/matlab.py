@@ -1,6 +1,5 @@
 """Files of MATLAB: features for the official evaluation codes, and parts of data sets."""
 
-import os
 import zlib
 
 import numpy as np
@@ -24,7 +23,7 @@ _READ_ERRORS = (
 )
 
 
-def write_features(path: str | os.PathLike[str], features: np.ndarray) -> None:
+def write_features(path: files.Path, features: np.ndarray) -> None:
     """Write features to a ``.mat`` file, whole or not at all.
 
     Parameters
@@ -38,7 +37,7 @@ def write_features(path: str | os.PathLike[str], features: np.ndarray) -> None:
         io.savemat(temporary, {VARIABLE_NAME: features}, appendmat=False, do_compression=False)
 
 
-def read_variable(path: str | os.PathLike[str], name: str, way_out: str) -> np.ndarray:
+def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
     """Read a variable of a ``.mat`` file.
 
     Parameters

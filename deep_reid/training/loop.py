@@ -21,6 +21,7 @@ from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.runs import checkpoints
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
+from deep_reid.system.files import Path
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
     "train",
     "train_loop",
 ]
-
-Path = str | os.PathLike[str]
 
 _logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ It makes no run and writes no files.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from deep_reid.images.source import as_image_source
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
+from deep_reid.system.files import Path
 from deep_reid.training import graph, loop
 
 _NUM_WARM_UP_STEPS = 3
@@ -25,7 +25,7 @@ _NUM_WARM_UP_STEPS = 3
 
 def measure_input(
     preprocess_fn: Preprocess,
-    train_x: Sequence[str | os.PathLike[str]] | np.ndarray,
+    train_x: Sequence[Path] | np.ndarray,
     train_y: npt.ArrayLike,
     config: RunConfig,
     secs: float = 10.0,
@@ -61,7 +61,7 @@ def measure_input(
 def measure_model(
     preprocess_fn: Preprocess,
     network_factory: NetworkFactory,
-    train_x: Sequence[str | os.PathLike[str]] | np.ndarray,
+    train_x: Sequence[Path] | np.ndarray,
     train_y: npt.ArrayLike,
     config: RunConfig,
     secs: float = 10.0,
