@@ -5,15 +5,19 @@ import errno
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
+
+Path = str | os.PathLike[str]
+"""The type of paths in public signatures."""
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Write a file under a temporary name that becomes `path` when the block ends well.
+def replacing(path: Path) -> Iterator[str]:
+    """Write a file under a temporary name, and rename it to `path` when the block has succeeded.
 
-    Missing parent folders are made. When the block raises, or the disk is full, nothing is left
-    behind, and a file that stood at `path` stays as it was. When the block has ended, the file
-    outlives a power cut.
+    Missing parent folders are made. If the block raises, or the disk is full, the temporary file is
+    removed, and an earlier file at `path` stays as it was. After the block, the new file survives a
+    power cut.
 
     Parameters
     ----------
@@ -42,7 +46,7 @@ def replacing(path):
         os.replace(temporary, path)
         flush_to_disk(path.parent)
     except OSError as error:
-        # A write to a full disk does not say what was written; the temporary name says nothing.
+        # The error of a full disk names no file; others have the temporary name.
         if error.errno is not None and error.filename in (None, temporary):
             error.filename, error.filename2 = os.fspath(path), None
         raise
@@ -51,7 +55,7 @@ def replacing(path):
             os.unlink(temporary)
 
 
-def write_text(path, text):
+def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all.
 
     Parameters
@@ -63,7 +67,7 @@ def write_text(path, text):
         pathlib.Path(temporary).write_text(text, encoding="utf-8")
 
 
-def flush_to_disk(path):
+def flush_to_disk(path: Path) -> None:
     """Wait until a file's content, or the names in a folder, are on the disk itself.
 
     Parameters
@@ -72,23 +76,23 @@ def flush_to_disk(path):
     """
     is_folder = os.path.isdir(path)
     if is_folder and os.name != "posix":
-        return  # cannot be opened there
-    # Windows flushes only what is open for writing.
+        return  # Windows opens no folders
+    # Windows flushes only files that are open for writing.
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no flushing of folders.
+        # Some network file systems cannot flush folders.
         if not (is_folder and error.errno in (errno.EINVAL, errno.ENOTSUP)):
             raise
     finally:
         os.close(descriptor)
 
 
-def umask():
+def umask() -> int:
     """Return the process's umask.
 
-    What `tempfile` makes is for the owner alone; results are for everybody the user means them for.
+    Only the owner may read a file of `tempfile`; the umask tells who may read the user's results.
 
     Returns
     -------
