@@ -21,9 +21,10 @@ import numpy as np
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.galleries import JUNK_LABEL, rows_by_label
 
-from .base import ReidDataset, Split
+from .base import ReidDataset
 from .own import csv_listing, folders, listing, mot
 from .protocols import TestSet, create_each_image_test_set, create_image_test_set
+from .split import Split
 
 CROPS_DIR = os.path.join(".", "output", "custom", "crops")
 """The folder of the crops of MOTChallenge sequences."""

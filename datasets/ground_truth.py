@@ -12,9 +12,10 @@ import re
 import numpy as np
 
 from deep_reid.errors import DataError
-from deep_reid.interfaces import Split
 from deep_reid.samplers.galleries import JUNK_LABEL
 from deep_reid.system.matlab import read_variable
+
+from .split import Split
 
 FOLDER = "gt_query"
 
@@ -50,7 +51,7 @@ def find_junk(label: int, camera: int, gallery: Split) -> np.ndarray:
     ----------
     label, camera : int
         Identity and camera of the query.
-    gallery : datasets.base.Split
+    gallery : datasets.split.Split
         G images.
 
     Returns
@@ -73,7 +74,7 @@ def read_good_mask(dataset_dir: str | os.PathLike[str], query: Split, gallery: S
     ----------
     dataset_dir : str or Path
         The folder of the data set.
-    query, gallery : datasets.base.Split
+    query, gallery : datasets.split.Split
         Q and G images, the gallery sorted by file name.
 
     Returns

@@ -29,9 +29,10 @@ import numpy as np
 
 from deep_reid.errors import DataError
 
-from .base import ReidDataset, Split
+from .base import ReidDataset
 from .ground_truth import read_good_mask
 from .images import list_jpegs, parse_name, read_split_images
+from .split import Split
 
 MAX_LABEL = 1501
 """The largest person number of Market-1501."""

@@ -28,9 +28,10 @@ from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
 from deep_reid.system.matlab import read_variable
 
-from .base import ReidDataset, Split
+from .base import ReidDataset
 from .images import list_jpegs, parse_name, read_split_images
 from .protocols import TestSet, create_track_test_set
+from .split import Split
 
 MAX_LABEL = 1500
 """The largest person number of MARS."""

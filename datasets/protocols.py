@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deep_reid.errors import DataError
-from deep_reid.interfaces import Split
+
+from .split import Split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def create_image_test_set(protocol: str, query: Split, gallery: Split) -> TestSe
     Parameters
     ----------
     protocol : str
-    query, gallery : datasets.base.Split
+    query, gallery : datasets.split.Split
 
     Returns
     -------
@@ -152,7 +153,7 @@ def create_each_image_test_set(protocol: str, split: Split) -> TestSet:
     Parameters
     ----------
     protocol : str
-    split : datasets.base.Split
+    split : datasets.split.Split
 
     Returns
     -------

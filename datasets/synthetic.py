@@ -10,6 +10,7 @@ import logging
 import pathlib
 import shlex
 import sys
+from collections.abc import Sequence
 
 from deep_reid.errors import ReidError, UsageError
 
@@ -39,7 +40,7 @@ draw_market1501, draw_mars, draw_folders, draw_csv, draw_mot = DRAW.values()
 
 def _layouts_by_flag():
     """Return the layouts that take a flag, by its name: from layout to the flag's field."""
-    flags = {}
+    flags: dict[str, dict[str, dataclasses.Field]] = {}
     for name, layout in LAYOUTS.items():
         for field in dataclasses.fields(layout):
             flags.setdefault(field.name, {})[name] = field
@@ -48,7 +49,7 @@ def _layouts_by_flag():
 
 def _describe(fields):
     """Return the help of a flag, for each group of layouts where it means the same."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for layout, field in fields.items():
         default = "" if field.default is None else f" (default {field.default})"
         groups.setdefault(field.metadata["help"] + default, []).append(layout)
@@ -89,7 +90,7 @@ def _next_command(layout, output_dir, command):
     return f"{start} --mode=train --{flag}={shlex.quote(str(path))}"
 
 
-def main(argv=None, command=None):
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     """Run the command line.
 
     Parameters

@@ -7,11 +7,12 @@ alike. No layout names the camera.
 import csv
 import dataclasses
 import io
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from .drawing import FIRST_OWN, Layout, SplitSize, encode_lines, size
+from .drawing import FIRST_OWN, Files, Layout, SplitSize, encode_lines, size
 from .scenes import CAMERAS, Shot
 
 FRAME_HEIGHT, FRAME_WIDTH = 540, 960
@@ -35,18 +36,18 @@ class Own(Layout):
     def __post_init__(self):
         self.check(num_identities=(2, 9999), images_per_identity=(1, 999))
 
-    def split_sizes(self):
+    def split_sizes(self) -> list[SplitSize]:
         """Return what is drawn: one part, `all`; see `Layout`."""
         num_images = self.num_identities * self.images_per_identity
         return [SplitSize("all", num_images, self.num_identities, 1)]
 
-    def jpegs(self):
+    def jpegs(self) -> Iterator[tuple[str, str, bytes]]:
         """Yield the names of identity and image, and the content of its file."""
         for identity in range(1, self.num_identities + 1):
             for image in range(1, self.images_per_identity + 1):
                 yield f"{identity:04d}", f"{image:06d}", self.jpeg_of(identity, image)
 
-    def jpeg_of(self, identity, image):
+    def jpeg_of(self, identity: int, image: int) -> bytes:
         """Draw image number `image` of an identity; the two cameras take turns."""
         # Each image of a camera is from another walk: images of one walk are too easy to match.
         walk, camera = divmod(image - 1, len(_CAMERAS))
@@ -58,7 +59,7 @@ class DrawnFolders(Own):
 
     NAME = "folders"
 
-    def files(self):
+    def files(self) -> Files:
         """Yield the images and a hidden .readme.txt; see `Layout`."""
         for identity, image, jpeg in self.jpegs():
             yield f"{identity}/{image}.jpg", jpeg
@@ -71,7 +72,7 @@ class DrawnCsv(Own):
 
     NAME = "csv"
 
-    def files(self):
+    def files(self) -> Files:
         """Yield the images, people.csv and readme.txt; see `Layout`."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
@@ -94,7 +95,7 @@ class DrawnMot(Own):
 
     NAME = "mot"
 
-    def files(self):
+    def files(self) -> Files:
         """Yield frames, gt/gt.txt, seqinfo.ini and readme.txt; see `Layout`."""
         boxes, number = [], 0
         for first in range(1, self.num_identities + 1, _PERSONS_PER_FRAME):
@@ -127,6 +128,6 @@ class DrawnMot(Own):
         for identity, (left, top) in corners.items():
             # The same pixels as in the other layouts, which lose a little as JPEG.
             data = np.frombuffer(self.jpeg_of(identity, image), dtype=np.uint8)
-            person = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            person = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
             frame[top : top + _HEIGHT, left : left + _WIDTH] = person
         return cv2.imencode(".png", frame)[1].tobytes()

@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from .figures import TOPS, Brush, Fabric, Pose, bgr, paint_person, pick, sample_look
+from .figures import TOPS, Brush, Color, Fabric, Pose, bgr, paint_person, pick, sample_look
 
 # Backgrounds are painted for this height of images, and then scaled to that of the layout.
 _UNIT = 256
@@ -31,8 +31,8 @@ def _blocks(rng, panel, color, pitch, size, start=(0, 0), spread=0, shift=0, dar
             shade = np.subtract(own or color, darker * ((row + column) % 2))
             ends = np.rint(np.array(((x, y), (x + size[1], y + size[0]))) * _UNIT).astype(int)
             # The second corner belongs to a rectangle of OpenCV.
-            ends = (ends - ((0, 0), (1, 1))).tolist()
-            cv2.rectangle(panel, *ends, _tint(rng, shade, spread), cv2.FILLED)
+            first_end, last_end = (ends - ((0, 0), (1, 1))).tolist()
+            cv2.rectangle(panel, first_end, last_end, _tint(rng, shade, spread), cv2.FILLED)
 
 
 def _specks(rng, panel, color, number, least, most, spread):
@@ -76,9 +76,9 @@ class Camera:
     contrast: float  # factor around middle gray
     brightness: float  # gray levels that are added then
     wall: tuple  # what the background has above the horizon; the ground is below
-    wall_color: tuple
+    wall_color: Color
     ground: tuple
-    ground_color: tuple
+    ground_color: Color
     horizon: float  # share of the image's height, from the top
     yaws: tuple  # directions in which people walk through this view, in degrees; see Pose
     scale: float  # body unit as a share of the image's height
@@ -137,7 +137,7 @@ def _paint_occluder(brush, rng):
 class Shot:
     """One image to be taken."""
 
-    person: int  # decides on the look; not the label in the data set
+    person: int  # gives the look; is not the label in the data set
     camera: int  # index into CAMERAS
     track: int = 0  # walk past the camera
     frame: int = 0  # number of the image in it
@@ -185,7 +185,7 @@ def _shade(layer, light):
 
 
 def _develop(image, view, rng):
-    """Turn light, (H, W, 3) float32, into what the camera delivers, uint8 of that shape."""
+    """Turn light, (H, W, 3) float32, into the camera's image, uint8 of that shape."""
     height, width = image.shape[:2]
     light = np.linspace(1 - view.light, 1 + view.light, width, dtype=np.float32)[None, :, None]
     gains = np.array(view.gains, dtype=np.float32) * view.contrast * rng.normal(1, 0.025)
@@ -196,8 +196,8 @@ def _develop(image, view, rng):
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def take(seed, shot, height):
-    """Take one image; no other image has an influence on it.
+def take(seed: int, shot: Shot, height: int) -> tuple[np.ndarray, int]:
+    """Take one image; it does not depend on other images.
 
     Parameters
     ----------
