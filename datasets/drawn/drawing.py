@@ -62,7 +62,7 @@ class Layout(abc.ABC):
     @property
     @abc.abstractmethod
     def seed(self) -> int:
-        """Everything random depends on it; a field of each layout."""
+        """Seed of everything random; a field of each layout."""
 
     @abc.abstractmethod
     def files(self) -> Files:
@@ -98,19 +98,20 @@ class Layout(abc.ABC):
 class Benchmark(Layout):
     """A layout with training and test persons, distractors and junk.
 
-    Labels count from 1 to `MAX_LABEL`, those of training and test mixed at random.
+    Labels are in 1..`MAX_LABEL`; chance decides which of them are for training.
     """
 
     MAX_LABEL: ClassVar[int]
+    """The largest label."""
 
     num_identities: int = size(80, "persons to train on")
-    num_test_identities: int = size(None, "other persons to test on (default: as many)")
+    num_test_identities: int = size(None, "other persons to test on (default: num_identities)")
     num_cameras: int = size(6, "cameras, 2 to 6; each person is seen by two or more")
     images_per_camera: int = size(3, "images of a person in a camera")
     num_distractors: int = size(
         None, "images or tracklets of others, with label 0 (default: one for each test person)"
     )
-    seed: int = size(1234, "decides on everything random")
+    seed: int = size(1234, "seed of everything random")
 
     def __post_init__(self):
         # A frozen dataclass allows no other way to set its fields.

@@ -39,7 +39,7 @@ SHOES = _palette("1e1e20 e6e4de 6b4a32 a8313a")
 SKINS = _palette("f0c9a8 dba983 b07a52 7a4e32")
 HAIRS = _palette("17130f 4a2f1d 8f6237 d0ad62 9b9a98 7d2f1c")
 
-# Where the second color shows, by body coordinates.
+# Where the second color is seen, by body coordinates.
 _WEAVES = {
     "rings": lambda x, y: np.floor(y / 0.046) % 2 == 0,
     "stripes": lambda x, y: np.floor((x + 0.018) / 0.036) % 2 == 0,
@@ -71,10 +71,10 @@ class Fabric:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What is the same in all images of a person."""
+    """Properties that all images of a person share."""
 
     height: float  # relative to the average person
-    width: float  # likewise
+    width: float  # relative to the average person
     leg: float  # length
     skin: Color
     hair: Color
@@ -195,7 +195,7 @@ class Brush:
 
 
 def _part(over, fabric, start, size, end=None, end_size=None):
-    """Return how much nearer than it is a part is painted, its cloth, and its two balls."""
+    """Return by how much a part is painted nearer than it is, its cloth, and its two balls."""
     end, end_size = start if end is None else end, end_size or size
     # A size is a radius, or half width, half height and half depth.
     sizes = (one if isinstance(one, tuple) else (one, one, one) for one in (size, end_size))

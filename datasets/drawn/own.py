@@ -1,7 +1,7 @@
 """Pedestrians in the layouts of your own data: folders, a CSV file, a MOTChallenge sequence.
 
-The same sizes and seed give the same pictures in all layouts, and names of identities that sort
-alike. No layout names the camera.
+The same sizes and seed give the same pictures in all layouts, and names of identities in the same
+order. No layout names the camera.
 """
 
 import csv
@@ -17,7 +17,7 @@ from .scenes import CAMERAS, Shot
 
 FRAME_HEIGHT, FRAME_WIDTH = 540, 960
 _HEIGHT, _WIDTH = Layout.IMAGE_HEIGHT, Layout.IMAGE_HEIGHT // 2
-# Each person of a frame has another column: boxes cannot overlap.
+# Each person in a frame has an own column, so that boxes cannot overlap.
 _PERSONS_PER_FRAME = 10
 _COLUMN = FRAME_WIDTH // _PERSONS_PER_FRAME
 _HORIZON = FRAME_HEIGHT // 2
@@ -31,7 +31,7 @@ class Own(Layout):
 
     num_identities: int = size(40, "persons, 2 to 9999")
     images_per_identity: int = size(8, "images of a person, 1 to 999")
-    seed: int = size(1234, "decides on everything random")
+    seed: int = size(1234, "seed of everything random")
 
     def __post_init__(self):
         self.check(num_identities=(2, 9999), images_per_identity=(1, 999))
@@ -49,7 +49,7 @@ class Own(Layout):
 
     def jpeg_of(self, identity: int, image: int) -> bytes:
         """Draw image number `image` of an identity; the two cameras take turns."""
-        # Each image of a camera is from another walk: images of one walk are too easy to match.
+        # Each image of a camera shows another walk: images of one walk are too easy to match.
         walk, camera = divmod(image - 1, len(_CAMERAS))
         return self.jpeg(Shot(FIRST_OWN + identity, _CAMERAS[camera], walk))
 
@@ -63,7 +63,7 @@ class DrawnFolders(Own):
         """Yield the images and a hidden .readme.txt; see `Layout`."""
         for identity, image, jpeg in self.jpegs():
             yield f"{identity}/{image}.jpg", jpeg
-        # Hidden: readers of identities' folders warn about other files between them.
+        # Hidden: a reader warns about other files beside the folders of identities.
         yield ".readme.txt", self.readme()
 
 
@@ -86,10 +86,10 @@ class DrawnCsv(Own):
 
 
 class DrawnMot(Own):
-    """Draw a sequence as those of MOTChallenge: frames, and the boxes of the persons in them.
+    """Draw a sequence in the layout of MOTChallenge: frames, and the boxes of persons in them.
 
-    Each box holds the pixels of one image of the other layouts, each identity is a track. Up to ten
-    persons are seen together, in one frame for each of their images; then come the next.
+    Each box has the pixels of one image of the other layouts, and each identity is a track. Up to
+    ten persons share a series of frames, one for each of their images; the next ten persons follow.
     Coordinates count from 0.
     """
 

@@ -70,7 +70,7 @@ _ASPHALT = (
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """What is the same in all images of one camera."""
+    """Properties that all images of one camera share."""
 
     gains: tuple  # factors of blue, green and red
     contrast: float  # factor around middle gray
@@ -121,7 +121,7 @@ def _panorama(seed, camera, height):
 
 
 def _paint_occluder(brush, rng):
-    """Paint what is between camera and person: a pole, somebody who walks past, or a car."""
+    """Paint what hides a part of the person: a pole, a passer-by, or a car."""
     x, top, side = rng.uniform(-0.2, 0.2), rng.uniform(0.3, 0.5), pick(rng, (-1, 1))
     cloth = Fabric(pick(rng, TOPS))
     pole = [([(x, -0.3, 0.025, 0.01), (x, 1.3, 0.025, 0.01)], Fabric((118, 122, 124)))]
@@ -152,7 +152,7 @@ def _look(seed, person):
 def _paint_layer(shot, look, height, walk, still):
     """Paint person and occluder, (height, height / 2, 4) float32 weighted by opacity, 0..255.
 
-    `walk` is the generator of all that lasts during the track, `still` that of this image.
+    `walk` generates what stays the same during the track, `still` what is new in each image.
     """
     view = CAMERAS[shot.camera]
     weights = (0.5, 0.2, 0.2, 0.1)
@@ -175,7 +175,7 @@ def _paint_layer(shot, look, height, walk, still):
 
 
 def _shade(layer, light):
-    """Darken the rims of the painted figure, which makes it look round, in place."""
+    """Darken the rims of the painted figure in place, to make it look round; return its opacity."""
     opacity = layer[..., 3:] / 255
     size = layer.shape[0] // 16 * 2 + 1
     depth = cv2.blur(opacity, (size, size))[..., None]
@@ -213,7 +213,7 @@ def take(seed: int, shot: Shot, height: int) -> tuple[np.ndarray, int]:
     image : ndarray, uint8, (height, height / 2, 3)
         Blue, green, red.
     quality : int
-        Quality in percent with which to store it as JPEG.
+        Quality of the JPEG file in percent.
     """
     place = shot.person, shot.camera, shot.track
     walk = np.random.default_rng((seed, 2, *place, 0))
