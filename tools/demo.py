@@ -1,7 +1,7 @@
-"""A tour in some minutes: draw a data set, train, evaluate, freeze, use the frozen graph.
+"""A tour of some minutes: draws a data set, trains, evaluates, freezes, uses the frozen graph.
 
-Runs the same commands that a user types, and ends with a table. What it writes is in output/demo.
-Started by `make demo`.
+Runs the commands that a user types, and ends with a table. All files are in output/demo. The
+command is `make demo`.
 """
 
 import argparse
@@ -23,8 +23,8 @@ FROZEN_GRAPH = OUTPUT / "market1501.pb"
 RUN_ID = "demo"
 SAVE_INTERVAL_SECS = 20
 
-# The original's start is slow under the default loss. The triplet loss shows within some minutes
-# what the network learns.
+# With the default loss, the first scores rise slowly. With the triplet loss, they rise within some
+# minutes.
 BATCH_SIZE = 32
 TRAIN_ARGS = ["--loss_mode=triplet", f"--batch_size={BATCH_SIZE}", "--seed=1"]
 
@@ -63,7 +63,7 @@ def draw(num_identities):
 
 
 def train(number_of_steps):
-    """Train from the beginning to the last step; return the seconds it took."""
+    """Train from the first step to the last; return the seconds."""
     start = time.monotonic()
     run_script(
         "--mode=train", *TRAIN_ARGS, f"--number_of_steps={number_of_steps}",
@@ -74,12 +74,12 @@ def train(number_of_steps):
 
 
 def start_evaluation():
-    """Start the evaluation in its own process, as in a second terminal."""
+    """Start the evaluation in another process, as in a second terminal."""
     return subprocess.Popen(script_command("--mode=eval", "--eval_interval_secs=2"))
 
 
 def wait_for_scores(evaluation, last_step):
-    """Wait until the last checkpoint is evaluated; return all scores, the oldest first."""
+    """Wait until the last checkpoint is evaluated; return all scores, in order."""
     path = EVAL_LOG_DIR / RUN_ID / "metrics.jsonl"
     while True:
         lines = path.read_text().splitlines() if path.exists() else []
@@ -118,7 +118,7 @@ def use_frozen_graph():
 
 
 def print_table(args, seconds, scores, features_shape):
-    """Print what was done and how to look at it."""
+    """Print the results, and the command that shows them in TensorBoard."""
     first, last = scores[0], scores[-1]
     images_per_second = args.number_of_steps * BATCH_SIZE / seconds
     rows = [
