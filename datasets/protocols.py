@@ -31,7 +31,7 @@ class TestSet:
     list_query_images : callable, optional
         Returns the file names of the queries. None: queries are items of the gallery.
     query_rows : np.ndarray of int64, shape (Q,), optional
-        The gallery items that are the queries, if queries have no images apart from the gallery's.
+        The gallery items that are the queries, if the queries have no images of their own.
         A query never matches its own item.
     tracks : np.ndarray of int64, shape (G, 2), optional
         First and last image of each gallery item, zero-based and inclusive, if items are

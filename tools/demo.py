@@ -14,7 +14,15 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
+
 ROOT = pathlib.Path(__file__).parents[1]
+# Replaces this script's folder.
+sys.path[0] = str(ROOT)
+
+from deep_reid.system.tables import align  # noqa: E402
+
 OUTPUT = pathlib.Path("output", "demo")
 DATA_DIR = OUTPUT / "data"
 LOG_DIR = OUTPUT / "train"
@@ -98,19 +106,12 @@ def stop(process):
 
 
 def use_frozen_graph():
-    """Load the graph as Deep SORT does and encode images; return the shape of the features."""
-    import cv2
-    import numpy as np
+    """Encode some images with the frozen graph, as a tracker does; return the features' shape."""
+    from deep_reid import Encoder  # imports TensorFlow, which takes seconds
 
-    sys.path.insert(0, str(ROOT))
-    from deep_reid.compat import tf
-
-    graph_def = tf.GraphDef.FromString(FROZEN_GRAPH.read_bytes())
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-        tf.import_graph_def(graph_def, name="")
-        files = sorted((DATA_DIR / "query").glob("*.jpg"))[:8]
-        images = np.stack([cv2.imread(str(file)) for file in files])
-        features = session.run("features:0", {"images:0": images})
+    files = sorted((DATA_DIR / "query").glob("*.jpg"))[:8]
+    with Encoder(FROZEN_GRAPH) as encoder:
+        features = encoder([cv2.imread(str(file)) for file in files])
     lengths = np.linalg.norm(features, axis=1)
     if not np.allclose(lengths, 1.0, atol=1e-5):
         sys.exit(f"features of the frozen graph have lengths {lengths}, not 1")
@@ -124,17 +125,14 @@ def print_table(args, seconds, scores, features_shape):
     rows = [
         ("steps", f"{args.number_of_steps} of {BATCH_SIZE} images"),
         ("data", f"{args.num_identities} drawn identities, a tenth of them for validation"),
-        ("images/s", f"{images_per_second:.0f} beside the evaluation, start-up included"),
+        ("images/s", f"{images_per_second:.0f}, start-up included, while the evaluation runs"),
         ("checkpoints evaluated", f"{len(scores)}, while training went on"),
         ("rank-1 before -> after", f"{first['Precision@1']:.3f} -> {last['Precision@1']:.3f}"),
         ("rank-5 before -> after", f"{first['Precision@5']:.3f} -> {last['Precision@5']:.3f}"),
         ("frozen graph", f"{FROZEN_GRAPH}: features of shape {features_shape}, of length 1"),
         ("to watch", f"{pathlib.Path(sys.executable).parent}/tensorboard --logdir {OUTPUT}"),
     ]
-    width = max(len(name) for name, _ in rows)
-    print()
-    for name, value in rows:
-        print(f"{name:{width}}  {value}")
+    print("\n" + align(rows, left=(0, 1)))
 
 
 def script_command(*argv):

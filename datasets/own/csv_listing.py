@@ -46,7 +46,7 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
     """
     names, rows = _name_columns(path, _split_rows(path, _read_text(path)))
     columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(names) if name}
-    places = [f"{path}, line {line}" for line, _ in rows]
+    places = [place for place, _ in rows]
     for name in ("path", "identity"):
         _check_full(name, columns[name], places)
     directory = os.path.dirname(path)
@@ -86,24 +86,22 @@ def _line_of(text, position):
 
 
 def _split_rows(path, text):
-    """Return for each row the line where it starts, and its cells."""
+    """Return for each row its place, which is the line where it starts, and its cells."""
     # Before the rows are parsed: with another separator, errors about quotes would mislead.
     first = text.lstrip().partition("\n")[0]
     if "," not in first:
         _check_separator(f"{path}, line 1", first)
     # Without strict, a quote that is never closed would swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    rows, line = [], 1
+    rows, place = [], f"{path}, line 1"
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells):
-                rows.append((line, cells))
-            line = reader.line_num + 1
+                rows.append((place, cells))
+            place = f"{path}, line {reader.line_num + 1}"
     except csv.Error as error:
-        raise DataError(
-            f"{path}, line {line}: {error}; check the quotes of the row that starts there"
-        ) from None
+        raise DataError(f"{place}: {error}; check the quotes of this row") from None
     if not rows:
         raise DataError(f"{path} is empty: write one row {_FORM} for each image")
     return rows
@@ -120,12 +118,12 @@ def _check_separator(place, row):
 
 def _name_columns(path, rows):
     """Return the name of each column (None: ignored) and the rows without the header."""
-    line, first = rows[0]
+    place, first = rows[0]
     header = [cell.lower() for cell in first]
     has_header = not set(header).isdisjoint(COLUMNS)
     rows = rows[has_header:]
-    names = _read_header(f"{path}, line {line}", header) if has_header else None
-    _check_widths(path, rows, len(first) if has_header else None)
+    names = _read_header(place, header) if has_header else None
+    _check_widths(rows, len(first) if has_header else None)
     if not rows:
         raise DataError(f"{path} holds no images: write rows {_FORM} below the header")
     return names or _guess_columns(rows), rows
@@ -145,9 +143,8 @@ def _read_header(place, header):
     return [name if name in COLUMNS else None for name in header]
 
 
-def _check_widths(path, rows, width):
-    for line, cells in rows:
-        place = f"{path}, line {line}"
+def _check_widths(rows, width):
+    for place, cells in rows:
         if len(cells) == 1:
             _check_separator(place, cells[0])
         if width is None:
