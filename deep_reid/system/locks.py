@@ -39,6 +39,8 @@ class Use(NamedTuple):
 
 TRAINING = Use("train", "trained", "lock", "use another run_id")
 EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
+BEST = Use("evaluate", "evaluated with keep_best", "best.lock", "leave keep_best out")
+FILENAMES = {use.filename for use in (TRAINING, EVALUATION, BEST)}
 
 _logger = logging.getLogger(__name__)
 _held: set[int] = set()  # file descriptors
@@ -61,6 +63,11 @@ def holding(folder, name, use=TRAINING, *, is_new=False):
     is_new : bool
         Whether the folder must be missing.
 
+    Yields
+    ------
+    bool
+        Whether it is locked: False where there are no locks.
+
     Raises
     ------
     FileExistsError
@@ -73,7 +80,7 @@ def holding(folder, name, use=TRAINING, *, is_new=False):
         os.makedirs(folder, exist_ok=not is_new)
     descriptor = _lock(os.path.join(folder, use.filename), name, use)
     try:
-        yield
+        yield descriptor is not None
     finally:
         if missing:
             _remove_unused(missing, use)
@@ -82,20 +89,34 @@ def holding(folder, name, use=TRAINING, *, is_new=False):
             os.close(descriptor)
 
 
-def is_unused(folder, use=TRAINING):
-    """Tell whether there is nothing in a folder but the lock of a use.
+def is_unused(folder, filenames=FILENAMES):
+    """Tell whether there is nothing in a folder but locks.
 
     Parameters
     ----------
     folder : str or Path
-    use : Use
+    filenames : set of str
+        Of the locks.
 
     Returns
     -------
     bool
         False also for a folder that does not exist.
     """
-    return os.path.isdir(folder) and set(os.listdir(folder)) <= {use.filename}
+    return os.path.isdir(folder) and set(os.listdir(folder)) <= filenames
+
+
+def remove_if_unused(folder, use=TRAINING):
+    """Remove a folder if nothing but the lock of a use is in it.
+
+    Parameters
+    ----------
+    folder : str or Path
+    use : Use
+        The caller must hold its lock.
+    """
+    if is_unused(folder, {use.filename}):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(path, name, use):
@@ -143,8 +164,7 @@ def _list_missing(folder):
 
 def _remove_unused(folders, use):
     """Remove a folder if it is unused, and those above it if they are empty then."""
-    if is_unused(folders[0], use):
-        shutil.rmtree(folders[0], ignore_errors=True)
+    remove_if_unused(folders[0], use)
     with contextlib.suppress(OSError):
         for folder in folders[1:]:
             folder.rmdir()
