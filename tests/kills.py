@@ -70,7 +70,7 @@ def run_in_child(function):
             os.close(reading)
             result = json.dumps(function()).encode()
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - handed to the parent
             result = traceback.format_exc().encode()
         with open(writing, "wb") as pipe:
             pipe.write(result)
@@ -95,8 +95,8 @@ def kill_at_each_change(folder, prepare, work, check):
     folder : callable
         ``folder(number)`` makes an empty folder, and returns its path.
     prepare, work : callable
-        ``prepare(folder)``, then ``work(folder, done)`` in a child; ``done(value)`` tells how far it
-        is.
+        ``prepare(folder)``, then ``work(folder, done)`` in a child, where ``done(value)`` tells how
+        far it is.
     check : callable
         ``check(folder, value)`` in another child, with the last value, or None.
 

@@ -1,4 +1,4 @@
-"""A driver process of test_kills.py: kills a run at each change to the disk; see `tests/kills.py`."""
+"""The driver process of test_kills.py, which kills a run at each change to the disk."""
 
 import os
 import sys
@@ -134,6 +134,4 @@ if __name__ == "__main__":
     changes = kill_at_each_change(
         lambda number: tempfile.mkdtemp(prefix=f"{number}-", dir=sys.argv[2]), prepare, work, check
     )
-    print(len(changes))
-    for event, name in changes:
-        print(event, name)
+    sys.stdout.write("".join(f"{event} {name}\n" for event, name in changes))

@@ -32,4 +32,4 @@ def test_each_change_to_the_disk(scenario, least, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     # Not just opening a run: all that the scenario does was met.
-    assert int(result.stdout.splitlines()[0]) >= least
+    assert len(result.stdout.splitlines()) >= least
