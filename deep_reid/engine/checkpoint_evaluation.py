@@ -3,8 +3,14 @@
 import contextlib
 import logging
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from deep_reid.engine import trainer_checks
+from deep_reid.engine.feeding import FeedThreads
+from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
 from deep_reid.runs import checkpoints, saving
 from deep_reid.runtime.compat import slim, tf
@@ -12,58 +18,54 @@ from deep_reid.runtime.compat import slim, tf
 _logger = logging.getLogger(__name__)
 
 
-class EvaluationOps:
-    """The ops of an evaluation in the default graph; None stands for those that do nothing.
-
-    Parameters
-    ----------
-    init_op, eval_op, final_op, summary_op
-        As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
-    """
-
-    def __init__(self, init_op, eval_op, final_op, summary_op):
-        no_op = tf.no_op()
-        self.init_local = tf.local_variables_initializer()
-        self.init = no_op if init_op is None else init_op
-        self.update = no_op if eval_op is None else eval_op
-        self.final = no_op if final_op is None else final_op
-        self.summary = _merge_summaries() if summary_op is None else summary_op
-
-
 class CheckpointEvaluation:
     """Evaluates checkpoints on the same data.
 
     Parameters
     ----------
-    dataset : list or tuple
-        Columns, as in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
+    dataset, init_op, eval_op, final_op, summary_op, variables_to_restore
+        As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
     batch_size : int
     start_feed : callable
         ``start_feed(session, batches)``, as that of the trainer.
-    ops : EvaluationOps
-    variables_to_restore : sequence of tf.Variable, optional
-        Default: the model variables; all but the step where trainable ones are not among them.
     session_config : tf.ConfigProto
     """
 
     def __init__(
-        self, dataset, batch_size, start_feed, *, ops, variables_to_restore, session_config
-    ):
+        self,
+        dataset: Sequence[Any] | np.ndarray,
+        batch_size: int,
+        start_feed: Callable[[tf.Session, Iterable[Any]], FeedThreads | StagedFeed],
+        *,
+        init_op: Any,
+        eval_op: Any,
+        final_op: Any,
+        summary_op: tf.Tensor | None,
+        variables_to_restore: Sequence[tf.Variable] | None,
+        session_config: tf.ConfigProto,
+    ) -> None:
         self._dataset = dataset
         self._batch_size = batch_size
         self._start_feed = start_feed
-        self._ops = ops
+        self._init_local = tf.local_variables_initializer()
+        no_op = tf.no_op()
+        self._init, self._update, self._final = (
+            no_op if op is None else op for op in (init_op, eval_op, final_op)
+        )
+        self._summary = _merge_summaries() if summary_op is None else summary_op
         self._saver = saving.Saver(variables_to_restore or _list_model_variables())
         self._session_config = session_config
 
-    def of_each(self, paths, is_evaluated):
-        """Evaluate checkpoints, but those that are damaged or deleted in the meantime.
+    def of_each(
+        self, paths: Iterable[str], is_evaluated: Callable[[str, int], bool]
+    ) -> Iterator[tuple[str, int, Any, bytes | None]]:
+        """Evaluate checkpoints, except those that are damaged or deleted before their turn.
 
         Parameters
         ----------
         paths : iterable of str
         is_evaluated : callable
-            ``is_evaluated(path, step)`` tells which ones to leave out.
+            ``is_evaluated(path, step)`` returns whether to leave a checkpoint out.
 
         Yields
         ------
@@ -76,7 +78,7 @@ class CheckpointEvaluation:
         Raises
         ------
         Exception
-            Whatever a feed thread raised, with its trace.
+            Whatever a feed thread raised, with its traceback.
         RunError
             If the update op takes more than one batch.
         DataError
@@ -90,19 +92,18 @@ class CheckpointEvaluation:
                         continue
                     self._saver.restore(session, path)
                 except DataError:
-                    # Readable, and yet not restored: it is of another network.
                     if checkpoints.is_readable(path):
-                        raise
+                        raise  # it is of another network
                     happened = "damaged" if checkpoints.exists(path) else "deleted"
                     _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
                     continue
-                session.run(self._ops.init_local)
-                session.run(self._ops.init)
-                self._update(session)
-                value, summary = session.run([self._ops.final, self._ops.summary])
+                session.run(self._init_local)
+                session.run(self._init)
+                self._run_updates(session)
+                value, summary = session.run([self._final, self._summary])
             yield path, step, value, summary
 
-    def _update(self, session):
+    def _run_updates(self, session):
         """Run the update op once for each batch."""
         starts = range(0, len(self._dataset[0]), self._batch_size)
         batches = ([rows[i : i + self._batch_size] for rows in self._dataset] for i in starts)
@@ -110,7 +111,7 @@ class CheckpointEvaluation:
         try:
             for _ in starts:
                 feed.wait_for_batch()
-                session.run(self._ops.update)
+                session.run(self._update)
         except tf.errors.OutOfRangeError as error:
             feed.raise_error()
             raise RunError(
@@ -121,7 +122,11 @@ class CheckpointEvaluation:
             feed.stop()
 
 
-def write_events(results, log_dir, on_evaluation=None):
+def write_events(
+    results: Iterable[tuple[str, int, Any, bytes | None]],
+    log_dir: str | os.PathLike[str],
+    on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
+) -> Any:
     """Write the summaries of evaluations as events.
 
     Parameters
@@ -129,7 +134,7 @@ def write_events(results, log_dir, on_evaluation=None):
     results : iterable
         From `CheckpointEvaluation.of_each`.
     log_dir : str or Path
-        Made with the first evaluation: without one, nothing is left behind.
+        Made with the first evaluation: without one, it is not made.
     on_evaluation : callable, optional
         As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
 
@@ -162,17 +167,15 @@ def _list_model_variables():
 
 def _merge_summaries():
     """Merge the summaries of the graph, without those that would take one more batch."""
-    summaries = tf.get_collection(tf.GraphKeys.SUMMARIES)
     takers = ("QueueDequeue", "Unstage")
-    taking = [
-        summary
-        for summary in summaries
-        if any(op.type.startswith(takers) for op in trainer_checks.list_ancestors(summary.op))
-    ]
+    kept, taking = [], []
+    for summary in tf.get_collection(tf.GraphKeys.SUMMARIES):
+        ancestors = trainer_checks.list_ancestors(summary.op)
+        is_taking = any(op.type.startswith(takers) for op in ancestors)
+        (taking if is_taking else kept).append(summary)
     if taking:
         _logger.warning(
             "These summaries are not written, as they would need one more batch: %s",
             ", ".join(summary.op.name for summary in taking),
         )
-    kept = [summary for summary in summaries if summary not in taking]
     return tf.summary.merge(kept) if kept else tf.no_op()

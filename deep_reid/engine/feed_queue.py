@@ -1,37 +1,50 @@
 """The TensorFlow queue between the threads of a feed and the training step."""
 
 import contextlib
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.errors import RunError, UsageError
+from deep_reid.images.faults import SkipBadImages, StopAtBadImages
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import IN_OWN_THREAD
+
+Batch: TypeAlias = Sequence[np.ndarray] | np.ndarray
+"""One array for each placeholder. If there is one placeholder, also its array alone."""
 
 
 class FeedQueue:
     """A queue that batches of any size are fed into, and batches of fixed sizes are taken out of.
 
     While all batches that are taken have one size, whole batches of that size wait in the queue:
-    no row is copied in or out. From the first batch of another size on, single rows wait instead,
-    and each batch takes the next ones.
+    no row is copied. When a batch of another size is taken, the queue is replaced by one of single
+    rows, and each batch takes the next rows.
 
     Parameters
     ----------
     enqueue_vars : sequence of tf.Tensor
-        What goes into the queue. The first dimension is the batch, all others are known.
+        The tensors that go into the queue. The first dimension is the batch, all others are known.
     input_vars : sequence of tf.Tensor
-        The placeholders that `enqueue_vars` are made of.
+        The placeholders that `enqueue_vars` are computed from.
     batch_size : int
-        Rows of the batches that wait.
+        Rows in each of the batches that wait.
     capacity : int
-        Rows that wait: whole batches of them, and at least one batch.
+        Rows that wait in the queue, rounded down to whole batches, but at least one batch.
     bad_images : object
         A policy of `deep_reid.images.faults`.
     """
 
-    def __init__(self, enqueue_vars, input_vars, batch_size, capacity, bad_images):
+    def __init__(
+        self,
+        enqueue_vars: Sequence[tf.Tensor],
+        input_vars: Sequence[tf.Tensor],
+        batch_size: int,
+        capacity: int,
+        bad_images: StopAtBadImages | SkipBadImages,
+    ) -> None:
         self._enqueue_vars = enqueue_vars
         self._input_vars = input_vars
         self._batch_size = batch_size
@@ -50,7 +63,7 @@ class FeedQueue:
         self._queue = queue
         self._close_ops = {cancel: queue.close(cancel) for cancel in (False, True)}
 
-    def dequeue(self, batch_size):
+    def dequeue(self, batch_size: int) -> list[tf.Tensor]:
         """Take a batch out of the queue.
 
         Parameters
@@ -68,7 +81,7 @@ class FeedQueue:
             If it is the first batch of another size, and the queue is being fed already.
         """
         if batch_size != self._batch_size and not self._holds_rows:
-            # Not under the caller's control dependencies, which may be on a batch from before.
+            # The caller's control dependencies may include a batch that was taken before.
             with tf.control_dependencies(None):
                 self._hold_rows()
         if self._holds_rows:
@@ -77,7 +90,7 @@ class FeedQueue:
         return self._taken[-1]
 
     def _hold_rows(self):
-        """Let single rows wait, also for the batches that were taken before."""
+        """Replace the queue by one of single rows, also for batches that were taken before."""
         if self._is_fed:
             raise UsageError(
                 "batches of another size cannot be taken any more, as the queue is being fed: call "
@@ -90,28 +103,32 @@ class FeedQueue:
         for taken in self._taken:
             replace_sources(taken, _as_list(self._queue.dequeue_many(self._batch_size)))
 
-    def share_filled(self):
+    def share_filled(self) -> tf.Tensor:
         """Return how full the queue is.
-
-        Near empty, the data is the bottleneck; near full, the step is.
 
         Returns
         -------
         tf.Tensor of float32, shape ()
-            In [0, 1].
+            In [0, 1]. Near 0, the data is the bottleneck; near 1, the training step is.
         """
         capacity = self._capacity * (self._batch_size if self._holds_rows else 1)
         return tf.cast(self._queue.size(), tf.float32) / capacity
 
-    def start(self, session, batches, num_threads, timeout_secs=None):
+    def start(
+        self,
+        session: tf.Session,
+        batches: Iterable[Batch],
+        num_threads: int,
+        timeout_secs: float | None = None,
+    ) -> FeedThreads:
         """Start threads that feed the queue of a session.
 
         Parameters
         ----------
         session : tf.Session
         batches : iterable
-            Each batch is a sequence of one array per placeholder. Where there is one placeholder,
-            its array may also come alone.
+            Each batch is a sequence of one array per placeholder. If there is one placeholder, its
+            array may also come alone.
         num_threads : int
         timeout_secs : float, optional
             As in `FeedThreads`.
@@ -136,17 +153,17 @@ class FeedQueue:
 
         def enqueue(rows):
             if not self._holds_rows and len(rows[0]) < self._batch_size:
-                return  # the rest at the end, which fills no batch
-            # Fed with its own inputs, the op does not compute them again.
+                return  # the last rows, which do not fill a batch
+            # These values replace the op's inputs, which are then not computed again.
             run(self._enqueue_op, dict(zip(self._enqueue_vars, rows, strict=True)))
 
         def close(cancel_pending):
-            # Another thread may have closed the queue, or the session with it.
+            # Another thread may have closed the queue or the session.
             with contextlib.suppress(tf.errors.CancelledError, RuntimeError):
                 run(self._close_ops[cancel_pending])
 
         def leave_open():
-            # Closing a session waits, without limit, for everything that runs in it.
+            # Closing a session waits, without a limit, for everything that runs in it.
             session.close = lambda: None
 
         self._is_fed = True
@@ -173,15 +190,17 @@ class FeedQueue:
             yield arrays
 
 
-def replace_sources(tensors, sources):
-    """Let tensors that were made with ``tf.identity`` copy others instead.
+def replace_sources(tensors: Sequence[tf.Tensor], sources: Sequence[tf.Tensor]) -> None:
+    """Change the inputs of tensors that were made with ``tf.identity``.
 
-    Whatever uses them stays as it is. To choose between two sources while the graph runs, with
-    ``tf.cond``, makes the feed 6 % slower.
+    Ops that use these tensors stay as they are. Choosing between two sources while the graph runs,
+    with ``tf.cond``, would make the feed 6 % slower.
 
     Parameters
     ----------
-    tensors, sources : list of tf.Tensor
+    tensors : sequence of tf.Tensor
+    sources : sequence of tf.Tensor
+        The new input of each.
     """
     for tensor, source in zip(tensors, sources, strict=True):
         tensor.op._update_input(0, source)  # TensorFlow has no public name for this
@@ -215,18 +234,15 @@ def _count_rows(rows):
 
 
 def _in_batches_of(size, batches):
-    """Cut and join batches: all but the last get the same size."""
-    waiting = []
+    """Cut and join batches so that all but the last have the same size."""
+    waiting = [()]
     for batch in batches:
-        waiting = _join(waiting, batch)
-        while waiting and len(waiting[0]) >= size:
+        if len(waiting[0]):
+            waiting = [np.concatenate(rows) for rows in zip(waiting, batch, strict=True)]
+        else:
+            waiting = batch
+        while len(waiting[0]) >= size:
             yield [rows[:size] for rows in waiting]
             waiting = [rows[size:] for rows in waiting]
-    if waiting and len(waiting[0]):
+    if len(waiting[0]):
         yield waiting
-
-
-def _join(first, second):
-    if not first or not len(first[0]):
-        return second
-    return [np.concatenate(rows) for rows in zip(first, second, strict=True)]

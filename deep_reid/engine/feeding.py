@@ -1,9 +1,12 @@
-"""Threads that take batches from a Python generator, in its order, into a TensorFlow queue."""
+"""Threads that move batches from a Python generator, in its order, into a TensorFlow queue."""
 
 import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from deep_reid.errors import RunError
 from deep_reid.runtime.compat import tf
@@ -17,29 +20,29 @@ _MAX_SECS_BETWEEN_CHECKS = 30.0
 class FeedThreads:
     """Feed a queue from a generator until it ends, fails, hangs, or is stopped.
 
-    The threads draw from the generator one at a time, `prepare` their batches side by side, so that
+    The threads draw from the generator one at a time, `prepare` their batches in parallel, so that
     decoding uses several cores, and `enqueue` them in the order in which they were drawn. The last
-    thread to end closes the queue; a consumer gets what is left in it, and then
+    thread that ends closes the queue; a consumer gets the batches that are left in it, and then
     ``tf.errors.OutOfRangeError``. An error in a thread, also in the generator, closes the queue at
-    once, and is raised again, with its type and trace, by `raise_error`.
+    once; `raise_error` raises it again, with its type and traceback.
 
-    One more thread watches them. When the next batch is not drawn or not prepared in time, although
-    none before it waits for room in the queue, that is such an error, too.
+    One more thread watches them. It is such an error, too, when the next batch is not drawn or not
+    prepared in time, unless a batch before it waits for room in the queue.
 
     Parameters
     ----------
     batches : iterator
         Each item is a sequence of arrays.
     prepare : callable
-        ``prepare(batch) -> rows``, the costly part.
+        ``prepare(batch)`` returns the rows to enqueue. This takes most of the time.
     enqueue : callable
         ``enqueue(rows)``; may block while the queue is full.
     close : callable
-        ``close(cancel_pending)`` closes the queue; a pending ``enqueue`` then raises
+        ``close(cancel_pending=...)`` closes the queue. With True, an ``enqueue`` that blocks raises
         ``tf.errors.CancelledError``.
     num_threads : int
     timeout_secs : float, optional
-        How long it may take to draw a batch, and to prepare it. Default: for ever.
+        Longest time to draw a batch, and to prepare it. Default: no limit.
     on_stuck : callable, optional
         Called without arguments when `stop` could not end a thread that prepares a batch.
 
@@ -51,15 +54,15 @@ class FeedThreads:
 
     def __init__(
         self,
-        batches,
-        prepare,
-        enqueue,
-        close,
-        num_threads,
+        batches: Iterator[Sequence[np.ndarray]],
+        prepare: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
+        enqueue: Callable[[Sequence[np.ndarray]], None],
+        close: Callable[..., None],
+        num_threads: int,
         *,
-        timeout_secs=None,
-        on_stuck=lambda: None,
-    ):
+        timeout_secs: float | None = None,
+        on_stuck: Callable[[], None] = lambda: None,
+    ) -> None:
         self.num_rows = 0
         self._is_stopped = False
         self._batches = batches
@@ -68,13 +71,13 @@ class FeedThreads:
         self._close = close
         self._timeout_secs = timeout_secs
         self._on_stuck = on_stuck
-        # No exception counts as a clean end: the consumer decides what an end means.
+        # By default, the coordinator would not record an OutOfRangeError.
         self._coordinator = tf.train.Coordinator(clean_stop_exception_types=())
         self._changed = threading.Condition()  # guards what follows
         self._is_drawing = False
         self._is_exhausted = False
         self._num_drawn = 0
-        self._in_preparation = {}  # batches by their number
+        self._in_preparation = {}  # batches, by their numbers
         self._num_enqueued = 0
         self._num_running = num_threads
         self._is_over = threading.Event()
@@ -88,15 +91,15 @@ class FeedThreads:
         for thread in self._threads:
             thread.start()
 
-    def wait_for_batch(self):
-        """Return at once: who takes a batch out of the queue waits there."""
+    def wait_for_batch(self) -> None:
+        """Return at once: taking a batch out of the queue waits until there is one."""
 
-    def raise_error(self):
+    def raise_error(self) -> None:
         """Raise the first error of a thread, if there was one."""
         self._coordinator.raise_requested_exception()
 
-    def stop(self):
-        """End all threads, but do not wait for ever; may be called more than once."""
+    def stop(self) -> None:
+        """End all threads, but do not wait forever; may be called more than once."""
         if self._is_stopped:
             return
         self._is_stopped = True
@@ -115,7 +118,7 @@ class FeedThreads:
         with self._coordinator.stop_on_exception():
             while self._feed_batch():
                 pass
-        # The error is recorded by now: whoever finds the queue closed will also find the reason.
+        # The error is recorded by now: a consumer that finds the queue closed also finds the error.
         with self._changed:
             self._num_running -= 1
             is_last = self._num_running == 0
@@ -126,7 +129,7 @@ class FeedThreads:
             self._close(cancel_pending=False)
 
     def _feed_batch(self):
-        """Take one batch from the generator to the queue; False when there is none or no need."""
+        """Move one batch from the generator to the queue; return False at the end."""
         drawn = self._draw()
         if drawn is None:
             return False
@@ -155,7 +158,7 @@ class FeedThreads:
     def _draw(self):
         """Return the next batch of the generator with its number; None at its end."""
         with self._changed:
-            # A lock around the generator would keep all threads, if it hangs.
+            # If a lock were held while the generator hangs, no other thread could end.
             self._changed.wait_for(lambda: not self._is_drawing or self._coordinator.should_stop())
             if self._is_exhausted or self._coordinator.should_stop():
                 return None
@@ -192,7 +195,7 @@ class FeedThreads:
 
     def _raise_stall(self):
         """Wait until the feed is over, or raise when it hangs."""
-        # Checks are counted, not clocks compared: a process that was halted (Ctrl-Z) did not hang.
+        # Checks are counted instead of clocks compared: a process halted by Ctrl-Z does not hang.
         interval = min(self._timeout_secs / _MIN_CHECKS_PER_TIMEOUT, _MAX_SECS_BETWEEN_CHECKS)
         seen, secs_unchanged = None, 0.0
         while not self._is_over.wait(interval):
@@ -206,8 +209,8 @@ class FeedThreads:
     def _find_awaited(self):
         """Return the batch that the queue waits for: its number, and whether it was drawn.
 
-        None where it was prepared: it waits for room in the queue. Others do not matter; before
-        their turn comes, they hold nobody up.
+        None if it is prepared and waits for room in the queue. Later batches do not matter: the
+        queue does not wait for them yet.
         """
         with self._changed:
             number = self._num_enqueued

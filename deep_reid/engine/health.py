@@ -1,29 +1,34 @@
-"""What a training watches in itself: numbers that are not finite, and embeddings that collapse.
+"""Checks of a training: for numbers that are not finite, and for embeddings that collapse.
 
-What to watch is put into a graph when it is built; the step function reads it with each step, in
-the same ``session.run``.
+The tensors to check are registered when a graph is built. The step function reads them with each
+step, in the same ``session.run``.
 """
 
 import logging
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from deep_reid.errors import RunError
 from deep_reid.runtime.compat import tf
 
 COLLAPSE_DISTANCE = 0.01
-"""Embeddings that are this near to each other, root mean square, carry no identity."""
+"""If the root mean square distance of embeddings is smaller, they tell no identities apart."""
 
 COLLAPSE_STEPS = 200
-"""Steps in a row after which a warning says so."""
+"""Consecutive steps with collapsed embeddings before the warning."""
 
-# Collections of two underscores are not exported with a checkpoint.
+# Collections whose names begin with two underscores are not exported with a checkpoint.
 _FINITE = "__deep_reid_finite"
 _SPREAD = "__deep_reid_spread"
 _logger = logging.getLogger(__name__)
 
 
-def watch_numbers(name, tensor):
-    """Have a tensor checked in each step; to be called in the order in which they are computed.
+def watch_numbers(name: str, tensor: tf.Tensor) -> None:
+    """Register a tensor to be checked in each step.
+
+    Call this in the order in which tensors are computed: the first bad one is named.
 
     Parameters
     ----------
@@ -35,8 +40,10 @@ def watch_numbers(name, tensor):
     tf.add_to_collection(_FINITE, (name, is_finite))
 
 
-def watch_gradients(gradients):
-    """Have gradients checked in each step; a ``transform_grads_fn`` of TF-Slim.
+def watch_gradients(
+    gradients: list[tuple[tf.Tensor | tf.IndexedSlices | None, tf.Variable]],
+) -> list[tuple[tf.Tensor | tf.IndexedSlices | None, tf.Variable]]:
+    """Register gradients to be checked in each step; a ``transform_grads_fn`` of TF-Slim.
 
     Parameters
     ----------
@@ -47,7 +54,7 @@ def watch_gradients(gradients):
     list of (gradient, tf.Variable)
         The same.
     """
-    # Errors come backwards through the layers: the last layer's gradient is computed first.
+    # Backpropagation begins with the last layer: its gradient is computed first.
     for gradient, variable in reversed(gradients):
         if gradient is not None:
             values = getattr(gradient, "values", gradient)
@@ -55,8 +62,8 @@ def watch_gradients(gradients):
     return gradients
 
 
-def watch_spread(features):
-    """Have the distances among a batch's features watched.
+def watch_spread(features: tf.Tensor) -> None:
+    """Register the distances among a batch's features to be checked, and to be a summary.
 
     Parameters
     ----------
@@ -72,7 +79,7 @@ def watch_spread(features):
 
 
 class Health:
-    """Judges the tensors that a graph watches.
+    """Checks the registered tensors of a graph.
 
     Parameters
     ----------
@@ -81,10 +88,10 @@ class Health:
     Attributes
     ----------
     tensors : list of tf.Tensor
-        To be fetched with each step, and handed to `check`.
+        Fetch them with each step, and give their values to `check`.
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph: tf.Graph) -> None:
         watched = graph.get_collection(_FINITE)
         self._names = [name for name, _ in watched]
         with graph.as_default():
@@ -93,19 +100,19 @@ class Health:
             self.tensors = [finite, spreads[-1] if spreads else tf.constant(1.0)]
         self._num_collapsed = 0
 
-    def check(self, step, values):
-        """Raise if a number is not finite; warn, once, of embeddings that have collapsed.
+    def check(self, step: int, values: Sequence[np.ndarray]) -> None:
+        """Raise if a number is not finite; warn once if the embeddings have collapsed.
 
         Parameters
         ----------
         step : int
         values : sequence
-            Those of `tensors`.
+            The values of `tensors`.
 
         Raises
         ------
         RunError
-            The message names the first tensor that is not finite.
+            If a number is not finite; the message names the first such tensor.
         """
         finite, spread = values
         if not finite.all():

@@ -1,8 +1,8 @@
 """Training and evaluation on data that goes through a queue.
 
 A `QueuedTrainer` takes batches from a Python generator and feeds them into placeholders in several
-threads. What the graph makes of them, such as decoded images, waits in a FIFO queue for the
-training step.
+threads. The tensors that the graph computes from them, such as decoded images, wait in a FIFO queue
+for the training step.
 """
 
 import contextlib
@@ -10,22 +10,27 @@ import functools
 import itertools
 import logging
 import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import check_positive_integer
-from deep_reid.engine import checkpoint_evaluation, trainer_checks
-from deep_reid.engine.feed_queue import FeedQueue, replace_sources
+from deep_reid.engine import checkpoint_evaluation, train_step, trainer_checks
+from deep_reid.engine.feed_queue import Batch, FeedQueue, replace_sources
+from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed, StagingArea
-from deep_reid.engine.train_step import TrainStep, take_step_settings
 from deep_reid.errors import UsageError
-from deep_reid.images.faults import StopAtBadImages
+from deep_reid.images.faults import SkipBadImages, StopAtBadImages
 from deep_reid.runs import checkpoints, restoring, saving, watching
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.sessions import create_session_config
 
 DEFAULT_LOG_DIR = "./output/train"
-"""Where `QueuedTrainer.run` writes runs when no other directory is named."""
+"""The directory where `QueuedTrainer.run` writes runs by default."""
+
 
 _logger = logging.getLogger(__name__)
 
@@ -36,28 +41,28 @@ class QueuedTrainer:
     Parameters
     ----------
     enqueue_vars : sequence of tf.Tensor
-        What goes into the queue, row by row, such as preprocessed images and labels. All dimensions
-        but the first must be known.
+        The tensors that go into the queue, such as preprocessed images and labels: one row for each
+        image. All dimensions but the first must be known.
     input_vars : sequence of tf.Tensor, optional
-        The placeholders that `enqueue_vars` are made of. The generator gives one array for each of
-        them; the first dimension is the batch. Default: `enqueue_vars` themselves.
+        The placeholders that `enqueue_vars` are computed from. The generator gives one array for
+        each of them; the first dimension is the batch. Default: `enqueue_vars` themselves.
     num_enqueue_threads : int
-        Threads that feed side by side.
+        Threads that feed in parallel.
     queue_capacity : int
-        Rows that wait in the queue; whole batches of them, and at least one batch.
+        Rows that wait in the queue, rounded down to whole batches, but at least one batch.
     explain_error : callable, optional
-        ``explain_error(batch)`` returns a better error, or None, when a ``tf.errors.OpError`` was
-        raised over a batch.
+        ``explain_error(batch)`` is called when a batch causes a ``tf.errors.OpError``. It returns a
+        better error, or None.
     bad_images : object, optional
         A policy of `deep_reid.images.faults`; replaces `explain_error`.
     feed_timeout_secs : float, optional
-        It is a RunError when the generator takes longer to give a batch, or the graph to prepare
-        one, although the queue has room for it. None: no limit.
+        A RunError is raised when the generator takes longer to give a batch, or the graph to
+        prepare one, although the queue has room for it. None: no limit.
     compute : ComputeSettings
         For the sessions of `run` and `evaluate`.
     staging_device : str, optional
         Such as ``"/gpu:0"``: the next batch is copied to that device while the training step works
-        on the current one. Default: batches come right out of the queue. So they do, too, where
+        on the current one. Default: the step takes batches directly from the queue. It also does if
         `get_input_vars` is called more than once.
 
     Raises
@@ -71,43 +76,43 @@ class QueuedTrainer:
 
     def __init__(
         self,
-        enqueue_vars,
-        input_vars=None,
-        num_enqueue_threads=4,
-        queue_capacity=512,
+        enqueue_vars: Sequence[tf.Tensor],
+        input_vars: Sequence[tf.Tensor] | None = None,
+        num_enqueue_threads: int = 4,
+        queue_capacity: int = 512,
         *,
-        explain_error=lambda batch: None,
-        bad_images=None,
-        feed_timeout_secs=600,
-        compute=ComputeSettings(),
-        staging_device=None,
-    ):
+        explain_error: Callable[[Sequence[np.ndarray]], Exception | None] = lambda batch: None,
+        bad_images: StopAtBadImages | SkipBadImages | None = None,
+        feed_timeout_secs: float | None = 600,
+        compute: ComputeSettings = ComputeSettings(),
+        staging_device: str | None = None,
+    ) -> None:
         trainer_checks.check_feed(num_enqueue_threads, queue_capacity, feed_timeout_secs)
-        self._enqueue_vars = trainer_checks.check_tensors("enqueue_vars", enqueue_vars)
-        self._input_vars = (
-            self._enqueue_vars
-            if input_vars is None
-            else trainer_checks.check_tensors("input_vars", input_vars)
-        )
-        trainer_checks.check_shapes(self._enqueue_vars)
-        trainer_checks.check_placeholders(self._enqueue_vars, self._input_vars)
+        enqueue_vars = trainer_checks.check_tensors("enqueue_vars", enqueue_vars)
+        inputs = enqueue_vars if input_vars is None else input_vars
+        self._input_vars = trainer_checks.check_tensors("input_vars", inputs)
+        trainer_checks.check_shapes(enqueue_vars)
+        trainer_checks.check_placeholders(enqueue_vars, self._input_vars)
         self._num_enqueue_threads = num_enqueue_threads
-        self._queue_capacity = queue_capacity
         self._feed_timeout_secs = feed_timeout_secs
         self._compute = compute
         self._staging_device = staging_device
-        self._bad_images = StopAtBadImages(explain_error) if bad_images is None else bad_images
-        self._batch_size = None
-        # Made with the first batch that is taken: then its size is known.
-        self._queue = None
-        self._staging = None
+        # Called when the first batch is taken: then its size is known.
+        self._create_queue = functools.partial(
+            FeedQueue,
+            enqueue_vars,
+            self._input_vars,
+            capacity=queue_capacity,
+            bad_images=bad_images or StopAtBadImages(explain_error),
+        )
+        self._batch_size = self._queue = self._staging = None
 
-    def get_input_vars(self, batch_size):
+    def get_input_vars(self, batch_size: int) -> list[tf.Tensor]:
         """Take a batch out of the queue.
 
-        May be called more than once, also with different sizes: each batch takes the next rows. The
-        size of the last call is that of the batches of `evaluate`. With one size for all calls,
-        whole batches wait in the queue and no row is copied.
+        May be called more than once, also with different sizes: each batch takes the next rows.
+        `evaluate` uses the size of the last call. If all sizes are equal, whole batches wait in the
+        queue and no row is copied.
 
         Parameters
         ----------
@@ -117,48 +122,38 @@ class QueuedTrainer:
         -------
         list of tf.Tensor, shapes (batch_size, ...)
             One for each of the constructor's `enqueue_vars`. Running them waits until there are
-            enough rows; ``tf.errors.OutOfRangeError`` says that there will not be.
+            enough rows, and raises ``tf.errors.OutOfRangeError`` when the feed has ended before.
 
         Raises
         ------
         UsageError
-            If `batch_size` is less than 1, or is the first of another size and comes after the feed
-            was started.
+            If `batch_size` is less than 1, or if it differs from those before and the feed was
+            started already.
         """
         check_positive_integer("batch_size", batch_size)
         self._batch_size = batch_size
         with _on_cpu():
             if self._queue is not None:
-                self._end_staging()
+                if self._staging is not None:
+                    # Others take batches, too: none may wait in the staging area of the first.
+                    replace_sources(self._staging.staged, self._staging.tensors)
+                    self._staging = None
                 return self._queue.dequeue(batch_size)
-            self._queue = FeedQueue(
-                self._enqueue_vars,
-                self._input_vars,
-                batch_size,
-                self._queue_capacity,
-                self._bad_images,
-            )
+            self._queue = self._create_queue(batch_size)
             batch = self._queue.dequeue(batch_size)
         if self._staging_device is None:
             return batch
         self._staging = StagingArea(batch, self._staging_device)
         return self._staging.staged
 
-    def _end_staging(self):
-        """Let the staged batch come right out of the queue: others take batches, too."""
-        if self._staging is not None:
-            replace_sources(self._staging.staged, self._staging.tensors)
-            self._staging = None
-
-    def start_feed(self, session, batches):
+    def start_feed(self, session: tf.Session, batches: Iterable[Batch]) -> FeedThreads | StagedFeed:
         """Start to feed the queue; `run` and `evaluate` do so themselves.
 
         Parameters
         ----------
         session : tf.Session
         batches : iterable
-            Each batch is a list of one array per placeholder. Where there is one placeholder, its
-            array may also come alone.
+            As the `feed_generator` of `run`.
 
         Returns
         -------
@@ -169,7 +164,7 @@ class QueuedTrainer:
         Raises
         ------
         UsageError
-            If nothing takes batches out of the queue.
+            If `get_input_vars` was not called before.
         """
         self._check_has_taker()
         feed = self._queue.start(
@@ -185,68 +180,70 @@ class QueuedTrainer:
 
     def run(
         self,
-        feed_generator,
-        train_op,
-        log_dir=DEFAULT_LOG_DIR,
-        restore_path=None,
-        variables_to_restore=None,
-        run_id=None,
-        max_checkpoints_to_keep=5,
+        feed_generator: Iterable[Batch],
+        train_op: tf.Tensor,
+        log_dir: str | os.PathLike[str] = DEFAULT_LOG_DIR,
+        restore_path: str | os.PathLike[str] | None = None,
+        variables_to_restore: Sequence[tf.Variable] | None = None,
+        run_id: str | None = None,
+        max_checkpoints_to_keep: int = 5,
         *,
-        run=None,
-        should_stop=None,
-        **slim_train_kwargs,
-    ):
+        run: Run | None = None,
+        should_stop: Callable[[], object] | None = None,
+        **slim_train_kwargs: Any,
+    ) -> float | None:
         """Train until a number of steps is reached or the feed ends.
 
-        The run's directory ``log_dir/run_id`` receives checkpoints and events. When it already has
-        a checkpoint, training goes on from there, with the optimizer's state.
+        The run's directory ``log_dir/run_id`` receives checkpoints and events. If it already has a
+        checkpoint, training continues from there, with the optimizer's state.
 
         Parameters
         ----------
-        feed_generator : iterator
-            Yields batches: a list of one array for each of the constructor's `input_vars`. Where
-            there is one, its array may also come alone.
+        feed_generator : iterable
+            Yields batches: a list of one array for each of the constructor's `input_vars`. If there
+            is only one, its array may also come alone.
         train_op : tf.Tensor
             From ``slim.learning.create_train_op``.
         log_dir : str or Path
         restore_path : str or Path, optional
             Checkpoint from which a new run takes its variables, in any form that
-            `deep_reid.runs.checkpoints.resolve_checkpoint` takes. A run that has a checkpoint of
-            its own goes on from that.
+            `deep_reid.runs.checkpoints.resolve_checkpoint` takes. Not used by a run that already
+            has a checkpoint.
         variables_to_restore : sequence of tf.Variable, optional
-            Those to take from `restore_path`. Default: the model variables (weights and batch norm
-            statistics); step and optimizer start afresh.
+            The variables to take from `restore_path`. Default: the model variables (weights and
+            batch norm statistics), but not the step and the optimizer's state.
         run_id : str, optional
-            Default: a new one.
+            Default: a new name, from date and time.
         max_checkpoints_to_keep : int
             0 keeps all.
         run : deep_reid.runs.run.Run, optional
-            An open run that has begun; `log_dir` and `run_id` are not used then. Default: one is
+            An open run that has begun; `log_dir` and `run_id` are not used then. Default: a run is
             opened.
         should_stop : callable, optional
             Called after each step. Training saves and ends, without an error, when it returns
             something other than None.
         **slim_train_kwargs
-            Handed to ``slim.learning.train``. These are understood here: ``number_of_steps``,
-            ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs`` (300)
-            and ``summary_op`` (all summaries); 0 turns lines, summaries or checkpoints off, but for
-            the last.
+            Handed to ``slim.learning.train``, except for these: ``number_of_steps`` (default: no
+            limit), ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs``
+            (300) and ``summary_op`` (all summaries). 0 turns log lines, summaries or checkpoints
+            off, except for the last line and the last checkpoint.
 
         Returns
         -------
         float or None
-            The last loss. None where the run had made all its steps before, or where the feed had
-            not even one batch.
+            The last loss. None if the run had made all its steps before, or if the feed did not
+            have one whole batch.
 
         Raises
         ------
+        UsageError
+            If a setting breaks its rule, or `get_input_vars` was not called before.
         Exception
-            Whatever the generator or a feed thread raised, with its trace.
+            Whatever the generator or a feed thread raised, with its traceback.
         DataError
             If the checkpoint to start from is damaged or of another network.
         RunError
-            If the run is being trained by another process, or a checkpoint cannot be written.
+            If another process trains the run, or a checkpoint cannot be written.
         """
         is_chief = slim_train_kwargs.get("is_chief", True)
         trainer_checks.check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
@@ -261,20 +258,22 @@ class QueuedTrainer:
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run.run_dir, "model.ckpt"))
-            step = TrainStep(
+
+            own_settings = train_step.SLIM_SETTINGS & slim_train_kwargs.keys()
+            step = train_step.TrainStep(
                 train_op,
                 batch_size=self._batch_size,
                 start_feed=functools.partial(self.start_feed, batches=iter(feed_generator)),
                 save=save if is_chief else None,
                 save_at_start=run.checkpoint is None,
-                should_stop=should_stop,
-                **take_step_settings(slim_train_kwargs),
+                should_stop=should_stop or (lambda: None),
+                **{name: slim_train_kwargs.pop(name) for name in own_settings},
             )
             settings = {
                 "init_fn": restoring.plan_start(run.checkpoint, restore_path, variables_to_restore),
                 "session_config": create_session_config(self._compute),
                 **slim_train_kwargs,
-                # What the step does itself, TF-Slim's threads must not do beside it.
+                # The step itself writes summaries and saves: TF-Slim's threads must not.
                 "train_step_fn": step,
                 "train_step_kwargs": {},
                 "saver": saver,
@@ -290,57 +289,54 @@ class QueuedTrainer:
 
     def evaluate(
         self,
-        dataset,
-        checkpoint_dir,
-        log_dir,
-        run_id=None,
-        init_op=None,
-        eval_op=None,
-        final_op=None,
-        summary_op=None,
-        variables_to_restore=None,
-        eval_interval_secs=60,
-        max_num_evaluations=None,
+        dataset: Sequence[Sequence[Any] | np.ndarray] | np.ndarray,
+        checkpoint_dir: str | os.PathLike[str],
+        log_dir: str | os.PathLike[str],
+        run_id: str | None = None,
+        init_op: Any = None,
+        eval_op: Any = None,
+        final_op: Any = None,
+        summary_op: tf.Tensor | None = None,
+        variables_to_restore: Sequence[tf.Variable] | None = None,
+        eval_interval_secs: float = 60,
+        max_num_evaluations: int | None = None,
         *,
-        timeout_secs=None,
-        on_evaluation=None,
-        is_evaluated=None,
-    ):
-        """Evaluate each checkpoint of a directory, waiting for new ones.
+        timeout_secs: float | None = None,
+        on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
+        is_evaluated: Callable[[str, int], bool] = lambda path, step: False,
+    ) -> Any:
+        """Evaluate each checkpoint of a directory, and wait for new ones.
 
         Parameters
         ----------
-        dataset : list or tuple
+        dataset : list, tuple or array
             The data of one evaluation in columns: ``dataset[i]`` has all rows of the constructor's
-            ``input_vars[i]``, as an array, a list, or what else has a length and can be sliced.
+            ``input_vars[i]``, as an array, a list, or any object with a length that can be sliced.
             All columns have the same length, a multiple of the batch size of `get_input_vars`.
         checkpoint_dir, log_dir : str or Path
-            Where checkpoints are looked for and events are written. With `run_id`, the folder of
+            Where to look for checkpoints, and where to write events. With `run_id`, the folder of
             that name in each.
         run_id : str, optional
-        init_op : tf.Operation, optional
-            Run before each evaluation, after the local variables are set back.
-        eval_op : tf.Tensor or tf.Operation
-            Run once for each batch, usually the update of streaming metrics.
-        final_op : any structure of tf.Tensor, optional
-            Run once at the end of each evaluation.
+        init_op, eval_op, final_op : any structure of tf.Tensor and tf.Operation, optional
+            Run before each evaluation, after the local variables are initialized; once for each
+            batch, usually the update of streaming metrics; and once at the end.
         summary_op : tf.Tensor of string, optional
             Run after the last batch, and written at the checkpoint's step. Default: all summaries
-            of the graph but those that would need one more batch.
+            of the graph, except those that would need one more batch.
         variables_to_restore : sequence of tf.Variable, optional
-            Default: the model variables; all but the step where trainable ones are not among them.
+            Default: the model variables; if not all trainable variables are among them, all
+            variables but the step.
         eval_interval_secs : float
-            Seconds between two looks at the directory; each look takes in all that is new.
-        max_num_evaluations : int, optional
-            Default: no end.
-        timeout_secs : float, optional
-            Ends after this many seconds without a new checkpoint. Default: never.
+            Seconds between two looks at the directory; each look finds all new checkpoints.
+        max_num_evaluations, timeout_secs : optional
+            Ends after this number of evaluations, or this many seconds without a new checkpoint.
+            Default: never.
         on_evaluation : callable, optional
-            ``on_evaluation(checkpoint_path, step, value)`` with the value of `final_op`. May return
-            a ``tf.Summary``, to be written at the checkpoint's step.
+            ``on_evaluation(checkpoint_path, step, value)`` is called with the value of `final_op`.
+            It may return a ``tf.Summary``, which is written at the checkpoint's step.
         is_evaluated : callable, optional
-            ``is_evaluated(checkpoint_path, step)`` tells which checkpoints to leave out, because
-            an earlier process evaluated them.
+            ``is_evaluated(checkpoint_path, step)`` returns whether to leave a checkpoint out,
+            because an earlier process evaluated it. Default: none is left out.
 
         Returns
         -------
@@ -349,15 +345,17 @@ class QueuedTrainer:
         Raises
         ------
         UsageError
-            If `max_num_evaluations` is less than 1, or `dataset` is not in columns.
+            If `max_num_evaluations` is less than 1, `dataset` is not in columns, or
+            `get_input_vars` was not called before.
         Exception
-            Whatever a feed thread raised, with its trace. That checkpoint then does not count as
-            evaluated.
+            Whatever a feed thread raised, with its traceback. That checkpoint then does not count
+            as evaluated.
         RunError
-            If the rows fill no batch, or not the last one, or `eval_op` takes more than one batch.
+            If the number of rows is not a multiple of the batch size, or `eval_op` takes more than
+            one batch.
         DataError
-            If a checkpoint is of another network. One that is damaged or deleted is passed over,
-            with a warning.
+            If a checkpoint is of another network. One that is damaged or deleted is skipped, with a
+            warning.
         """
         if max_num_evaluations is not None:
             check_positive_integer("max_num_evaluations", max_num_evaluations)
@@ -370,20 +368,23 @@ class QueuedTrainer:
             dataset,
             self._batch_size,
             self.start_feed,
-            ops=checkpoint_evaluation.EvaluationOps(init_op, eval_op, final_op, summary_op),
+            init_op=init_op,
+            eval_op=eval_op,
+            final_op=final_op,
+            summary_op=summary_op,
             variables_to_restore=variables_to_restore,
             session_config=create_session_config(self._compute),
         )
         _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
         paths = watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs)
-        results = evaluation.of_each(paths, is_evaluated or (lambda path, step: False))
+        results = evaluation.of_each(paths, is_evaluated)
         return checkpoint_evaluation.write_events(
             itertools.islice(results, max_num_evaluations), log_dir, on_evaluation
         )
 
 
 def _open_run(stack, log_dir, run_id, restore_path, is_chief):
-    """Open a run until the stack is closed; a wrong `restore_path` leaves nothing of it."""
+    """Open a run until the stack is closed. If `restore_path` is wrong, nothing is left behind."""
     if not is_chief:
         return Run.join(log_dir, run_id)
     run = stack.enter_context(Run.open(log_dir, run_id))
@@ -394,5 +395,5 @@ def _open_run(stack, log_dir, run_id, restore_path, is_chief):
 
 
 def _on_cpu():
-    # A GPU has nothing to do but the network.
+    # A GPU should compute nothing but the network.
     return tf.device("/cpu:0")

@@ -1,35 +1,37 @@
-"""Batches that wait on the device that computes: the copy of the next overlaps a training step."""
+"""Copies of batches that wait on the computing device: copying overlaps with a training step."""
 
 import threading
+from collections.abc import Callable, Sequence
 
+from deep_reid.engine.feeding import FeedThreads
 from deep_reid.runtime.compat import tf
 
-# One that the next step takes, and one on its way. Put and taken in turn (see `StagedFeed`), no op
-# ever waits for the other: on some devices, that could not be cancelled.
+# One batch that the next step takes, and one that is being copied. `StagedFeed` puts and takes them
+# in turn, so no op ever waits for the other: on some devices, such an op could not be cancelled.
 _CAPACITY = 2
 
 
 class StagingArea:
-    """Ops that bring batches to a device, and hand them out there.
+    """Ops that copy batches to a device, and take them there.
 
     Parameters
     ----------
-    tensors : list of tf.Tensor
+    tensors : sequence of tf.Tensor
         A batch from a queue.
     device : str
         Such as ``"/gpu:0"``.
 
     Attributes
     ----------
-    tensors : list of tf.Tensor
-        The batch that was given.
+    tensors : sequence of tf.Tensor
+        As in the parameters.
     put : tf.Operation
-        Brings the next batch to the device.
+        Copies the next batch to the device.
     staged : list of tf.Tensor
-        The batch that was put first of those that wait.
+        Takes the oldest of the batches that wait on the device.
     """
 
-    def __init__(self, tensors, device):
+    def __init__(self, tensors: Sequence[tf.Tensor], device: str) -> None:
         self.tensors = tensors
         name = tf.get_default_graph().unique_name("staging")
         with tf.device(device):
@@ -43,17 +45,17 @@ class StagingArea:
 
 
 class StagedFeed:
-    """Puts batches into a staging area, one ahead of what takes them.
+    """Puts each batch into a staging area while the batch before it is used.
 
     Parameters
     ----------
     feed : deep_reid.engine.feeding.FeedThreads
         Fills the queue that the batches come from.
     put : callable
-        Puts a batch; raises ``tf.errors.OutOfRangeError`` when there are no more.
+        ``put()`` puts a batch; it raises ``tf.errors.OutOfRangeError`` when there are no more.
     """
 
-    def __init__(self, feed, put):
+    def __init__(self, feed: FeedThreads, put: Callable[[], object]) -> None:
         self._feed = feed
         self._put = put
         self._has_room = threading.Semaphore(1)
@@ -63,33 +65,28 @@ class StagedFeed:
         self._thread = threading.Thread(target=self._run, name="feed-staging", daemon=True)
         self._thread.start()
 
-    @property
-    def num_rows(self):
-        """Rows that the feed has taken from its generator so far."""
-        return self._feed.num_rows
-
-    def wait_for_batch(self):
-        """Wait until a batch is on the device; call it before each is taken.
+    def wait_for_batch(self) -> None:
+        """Wait until a batch is on the device; call this before each batch is taken.
 
         Raises
         ------
         tf.errors.OutOfRangeError
-            If there are no more.
+            If there are no more batches.
         Exception
-            Whatever else was raised over it.
+            Any other error of `put`.
         """
         self._has_batch.acquire()
         if self._error is not None:
             self._has_batch.release()  # so that the next call raises it, too
             raise self._error
-        # The one that waits is taken now: the next is copied in the meantime.
+        # The caller takes this batch now: the next one is copied in the meantime.
         self._has_room.release()
 
-    def raise_error(self):
+    def raise_error(self) -> None:
         """Raise the first error of the feed, if there was one."""
         self._feed.raise_error()
 
-    def stop(self):
+    def stop(self) -> None:
         """End all threads; may be called more than once."""
         self._is_stopped = True
         self._feed.stop()  # cancels a put that waits for the queue
@@ -101,6 +98,6 @@ class StagedFeed:
             while self._has_room.acquire() and not self._is_stopped:
                 self._put()
                 self._has_batch.release()
-        except Exception as error:  # noqa: BLE001 - raised where the batch is waited for
+        except Exception as error:  # noqa: BLE001 - wait_for_batch raises it
             self._error = error
             self._has_batch.release()

@@ -1,47 +1,39 @@
-"""One step of training: the step function that ``slim.learning.train`` calls again and again."""
+"""One step of training: the function that ``slim.learning.train`` calls for each step."""
 
+import dataclasses
 import datetime
 import logging
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
+from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
+from deep_reid.engine.staging import StagedFeed
 from deep_reid.runtime.compat import tf
+
+SLIM_SETTINGS = {
+    "number_of_steps",
+    "log_every_n_steps",
+    "summary_op",
+    "save_summaries_secs",
+    "save_interval_secs",
+}
+"""The settings of ``slim.learning.train`` that `TrainStep` uses itself."""
 
 _logger = logging.getLogger(__name__)
 
 
-def take_step_settings(slim_train_kwargs):
-    """Take the settings of a step out of those for ``slim.learning.train``.
-
-    Parameters
-    ----------
-    slim_train_kwargs : dict
-        Without them afterwards.
-
-    Returns
-    -------
-    dict
-        For `TrainStep`; with the default where one was not there.
-    """
-    defaults = {
-        "number_of_steps": None,
-        "log_every_n_steps": 10,
-        "summary_op": tf.summary.merge_all(),
-        "save_summaries_secs": 60,
-        "save_interval_secs": 300,
-    }
-    return {name: slim_train_kwargs.pop(name, default) for name, default in defaults.items()}
-
-
+@dataclasses.dataclass(eq=False)
 class TrainStep:
     """Run the training op once per call; log, write summaries and save when that is due.
 
-    A step is one ``session.run``: summaries are fetched together with the training op, of the very
-    batch that is trained on. Checkpoints are saved between two steps: TF-Slim's own thread would
-    save while variables change, some from before and some from after an update. The feed is started
-    with the first step and ended with the last, or with an error. Ctrl-C saves what was learned. A
-    step with numbers that are not finite ends the training, and is not saved.
+    A step is one ``session.run``: summaries are fetched together with the training op, so they are
+    of the batch that is trained on. Checkpoints are saved between two steps: TF-Slim's own thread
+    would save while an update changes the variables. The feed is started with the first step, and
+    ended with the last one or with an error. Ctrl-C saves what was learned. A step with numbers
+    that are not finite ends the training, and is not saved.
 
     Parameters
     ----------
@@ -49,53 +41,51 @@ class TrainStep:
         Runs an update and gives the total loss.
     batch_size : int
     start_feed : callable
-        ``start_feed(session)`` -> `deep_reid.engine.feeding.FeedThreads`, or what has its methods.
+        ``start_feed(session)`` returns a `deep_reid.engine.feeding.FeedThreads`, or an object with
+        its methods.
+    save : callable, optional
+        ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
+    save_at_start : bool
+        Whether to save before the first step. A run that is resumed has a checkpoint of that step.
+    should_stop : callable, optional
+        Called before the first step and after each; training ends without an error when it returns
+        something other than None. Default: it returns None.
     number_of_steps : int, optional
-        The step at which training ends.
+        The step at which training ends. Default: it ends with the feed.
     log_every_n_steps : int
         0: only the last step is logged.
     summary_op : tf.Tensor of string, optional
+        Default: all summaries of the default graph. None: no summaries.
     save_summaries_secs : float
         Seconds between two summaries. 0: no summaries.
-    save : callable, optional
-        ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
     save_interval_secs : float
-        Seconds between two checkpoints. 0: none in between.
-    save_at_start : bool
-        Whether the first is saved before the first step; a run that goes on has one of that step.
-    should_stop : callable, optional
-        Asked after each step; training ends, well, where it returns something other than None.
+        Seconds between two checkpoints. 0: none between the first and the last.
     """
 
-    def __init__(
-        self,
-        train_op,
-        *,
-        batch_size,
-        start_feed,
-        number_of_steps,
-        log_every_n_steps,
-        summary_op,
-        save_summaries_secs,
-        save,
-        save_interval_secs,
-        save_at_start,
-        should_stop=None,
-    ):
-        self._should_stop = should_stop or (lambda: None)
-        self._health = Health(train_op.graph)
-        self._batch_size = batch_size
-        self._start_feed = start_feed
-        self._number_of_steps = number_of_steps
-        self._log_every_n_steps = log_every_n_steps
-        self._summary_op = tf.no_op() if summary_op is None else summary_op
+    train_op: tf.Tensor
+    _: dataclasses.KW_ONLY
+    batch_size: int
+    start_feed: Callable[[tf.Session], FeedThreads | StagedFeed]
+    save: Callable[..., str] | None
+    save_at_start: bool
+    should_stop: Callable[[], object] = lambda: None
+    number_of_steps: int | None = None
+    log_every_n_steps: int = 10
+    summary_op: tf.Tensor | None = dataclasses.field(default_factory=tf.summary.merge_all)
+    save_summaries_secs: float = 60
+    save_interval_secs: float = 300
+
+    def __post_init__(self) -> None:
+        self._health = Health(self.train_op.graph)
         self._no_summary = tf.no_op()
-        self._summary_timer = _Timer(save_summaries_secs, is_due_at_start=save_summaries_secs > 0)
-        self._save = save
-        self._save_timer = _Timer(save_interval_secs)
-        self._save_at_start = save_at_start
-        # Fetched side by side, the step might be read before or after the update.
-        with tf.control_dependencies([train_op]):
+        if self.summary_op is None:
+            self.summary_op = self._no_summary
+        self._summary_timer = _Timer(
+            self.save_summaries_secs, is_due_at_start=self.save_summaries_secs > 0
+        )
+        self._save_timer = _Timer(self.save_interval_secs)
+        # If both were fetched side by side, the step might be read before or after the update.
+        with tf.control_dependencies([self.train_op]):
             self._step_after = tf.train.get_or_create_global_step().read_value()
         self._feed = None
         self._session = None
@@ -104,8 +94,14 @@ class TrainStep:
         self._num_unlogged = 0
         self._logged_at = 0.0
 
-    def __call__(self, session, train_op, global_step, train_step_kwargs):
-        """Train one step; the signature is that of a ``train_step_fn`` of TF-Slim.
+    def __call__(
+        self,
+        session: tf.Session,
+        train_op: tf.Tensor,
+        global_step: tf.Variable,
+        train_step_kwargs: dict[str, Any],
+    ) -> tuple[float | None, bool]:
+        """Train one step; the signature is that of TF-Slim's ``train_step_fn``.
 
         Parameters
         ----------
@@ -121,15 +117,15 @@ class TrainStep:
             None where there was nothing to train.
         should_stop : bool
         """
-        # After an AbortedError of a distributed runtime, TF-Slim comes back with a new session.
+        # After an AbortedError of a distributed runtime, TF-Slim calls this with a new session.
         if session is not self._session and not self._begin(session, global_step):
             return None, True
         should_stop = True
         try:
             loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
-            is_last = self._number_of_steps is not None and step >= self._number_of_steps
-            is_over = is_last or self._should_stop() is not None
-            if not is_over and self._save_timer.is_due():  # TF-Slim saves the last one
+            is_last = self.number_of_steps is not None and step >= self.number_of_steps
+            is_over = is_last or self.should_stop() is not None
+            if not is_over and self._save_timer.is_due():  # TF-Slim saves the last step
                 self._save_now(session, step)
             self._log_progress(loss, step, is_over)
             should_stop = is_over
@@ -137,19 +133,19 @@ class TrainStep:
             self._save_now(session, int(session.run(global_step)))
             raise
         finally:
-            # Also on an error or Ctrl-C: the threads must end before their session is closed, which
-            # else waits for a thread that hangs in a file.
+            # Also on an error or Ctrl-C: the threads must end before their session is closed.
+            # Otherwise closing it waits for a thread that hangs in a file.
             if should_stop:
                 self.stop_feed()
         return loss, should_stop
 
-    def stop_feed(self):
+    def stop_feed(self) -> None:
         """End the threads of the feed, if it was started."""
         if self._feed is not None:
             self._feed.stop()
 
-    def raise_feed_error(self):
-        """Raise what ended the feed, if it was an error."""
+    def raise_feed_error(self) -> None:
+        """Raise the error that ended the feed, if there was one."""
         if self._feed is None:
             return
         try:
@@ -162,20 +158,20 @@ class TrainStep:
 
     def _begin(self, session, global_step):
         step = int(session.run(global_step))
-        if self._number_of_steps is not None and step >= self._number_of_steps:
+        if self.number_of_steps is not None and step >= self.number_of_steps:
             _logger.warning(
                 "Nothing to train: this run is at step %d, and number_of_steps is %d",
                 step,
-                self._number_of_steps,
+                self.number_of_steps,
             )
             return False
-        if self._should_stop() is not None:
+        if self.should_stop() is not None:
             return False
         _logger.info("Training from step %d", step)
         self._step = step
-        if self._save_at_start:
+        if self.save_at_start:
             self._save_now(session, step)
-        self._feed = self._start_feed(session)
+        self._feed = self.start_feed(session)
         self._session = session
         self._logged_at = time.monotonic()
         return True
@@ -183,14 +179,14 @@ class TrainStep:
     def _run(self, session, train_op, summary_writer):
         self.raise_feed_error()
         is_due = summary_writer is not None and self._summary_timer.is_due()
-        summary_op = self._summary_op if is_due else self._no_summary
+        summary_op = self.summary_op if is_due else self._no_summary
         try:
             self._feed.wait_for_batch()
             loss, step, summary, health = session.run(
                 [train_op, self._step_after, summary_op, self._health.tensors]
             )
         except tf.errors.OutOfRangeError:
-            # A feed that failed closes its queue, too. That must not pass for the end of the data.
+            # A feed that failed closes its queue, too. That must not look like the end of the data.
             self.raise_feed_error()
             _logger.info("The feed has ended")
             raise
@@ -201,27 +197,27 @@ class TrainStep:
         return float(loss), self._step
 
     def _save_now(self, session, step):
-        if self._save is not None:
-            self._save(session, global_step=step)
+        if self.save is not None:
+            self.save(session, global_step=step)
 
     def _log_progress(self, loss, step, is_last):
-        # Steps are counted here: with several workers the global step moves on in between.
+        # Steps are counted here: the global step also counts the steps of other workers.
         self._num_unlogged += 1
-        is_due = self._log_every_n_steps and step % self._log_every_n_steps == 0
+        is_due = self.log_every_n_steps and step % self.log_every_n_steps == 0
         if not (is_due or is_last):
             return
         now = time.monotonic()
         steps_per_second = self._num_unlogged / max(now - self._logged_at, 1e-9)
         self._num_unlogged, self._logged_at = 0, now
-        images_per_second = steps_per_second * self._batch_size
-        if self._number_of_steps is None:
+        images_per_second = steps_per_second * self.batch_size
+        if self.number_of_steps is None:
             _logger.info("step %d, loss %.4f, %.1f images/s", step, loss, images_per_second)
             return
-        secs_left = round(max(0, self._number_of_steps - step) / steps_per_second)
+        secs_left = round(max(0, self.number_of_steps - step) / steps_per_second)
         _logger.info(
             "step %d/%d, loss %.4f, %.1f images/s, %s left",
             step,
-            self._number_of_steps,
+            self.number_of_steps,
             loss,
             images_per_second,
             datetime.timedelta(seconds=secs_left),
@@ -229,7 +225,7 @@ class TrainStep:
 
 
 class _Timer:
-    """Due after each interval; never, where the interval is 0."""
+    """Due after each interval; never if the interval is 0."""
 
     def __init__(self, interval_secs, is_due_at_start=False):
         self._interval_secs = interval_secs or math.inf

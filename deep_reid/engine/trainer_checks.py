@@ -1,6 +1,8 @@
-"""What `QueuedTrainer` is given, checked before anything is built, fed or written."""
+"""Checks of the arguments of `QueuedTrainer`, before anything is built, fed or written."""
 
 import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,8 @@ _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
 _RESERVED_FOR_RUN = {"train_step_fn", "train_step_kwargs", "logdir", "saver", "init_fn"}
 
 
-def list_ancestors(op):
-    """List an op and everything that it needs, each once.
+def list_ancestors(op: tf.Operation) -> list[tf.Operation]:
+    """List an op and all ops that it depends on, each once.
 
     Parameters
     ----------
@@ -32,12 +34,15 @@ def list_ancestors(op):
     return list(found)
 
 
-def check_feed(num_enqueue_threads, queue_capacity, feed_timeout_secs):
-    """Check how the queue is fed.
+def check_feed(
+    num_enqueue_threads: object, queue_capacity: object, feed_timeout_secs: float | None
+) -> None:
+    """Check the settings of the feed.
 
     Parameters
     ----------
-    num_enqueue_threads, queue_capacity : int
+    num_enqueue_threads, queue_capacity : object
+        Must be int.
     feed_timeout_secs : float or None
 
     Raises
@@ -51,14 +56,14 @@ def check_feed(num_enqueue_threads, queue_capacity, feed_timeout_secs):
         raise UsageError(f"feed_timeout_secs ({feed_timeout_secs}) must be greater than 0")
 
 
-def check_tensors(name, tensors):
-    """Check a list of tensors.
+def check_tensors(name: str, tensors: object) -> list[tf.Tensor]:
+    """Check an argument that must be an iterable of tensors.
 
     Parameters
     ----------
     name : str
-        Of the argument.
-    tensors : iterable of tf.Tensor
+        The argument's name.
+    tensors : object
 
     Returns
     -------
@@ -80,16 +85,17 @@ def check_tensors(name, tensors):
     return tensors
 
 
-def check_shapes(enqueue_vars):
-    """Check that rows of the queue have a known shape.
+def check_shapes(enqueue_vars: Iterable[tf.Tensor]) -> None:
+    """Check that the rows of the queue have known shapes.
 
     Parameters
     ----------
-    enqueue_vars : list of tf.Tensor
+    enqueue_vars : iterable of tf.Tensor
 
     Raises
     ------
     ValueError
+        If a dimension other than the first is not known, or there is none.
     """
     for variable in enqueue_vars:
         shape = variable.get_shape()
@@ -100,12 +106,12 @@ def check_shapes(enqueue_vars):
             )
 
 
-def check_placeholders(enqueue_vars, input_vars):
-    """Check that what is fed is what the queue's tensors are made of.
+def check_placeholders(enqueue_vars: Sequence[tf.Tensor], input_vars: Sequence[tf.Tensor]) -> None:
+    """Check that the inputs are the placeholders that the queue's tensors are computed from.
 
     Parameters
     ----------
-    enqueue_vars, input_vars : list of tf.Tensor
+    enqueue_vars, input_vars : sequence of tf.Tensor
 
     Raises
     ------
@@ -135,14 +141,14 @@ def check_placeholders(enqueue_vars, input_vars):
         )
 
 
-def check_columns(dataset, input_vars, batch_size):
+def check_columns(dataset: object, input_vars: Sequence[tf.Tensor], batch_size: int) -> None:
     """Check the data of an evaluation.
 
     Parameters
     ----------
-    dataset : sequence
-        A column for each of `input_vars`.
-    input_vars : list of tf.Tensor
+    dataset : object
+        Must be a list, tuple or array with a column for each of `input_vars`.
+    input_vars : sequence of tf.Tensor
     batch_size : int
 
     Raises
@@ -150,7 +156,7 @@ def check_columns(dataset, input_vars, batch_size):
     UsageError
         If it is not in columns.
     RunError
-        If the rows do not fill the batches.
+        If the number of rows is not a multiple of the batch size.
     """
     if not isinstance(dataset, list | tuple | np.ndarray):
         raise UsageError(
@@ -190,27 +196,30 @@ def _check_rows(num_rows, batch_size):
         )
 
 
-def check_slim_kwargs(slim_train_kwargs, run_id, is_chief):
-    """Check what is handed on to ``slim.learning.train``.
+def check_slim_kwargs(
+    slim_train_kwargs: Mapping[str, Any], run_id: str | None, is_chief: bool
+) -> None:
+    """Check the arguments for ``slim.learning.train``.
 
     Parameters
     ----------
     slim_train_kwargs : dict
     run_id : str or None
+        Needed for a worker that is not the chief.
     is_chief : bool
 
     Raises
     ------
     UsageError
+        If one is unknown, not supported or breaks its rule, or a worker lacks its `run_id`.
     """
-    taken = sorted(_RESERVED_FOR_RUN & set(slim_train_kwargs))
+    taken = sorted(_RESERVED_FOR_RUN & slim_train_kwargs.keys())
     if taken:
         raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
     if slim_train_kwargs.get("trace_every_n_steps") is not None:
         raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
-    unknown = sorted(
-        set(slim_train_kwargs) - set(inspect.signature(slim.learning.train).parameters)
-    )
+    known = inspect.signature(slim.learning.train).parameters
+    unknown = sorted(slim_train_kwargs.keys() - known.keys())
     if unknown:
         raise UsageError(f"slim.learning.train knows no setting {', '.join(unknown)}: leave it out")
     if slim_train_kwargs.get("number_of_steps") is not None:

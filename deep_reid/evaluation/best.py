@@ -1,4 +1,4 @@
-"""The best checkpoint of a run so far: a copy that later ones do not push out."""
+"""A copy of a run's best checkpoint so far, which stays when the run deletes old checkpoints."""
 
 import contextlib
 import ctypes
@@ -9,9 +9,11 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import Any
 
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.errors import DataError, first_line
+from deep_reid.evaluation.score_log import ScoreLog
 from deep_reid.runs import checkpoints
 from deep_reid.runs import folder as runs
 from deep_reid.runs.labels import LABELS_FILENAME
@@ -28,27 +30,27 @@ class BestCheckpoint:
     """Keeps the checkpoint with the best score, with the run's settings, in the folder ``best``.
 
     The folder is replaced as a whole. Its ``score.json`` has the step, all scores, the time and the
-    name of the checkpoint; it is what later scores are compared with, also after a restart.
+    name of the checkpoint. Later scores are compared with it, also after a restart.
 
     Parameters
     ----------
     run_dir : str or Path
     criterion : str
-        The score that counts; the greater is the better.
+        The name of the score that decides; greater is better.
     """
 
-    def __init__(self, run_dir, criterion):
+    def __init__(self, run_dir: str | os.PathLike[str], criterion: str) -> None:
         self._run_dir = pathlib.Path(run_dir)
         self._folder = self._run_dir / runs.BEST_DIRNAME
         self._criterion = criterion
         self._mend()
         self._best_score = self._read_score()
 
-    def offer(self, line):
+    def offer(self, line: dict[str, Any]) -> None:
         """Keep a checkpoint if it is better than all before.
 
-        If it cannot be copied, say because it was deleted, a warning names the reason, and the
-        best one before it stays.
+        If it cannot be copied, for example because it was deleted, a warning names the reason, and
+        the folder stays as it was.
 
         Parameters
         ----------
@@ -74,14 +76,14 @@ class BestCheckpoint:
             self._folder,
         )
 
-    def catch_up(self, log):
-        """Keep the best of the checkpoints that were evaluated before, if it is still there.
+    def catch_up(self, log: ScoreLog) -> None:
+        """Keep the best of the checkpoints that were evaluated before and still exist.
 
         Parameters
         ----------
-        log : deep_reid.evaluation.score_log.ScoreLog
+        log : ScoreLog
         """
-        there = [
+        existing = [
             line
             for line in log.lines
             if isinstance(line.get(self._criterion), float)
@@ -89,22 +91,21 @@ class BestCheckpoint:
             and checkpoints.exists(self._locate(line))
             and log.has(self._locate(line), line["step"])
         ]
-        if there:
-            self.offer(max(there, key=lambda line: line[self._criterion]))
+        if existing:
+            self.offer(max(existing, key=lambda line: line[self._criterion]))
 
     def _locate(self, line):
         # The run may have been moved since it was evaluated.
         return os.path.join(self._run_dir, os.path.basename(line["checkpoint"]))
 
     def _replace(self, line):
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._run_dir))
-        try:
-            self._fill(folder, line)
-            folder.chmod(0o777 & ~files.umask())
+        with tempfile.TemporaryDirectory(
+            prefix=_TEMPORARY, dir=self._run_dir, ignore_cleanup_errors=True
+        ) as folder:
+            self._fill(pathlib.Path(folder), line)
+            os.chmod(folder, 0o777 & ~files.umask())
             _swap(folder, self._folder)
             files.flush_to_disk(self._run_dir)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _fill(self, folder, line):
         source = self._locate(line)
@@ -131,7 +132,7 @@ class BestCheckpoint:
         return -math.inf if math.isnan(score) else score
 
     def _mend(self):
-        """Remove what a killed evaluation left; bring back a folder that it had put aside."""
+        """Remove what a killed evaluation left; restore the folder if it was moved away."""
         for folder in sorted(self._run_dir.glob(f"{_TEMPORARY}*")):
             is_whole = (folder / runs.SCORE_FILENAME).exists()
             if is_whole and not self._folder.exists():
@@ -147,11 +148,11 @@ def _copy(path, folder):
 
 
 def _swap(new, old):
-    """Replace a folder, if there is one, with a new one; the old one gets the name of the new one.
+    """Replace a folder, if it exists, by a new one; the old one gets the name of the new one.
 
     A reader finds the old or the new folder at any moment. Only where the system cannot exchange
-    names, it finds neither for a moment. (A symbolic link would need no exchange, but the copy of a
-    link, or a link that is moved out of the run's folder, leads nowhere.)
+    names, there is a moment without a folder. (A symbolic link would need no exchange, but a copy
+    of a link, or a link that is moved out of the run's folder, is broken.)
     """
     files.flush_to_disk(new)
     if not os.path.lexists(old):

@@ -2,8 +2,10 @@
 
 import functools
 import os
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid import metrics
 from deep_reid.config import ComputeSettings
@@ -16,6 +18,7 @@ from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.evaluation.reporting import ProjectorFiles
 from deep_reid.export.encoding import encode
 from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
@@ -27,37 +30,37 @@ _MAX_IMAGES_AT_ONCE = 256
 
 
 def eval_loop(
-    preprocess_fn,
-    network_factory,
-    data_x,
-    data_y,
-    camera_indices,
-    log_dir,
-    eval_log_dir,
-    image_shape=None,
-    run_id=None,
-    loss_mode="cosine-softmax",
-    num_galleries=10,
-    random_seed=4321,
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    data_x: Sequence[str | os.PathLike[str]] | np.ndarray,
+    data_y: ArrayLike,
+    camera_indices: ArrayLike | None,
+    log_dir: str | os.PathLike[str],
+    eval_log_dir: str | os.PathLike[str],
+    image_shape: Sequence[int] | None = None,
+    run_id: str | None = None,
+    loss_mode: str = "cosine-softmax",
+    num_galleries: int = 10,
+    random_seed: int | None = 4321,
     *,
-    eval_interval_secs=60,
-    max_num_evaluations=None,
-    timeout_secs=None,
-    projector=False,
-    keep_best=False,
-    compute=ComputeSettings(),
-    feed_timeout_secs=600,
-):
-    """Evaluate each checkpoint of a run as it comes: CMC rank-1, 5, 10 and 20.
+    eval_interval_secs: float = 60,
+    max_num_evaluations: int | None = None,
+    timeout_secs: float | None = None,
+    projector: bool = False,
+    keep_best: bool = False,
+    compute: ComputeSettings = ComputeSettings(),
+    feed_timeout_secs: float | None = 600,
+) -> dict[str, float] | None:
+    """Evaluate each new checkpoint of a run: CMC rank-1, 5, 10 and 20.
 
-    For each gallery, two images of every identity are drawn, where possible from different cameras:
-    one is the probe, the other goes into the gallery. The scores are averages over all probes of
+    For each gallery, two images of every identity are drawn, if possible from different cameras:
+    one is the probe, the other belongs to the gallery. The scores are averages over all probes of
     all galleries, called ``Precision@k`` as in the original. They are logged, written as events
     at the checkpoint's step, and appended to ``metrics.jsonl`` in the evaluation directory. The
     events also show the rankings of a few probes, the same at each step, as pictures.
 
-    Checkpoints that have their line in ``metrics.jsonl`` are not evaluated again: an evaluation may
-    be stopped and started at any time. To have them evaluated anew, delete the file.
+    Checkpoints whose scores are in ``metrics.jsonl`` are not evaluated again: an evaluation may be
+    stopped and started at any time. To evaluate them again, delete the file.
 
     Parameters
     ----------
@@ -72,23 +75,24 @@ def eval_loop(
     camera_indices : array_like of int, shape (N,), or None
         None: probe and gallery image are drawn without regard to cameras.
     log_dir, eval_log_dir : str or Path
-        Where training writes its runs, and where evaluation writes; the run's folder in each.
+        The directories where training writes its runs, and where evaluation writes. Each has a
+        folder for the run.
     image_shape : tuple of int, optional
         (height, width, channels), or (height, width) for gray images. Needed with files; default
         with arrays: their own shape.
     run_id : str, optional
-        Name of the run. Default: both directories are taken as they are.
+        Name of the run. Default: both directories are those of the run itself.
     loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
         Features are ranked by cosine distance for the first, by squared Euclidean distance for the
-        other two, and by its `measure` for a loss of your own.
+        second and third, and by its `measure` for a loss of yours.
     num_galleries : int
     random_seed : int or None
         Gallery number i is drawn with the seed ``random_seed + i``. None: galleries differ from one
         call to the next.
     eval_interval_secs : float
-        Seconds between two looks for new checkpoints; each look takes in all of them.
+        Seconds between two looks for new checkpoints; each look finds all of them.
     max_num_evaluations : int, optional
-        Default: no end.
+        Default: no limit.
     timeout_secs : float, optional
         Ends after this many seconds without a new checkpoint. Default: never.
     projector : bool
@@ -96,7 +100,7 @@ def eval_loop(
         projector, with thumbnails, identities and cameras.
     keep_best : bool
         Whether to keep a copy of the checkpoint with the best Precision@1 so far, in the folder
-        ``best`` of the run's directory; of equal ones the first.
+        ``best`` of the run's directory. If scores are equal, the first one is kept.
     compute : ComputeSettings
         Precision and threads.
     feed_timeout_secs : float, optional
@@ -105,8 +109,8 @@ def eval_loop(
     Returns
     -------
     dict of str to float, or None
-        The last scores, ``"Precision@1"`` and so on; where nothing new was evaluated, those that
-        were recorded last. None if nothing was ever evaluated.
+        The scores that were recorded last, ``"Precision@1"`` and so on, by this call or an earlier
+        one. None if no checkpoint was ever evaluated.
 
     Raises
     ------
@@ -118,8 +122,8 @@ def eval_loop(
         If there is not one label for each image, no identity has two images, or an image cannot be
         read.
     RunError
-        If another process evaluates into that directory, the scores cannot be written (no space,
-        for example), or the images take too long to read.
+        If another process writes to the same evaluation directory, the scores cannot be written (no
+        space, for example), or reading the images takes too long.
     """
     images, read_from_file = as_image_source(data_x)
     image_shape = check_image_shape(images, read_from_file, image_shape)
@@ -146,7 +150,7 @@ def eval_loop(
             trainer = _create_trainer(
                 preprocess_fn, images, image_shape, compute, feed_timeout_secs
             )
-            value = trainer.evaluate(
+            trainer.evaluate(
                 [_Gathered(images, rows), labels[rows]],
                 log_dir,
                 eval_log_dir,
@@ -158,7 +162,7 @@ def eval_loop(
                 on_evaluation=report,
                 is_evaluated=report.log.has,
             )
-        return report.last_scores() if value is None else reporting.as_floats(value["scores"])
+        return report.last_scores()
 
 
 def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):
@@ -216,11 +220,11 @@ def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
 
 
 def _create_metrics(trainer, network_factory, batch_size, loss_mode):
-    """Build the graph of an evaluation; returns what `QueuedTrainer.evaluate` takes of it."""
+    """Build the graph of an evaluation; return the ops for `QueuedTrainer.evaluate`."""
     measure = measure_of_loss_mode(loss_mode)
     network_factory = allow_reuse(network_factory)
     images, labels = trainer.get_input_vars(batch_size)
-    # A narrowed product of features would be another ranking.
+    # Distances of lower precision would change the ranking.
     features = precision.keep_exact(_encode_in_parts(network_factory, images, batch_size))
     probe_x, gallery_x = tf.split(features, 2)
     probe_y, gallery_y = tf.split(labels, 2)
@@ -232,7 +236,7 @@ def _create_metrics(trainer, network_factory, batch_size, loss_mode):
         )
         updates.append(update)
         summaries.append(tf.summary.scalar(name, scores[name]))
-    # The last gallery is ranked once more, for pictures.
+    # The distances of the last gallery are kept for pictures.
     distances = tf.Variable(
         tf.zeros([batch_size // 2] * 2),
         trainable=False,
@@ -248,7 +252,7 @@ def _create_metrics(trainer, network_factory, batch_size, loss_mode):
 
 
 def _encode_in_parts(network_factory, images, num_images):
-    """Run the network on a limited number of images at once, however many identities there are."""
+    """Run the network on a limited number of images at a time, for any number of identities."""
     num_parts = -(-num_images // _MAX_IMAGES_AT_ONCE)
     if num_parts == 1:
         return build_network(network_factory, images)[0]

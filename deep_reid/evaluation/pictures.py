@@ -1,6 +1,7 @@
 """Pictures of rankings for TensorBoard; free of TensorFlow. Colors are RGB."""
 
 import os
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,8 +12,10 @@ MATCH_COLOR = (40, 160, 60)
 NO_MATCH_COLOR = (200, 50, 45)
 
 
-def read_picture(image_or_filename, height, width):
-    """Read an image for people to look at.
+def read_picture(
+    image_or_filename: str | os.PathLike[str] | np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """Read an image, or take one, and resize it to be shown.
 
     Parameters
     ----------
@@ -23,7 +26,7 @@ def read_picture(image_or_filename, height, width):
     Returns
     -------
     np.ndarray of uint8, shape (height, width, 3), RGB
-        Gray all over where the file cannot be read: a picture must not stop an evaluation.
+        All gray if the file cannot be read: a picture must not stop an evaluation.
     """
     if isinstance(image_or_filename, (str, os.PathLike)):
         image = cv2.imread(os.fspath(image_or_filename))
@@ -36,28 +39,32 @@ def read_picture(image_or_filename, height, width):
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def draw_strip(probe, ranked, is_match):
-    """Draw a probe and what was found for it, the nearest first, in a row.
+def draw_strip(
+    probe: np.ndarray, ranked: Sequence[np.ndarray], is_match: Sequence[bool] | np.ndarray
+) -> np.ndarray:
+    """Draw a probe and the gallery images that are ranked for it in a row, the nearest first.
 
     Parameters
     ----------
     probe : np.ndarray of uint8, shape (H, W, 3)
     ranked : sequence of np.ndarray of uint8, shape (H, W, 3)
     is_match : sequence of bool
-        Whether each is of the probe's identity: framed in green, else in red.
+        Whether each is of the probe's identity: its frame is green, otherwise red.
 
     Returns
     -------
     np.ndarray of uint8, shape (H + 6, (1 + len(ranked)) * (W + 6), 3)
     """
-    colors = [MATCH_COLOR if match else NO_MATCH_COLOR for match in is_match]
-    framed = [_frame(probe, PROBE_COLOR)]
-    framed.extend(_frame(image, color) for image, color in zip(ranked, colors, strict=True))
+    colors = [PROBE_COLOR, *(MATCH_COLOR if match else NO_MATCH_COLOR for match in is_match)]
+    framed = [
+        cv2.copyMakeBorder(image, *[FRAME_WIDTH] * 4, cv2.BORDER_CONSTANT, value=color)
+        for image, color in zip([probe, *ranked], colors, strict=True)
+    ]
     return np.concatenate(framed, axis=1)
 
 
-def draw_sprite(images):
-    """Lay images out on a square grid, row by row, as TensorBoard's projector reads them.
+def draw_sprite(images: np.ndarray) -> np.ndarray:
+    """Arrange images on a square grid, row by row, as TensorBoard's projector reads them.
 
     Parameters
     ----------
@@ -66,7 +73,7 @@ def draw_sprite(images):
     Returns
     -------
     np.ndarray of uint8, shape (K * H, K * W, 3)
-        K is the root of N, rounded up. What is left over is white.
+        K is the square root of N, rounded up. Empty cells are white.
     """
     num_images, height, width, _ = images.shape
     size = int(np.ceil(np.sqrt(num_images)))
@@ -76,7 +83,7 @@ def draw_sprite(images):
     return grid.reshape(size * height, size * width, 3)
 
 
-def encode_png(image):
+def encode_png(image: np.ndarray) -> bytes:
     """Encode an image as PNG.
 
     Parameters
@@ -89,7 +96,3 @@ def encode_png(image):
     """
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()
-
-
-def _frame(image, color):
-    return cv2.copyMakeBorder(image, *[FRAME_WIDTH] * 4, cv2.BORDER_CONSTANT, value=color)

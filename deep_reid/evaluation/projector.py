@@ -1,7 +1,9 @@
 """Files for TensorBoard's embedding projector; free of TensorFlow."""
 
 import io
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,8 +27,8 @@ _CONFIG = """embeddings {{
 """
 
 
-def choose_rows(num_images):
-    """Choose the images to export, spread evenly: all of them, up to `MAX_IMAGES`.
+def choose_rows(num_images: int) -> np.ndarray:
+    """Choose the images to export: all of them, or `MAX_IMAGES` at even distances.
 
     Parameters
     ----------
@@ -40,13 +42,16 @@ def choose_rows(num_images):
     return np.linspace(0, num_images - 1, count).round().astype(np.int64)
 
 
-def write_sprite(log_dir, images_or_filenames):
-    """Write the pictures of an export; they stay the same from step to step.
+def write_sprite(
+    log_dir: str | os.PathLike[str],
+    images_or_filenames: Sequence[str | os.PathLike[str]] | np.ndarray,
+) -> None:
+    """Write the thumbnails of an export, which are the same at each step.
 
     Parameters
     ----------
     log_dir : str or Path
-        Where TensorBoard looks for events.
+        The directory where TensorBoard reads events.
     images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C), RGB
     """
     thumbnails = np.stack(
@@ -56,8 +61,14 @@ def write_sprite(log_dir, images_or_filenames):
         pathlib.Path(temporary).write_bytes(pictures.encode_png(pictures.draw_sprite(thumbnails)))
 
 
-def write_features(log_dir, step, features, labels, cameras):
-    """Write features with identity and camera, in place of those of an earlier step.
+def write_features(
+    log_dir: str | os.PathLike[str],
+    step: int,
+    features: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    cameras: Sequence[int] | np.ndarray | None,
+) -> None:
+    """Write features with identity and camera; they replace those of an earlier step.
 
     Parameters
     ----------
@@ -65,8 +76,8 @@ def write_features(log_dir, step, features, labels, cameras):
     step : int
         Part of the name that TensorBoard shows.
     features : np.ndarray of float32, shape (N, D)
-    labels : array-like of int, shape (N,)
-    cameras : array-like of int, shape (N,), or None
+    labels : sequence of int, or array, shape (N,)
+    cameras : sequence of int, or array, shape (N,), or None
     """
     directory = pathlib.Path(log_dir) / "projector"
     rows = io.StringIO()

@@ -1,13 +1,18 @@
-"""What is written of each evaluation: a line in the log and in a file, events, pictures."""
+"""The results of each evaluation: a line in the log and in a file, events, pictures."""
 
 import datetime
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid.evaluation import pictures, projector, score_log
+from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
+from deep_reid.interfaces import Preprocess
 from deep_reid.runtime.compat import tf
 from deep_reid.scoring.protocols import RANKS
 
@@ -18,18 +23,19 @@ PICTURE_SIZE = (96, 48)
 _logger = logging.getLogger(__name__)
 
 
-def to_rgb(images, preprocess_fn):
-    """Return images in the order of colors in which people look at them.
+def to_rgb(images: np.ndarray, preprocess_fn: Preprocess) -> np.ndarray:
+    """Change color images to RGB, the order in which they are shown.
 
     Parameters
     ----------
     images : np.ndarray
-        Image files, or images in the order that `preprocess_fn` expects.
+        Names of image files, or images with the order of channels that `preprocess_fn` expects.
     preprocess_fn : callable
 
     Returns
     -------
     np.ndarray
+        The same names, or RGB or gray images.
     """
     is_color = images.ndim == 4 and images.shape[3] == 3
     if is_color and pipeline.expects_bgr(preprocess_fn, images.shape[1:]):
@@ -44,16 +50,29 @@ class Report:
     ----------
     eval_dir : str
     images : np.ndarray
-        Image files, or RGB or gray images.
+        Names of image files, or RGB or gray images.
     labels : np.ndarray of int64, shape (N,)
     gallery : pair of np.ndarray of int64
-        Rows of the probes, and of the gallery's images, whose rankings are shown as pictures.
+        The rows of the probes and of the gallery's images. Some rankings are shown as pictures.
     best : BestCheckpoint, optional
-        Keeps the best checkpoint. What was evaluated before counts, too.
+        Keeps the best checkpoint, also among those that were evaluated before.
     projector : ProjectorFiles, optional
+
+    Attributes
+    ----------
+    log : deep_reid.evaluation.score_log.ScoreLog
     """
 
-    def __init__(self, eval_dir, images, labels, gallery, *, best=None, projector=None):
+    def __init__(
+        self,
+        eval_dir: str,
+        images: np.ndarray,
+        labels: np.ndarray,
+        gallery: tuple[np.ndarray, np.ndarray],
+        *,
+        best: BestCheckpoint | None = None,
+        projector: "ProjectorFiles | None" = None,
+    ) -> None:
         self.log = score_log.ScoreLog(eval_dir)
         self._best = best
         self._projector = projector
@@ -63,8 +82,8 @@ class Report:
         if best is not None:
             best.catch_up(self.log)
 
-    def __call__(self, checkpoint_path, step, value):
-        """Write an evaluation.
+    def __call__(self, checkpoint_path: str, step: int, value: dict[str, Any]) -> tf.Summary:
+        """Write the results of an evaluation.
 
         Parameters
         ----------
@@ -78,7 +97,7 @@ class Report:
         tf.Summary
             The pictures.
         """
-        scores = as_floats(value["scores"])
+        scores = {name: float(score) for name, score in value["scores"].items()}
         _logger.info(
             "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
         )
@@ -91,8 +110,8 @@ class Report:
             self._projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])
 
-    def last_scores(self):
-        """Return the scores that were written last.
+    def last_scores(self) -> dict[str, float] | None:
+        """Return the scores that were written last, by this process or an earlier one.
 
         Returns
         -------
@@ -126,20 +145,28 @@ class Report:
 
 
 class ProjectorFiles:
-    """Encodes validation images with each checkpoint and writes them for the projector.
+    """Encodes validation images with each checkpoint, and writes the features for the projector.
 
     Parameters
     ----------
     eval_dir : str
     images, shown_images : np.ndarray
-        The same images, as they are encoded and as people look at them.
+        The same images, as they are encoded and as they are shown.
     labels : np.ndarray of int64, shape (N,)
-    cameras : array-like of int, shape (N,), optional
+    cameras : array-like of int, shape (N,), or None
     encode_images : callable
-        ``encode_images(checkpoint_path, images)`` gives their features.
+        ``encode_images(checkpoint_path, images)`` returns the features.
     """
 
-    def __init__(self, eval_dir, images, shown_images, labels, cameras, encode_images):
+    def __init__(
+        self,
+        eval_dir: str,
+        images: np.ndarray,
+        shown_images: np.ndarray,
+        labels: np.ndarray,
+        cameras: ArrayLike | None,
+        encode_images: Callable[[str, np.ndarray], np.ndarray],
+    ) -> None:
         rows = projector.choose_rows(len(labels))
         self._eval_dir = eval_dir
         self._images, self._labels = images[rows], labels[rows]
@@ -148,7 +175,7 @@ class ProjectorFiles:
         self._encode_images = encode_images
         self._has_sprite = False
 
-    def write(self, checkpoint_path, step):
+    def write(self, checkpoint_path: str, step: int) -> None:
         """Write the features of a checkpoint.
 
         Parameters
@@ -161,17 +188,3 @@ class ProjectorFiles:
             projector.write_sprite(self._eval_dir, self._shown_images)
             self._has_sprite = True
         projector.write_features(self._eval_dir, step, features, self._labels, self._cameras)
-
-
-def as_floats(scores):
-    """Turn scores into plain numbers.
-
-    Parameters
-    ----------
-    scores : dict of str to number
-
-    Returns
-    -------
-    dict of str to float
-    """
-    return {name: float(score) for name, score in scores.items()}

@@ -1,4 +1,4 @@
-"""The scores of a run's evaluations: a line of JSON for each, in ``metrics.jsonl``."""
+"""The scores of a run's evaluations: the file ``metrics.jsonl``, with a line of JSON for each."""
 
 import contextlib
 import datetime
@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from deep_reid.errors import RunError
 
@@ -17,34 +19,39 @@ _logger = logging.getLogger(__name__)
 class ScoreLog:
     """The scores that are recorded in an evaluation directory, by this process and earlier ones.
 
-    A last line that a killed process left half written is passed over, and cut off before the next
-    line is written.
+    A last line that a killed process left incomplete is ignored, and removed before the next line
+    is written.
 
     Parameters
     ----------
     eval_dir : str or Path
         Need not exist yet.
+
+    Attributes
+    ----------
+    lines : list of dict
+        The recorded scores, the oldest first.
     """
 
-    def __init__(self, eval_dir):
+    def __init__(self, eval_dir: str | os.PathLike[str]) -> None:
         self._path = pathlib.Path(eval_dir) / FILENAME
         self.lines = self._read()
         self._by_step = {line["step"]: line for line in self.lines}
         if self._by_step:
             _logger.info(
-                "%s has the scores of %d steps; to have them evaluated anew, delete it",
+                "%s has the scores of %d steps; to evaluate them again, delete it",
                 self._path,
                 len(self._by_step),
             )
 
-    def has(self, checkpoint_path, step):
-        """Tell whether the scores of a checkpoint were recorded by an earlier process.
+    def has(self, checkpoint_path: str, step: int) -> bool:
+        """Return whether an earlier process recorded the scores of a checkpoint.
 
         Parameters
         ----------
         checkpoint_path : str
-            The checkpoint's prefix. One that was written after it was evaluated is another one, of
-            a run that was begun anew under the same name.
+            The checkpoint's prefix. If its files are younger than the scores, it is not the same
+            checkpoint: a new run has the same name.
         step : int
 
         Returns
@@ -54,8 +61,8 @@ class ScoreLog:
         line = self._by_step.get(step)
         return line is not None and not _is_younger(checkpoint_path, line.get("time"))
 
-    def last_scores(self, names):
-        """Return the scores of the last line that an earlier process wrote.
+    def last_scores(self, names: Sequence[str]) -> dict[str, float] | None:
+        """Return the scores of the last line.
 
         Parameters
         ----------
@@ -64,22 +71,23 @@ class ScoreLog:
         Returns
         -------
         dict of str to float, or None
-            None without a line that has them all.
+            From the last line that has all these names; None if there is none.
         """
         lines = [line for line in self.lines if all(name in line for name in names)]
         return {name: lines[-1][name] for name in names} if lines else None
 
-    def append(self, line):
-        """Write a line, so that it outlives a power cut.
+    def append(self, line: dict[str, Any]) -> None:
+        """Write a line durably: it survives a power cut.
 
         Parameters
         ----------
         line : dict
+            With the ``"step"``, a number.
 
         Raises
         ------
         RunError
-            If it cannot be written; the file then is as it was.
+            If it cannot be written; the file then stays as it was.
         """
         text = (json.dumps(line) + "\n").encode()
         try:
@@ -89,7 +97,7 @@ class ScoreLog:
                 try:
                     num_written = file.write(text)
                     if num_written < len(text):
-                        file.write(text[num_written:])  # says why
+                        file.write(text[num_written:])  # raises the reason
                     os.fsync(file.fileno())
                 except OSError:
                     with contextlib.suppress(OSError):
@@ -100,6 +108,7 @@ class ScoreLog:
                 f"the scores of step {line['step']} could not be written to {self._path} "
                 f"({error.strerror}): free some space, and evaluate again"
             ) from error
+        self.lines.append(line)
 
     def _read(self):
         try:
@@ -111,7 +120,7 @@ class ScoreLog:
 
 
 def _parse(text):
-    """Return what a line says; None for one that was not written whole."""
+    """Return the scores of a line; None if it is incomplete."""
     try:
         line = json.loads(text)
     except ValueError:
@@ -120,7 +129,7 @@ def _parse(text):
 
 
 def _cut_torn_line(file):
-    """Make a file end with a whole line, and return its size."""
+    """Make a file end with a complete line, and return its size."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     content = file.read(size)
@@ -130,7 +139,7 @@ def _cut_torn_line(file):
     if _parse(content[end:].decode(errors="replace")) is None:
         file.truncate(end)
         return end
-    file.write(b"\n")  # all that was missing
+    file.write(b"\n")  # nothing else was missing
     return size + 1
 
 

@@ -400,7 +400,7 @@ class TestRestart:
         scores = evaluate(trained)
         assert evaluate(trained) == scores
         assert read_steps(trained) == [3, 8]
-        assert "has the scores of 2 steps; to have them evaluated anew, delete it" in caplog.text
+        assert "has the scores of 2 steps; to evaluate them again, delete it" in caplog.text
 
     def test_what_is_new_is_evaluated(self, trained):
         evaluate(trained, max_num_evaluations=1)
