@@ -11,6 +11,7 @@ import socket
 from typing import NamedTuple
 
 from deep_reid.errors import RunError
+from deep_reid.system import files
 
 try:
     import fcntl
@@ -191,7 +192,7 @@ def _write_owner(descriptor):
 
 def _read_owner(descriptor):
     try:
-        owner = json.loads(os.pread(descriptor, 1000, 0))
+        owner = files.parse_json(os.pread(descriptor, 1000, 0))
         return "process {process} on {host} since {since}".format(**owner)
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
