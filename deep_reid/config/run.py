@@ -290,7 +290,7 @@ class RunConfig(StepSettings):
             If the file is not what `save` writes.
         """
         try:
-            settings = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+            settings = files.read_json(path)
         except ValueError as error:
             raise DataError(f"{path} is not valid JSON ({error}): restore or delete it") from error
         if not isinstance(settings, dict) or "image_shape" not in settings:

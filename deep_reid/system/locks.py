@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from deep_reid.errors import RunError
+from deep_reid.system import files
 from deep_reid.system.files import Path
 
 try:
@@ -41,6 +42,8 @@ class Use(NamedTuple):
 
 TRAINING = Use("train", "trained", "lock", "use another run_id")
 EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
+BEST = Use("evaluate", "evaluated with keep_best", "best.lock", "leave keep_best out")
+FILENAMES = {use.filename for use in (TRAINING, EVALUATION, BEST)}
 
 _logger = logging.getLogger(__name__)
 _held: set[int] = set()  # file descriptors
@@ -49,7 +52,7 @@ _held: set[int] = set()  # file descriptors
 @contextlib.contextmanager
 def holding(
     folder: Path, name: str, use: Use = TRAINING, *, is_new: bool = False
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Hold the lock on a folder until the block ends.
 
     If the system or the file system has no locks, log a warning and run the block without.
@@ -65,6 +68,11 @@ def holding(
     is_new : bool
         Whether the folder must be missing.
 
+    Yields
+    ------
+    bool
+        Whether it is locked: False where there are no locks.
+
     Raises
     ------
     FileExistsError
@@ -77,7 +85,7 @@ def holding(
         os.makedirs(folder, exist_ok=not is_new)
     descriptor = _lock(os.path.join(folder, use.filename), name, use)
     try:
-        yield
+        yield descriptor is not None
     finally:
         if missing:
             _remove_unused(missing, use)
@@ -86,20 +94,34 @@ def holding(
             os.close(descriptor)
 
 
-def is_unused(folder: Path, use: Use = TRAINING) -> bool:
-    """Tell whether a folder holds nothing but the lock of a use.
+def is_unused(folder: Path, filenames: set[str] = FILENAMES) -> bool:
+    """Tell whether a folder holds nothing but locks.
 
     Parameters
     ----------
     folder : str or Path
-    use : Use
+    filenames : set of str
+        Of the locks.
 
     Returns
     -------
     bool
         False also for a folder that does not exist.
     """
-    return os.path.isdir(folder) and set(os.listdir(folder)) <= {use.filename}
+    return os.path.isdir(folder) and set(os.listdir(folder)) <= filenames
+
+
+def remove_if_unused(folder: Path, use: Use = TRAINING) -> None:
+    """Remove a folder if nothing but the lock of a use is in it.
+
+    Parameters
+    ----------
+    folder : str or Path
+    use : Use
+        The caller must hold its lock.
+    """
+    if is_unused(folder, {use.filename}):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(path, name, use):
@@ -147,8 +169,7 @@ def _list_missing(folder):
 
 def _remove_unused(folders, use):
     """Remove a folder if it is unused, then its parents if they are empty."""
-    if is_unused(folders[0], use):
-        shutil.rmtree(folders[0], ignore_errors=True)
+    remove_if_unused(folders[0], use)
     with contextlib.suppress(OSError):
         for folder in folders[1:]:
             folder.rmdir()
@@ -175,7 +196,7 @@ def _write_owner(descriptor):
 
 def _read_owner(descriptor):
     try:
-        owner = json.loads(os.pread(descriptor, 1000, 0))
+        owner = files.parse_json(os.pread(descriptor, 1000, 0))
         return "process {process} on {host} since {since}".format(**owner)
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
