@@ -60,7 +60,8 @@ def main(
         129 (SIGHUP).
     """
     args = ArgumentParser(dataset_class, prog).parse_args(argv)
-    _set_up_logging(args.debug)
+    level = logging.DEBUG if args.debug else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, **LINE_FORMAT)
     try:
         with signals.handled():
             _FUNCTIONS[args.mode](args, dataset_class)
@@ -71,12 +72,6 @@ def main(
         _logger.error("%s", _describe(error), exc_info=args.debug)
         return getattr(error, "exit_code", 1)
     return 0
-
-
-def _set_up_logging(debug):
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, **LINE_FORMAT
-    )
 
 
 def _expected_errors():
