@@ -166,8 +166,8 @@ runpy.run_path({script!r}, run_name="__main__")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     "module",
-    ["deep_reid.cli.arguments", "deep_reid.config.kinds", "numpy", "numpy.linalg", "cv2", "datasets",
-     "datasets.market1501", "deep_reid.cli.evaluate", "deep_reid.runs.folder"],
+    ["deep_reid.cli.arguments", "deep_reid.config.kinds", "numpy", "numpy.linalg", "cv2",
+     "datasets", "datasets.market1501", "deep_reid.cli.evaluate", "deep_reid.runs.folder"],
 )  # fmt: skip
 def test_a_signal_while_modules_are_imported_ends_with_one_line(module, number):
     script = str(ROOT / "train_market1501.py")
