@@ -70,12 +70,6 @@ def main(
         Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
         129 (SIGHUP).
     """
-<<<<<<< HEAD
-=======
-    args = ArgumentParser(dataset_class, prog).parse_args(argv)
-    level = logging.DEBUG if args.debug else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, **LINE_FORMAT)
->>>>>>> part-b
     try:
         with signals.handled():
             return _run(dataset_class, argv, prog)
@@ -108,7 +102,6 @@ def _run(dataset_class, argv, prog):
     return 0
 
 
-<<<<<<< HEAD
 def _close_stdout():
     """Let the process end without a trace if what is left in standard output cannot be written."""
     try:
@@ -124,8 +117,6 @@ def _set_up_logging(debug=False):
     )
 
 
-=======
->>>>>>> part-b
 def _expected_errors():
     """List the errors that get one line: those of settings and data, the disk and TensorFlow."""
     tensorflow = sys.modules.get("tensorflow")  # only some modes import it
