@@ -162,7 +162,7 @@ def eval_loop(
                 on_evaluation=report,
                 is_evaluated=report.log.has,
             )
-        return report.last_scores()
+        return report.log.last_scores([f"Precision@{k}" for k in RANKS])
 
 
 def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):
