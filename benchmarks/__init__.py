@@ -1,1 +1,1 @@
-"""Measures what the package costs, next to what else does the same work; see ``run.py``."""
+"""Measures speed, memory and accuracy, beside other libraries that do the same; see ``run.py``."""

@@ -1,4 +1,4 @@
-"""What the groups work on, and how much of it: sizes, data sets, crops, a frame, and a model."""
+"""Sizes of the measurements, and their files: data sets, crops, a frame, and a model."""
 
 import dataclasses
 import functools
@@ -18,23 +18,23 @@ _ASPECT_RATIO = 2.4  # height to width; not that of the network's input
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much is measured: by default all of it."""
+    """How much is measured; the defaults are those of a full run."""
 
     rounds: int = 9
     secs_per_turn: float = 1.0
     num_identities: int = 120  # persons of the drawn data sets
     batch_size: int = 128  # of training, input, and the encoding of files
-    # The least in a turn. Feed threads work side by side: of a few batches, more than their share
-    # may have been ready before.
+    # Minimum of a turn. With fewer batches, most of them would be ready before the turn begins,
+    # because the feed's threads work ahead.
     training_steps: int = 3
     input_batches: int = 40
     crop_counts: tuple = (1, 10, 32, 128)
     num_boxes: int = 20  # on the frame
     num_threads: tuple = (1, 2, 4)  # of the feed
-    num_encoded: tuple = (2_000, 20_000)  # files to encode, for the peak memory
+    num_encoded: tuple = (2_000, 20_000)  # files to encode, to measure the peak memory
     matrix_size: int = 4096
     pytorch_ways: tuple = ("eager", "compiled")  # compiling takes minutes
-    # Of the trainings whose accuracy is compared.
+    # Of the runs whose accuracy is compared.
     num_scored_identities: int = 80
     scored_batch_size: int = 32
     scored_steps: int = 400
@@ -63,12 +63,13 @@ QUICK = Sizes(
 
 
 class Files:
-    """Paths of files. Each is written when a group first asks for it, and kept for the others.
+    """Paths of files. A file is written when it is first used, and all groups share it.
 
     Parameters
     ----------
     sizes : Sizes
     directory : str
+        Folder of the files.
     """
 
     def __init__(self, sizes, directory):
@@ -77,7 +78,7 @@ class Files:
 
     @property
     def training(self):
-        """Settings of whatever trains, or works on the files of training."""
+        """Settings of the workers that use the training images."""
         return {"dataset_dir": self.market1501, "batch_size": self.sizes.batch_size}
 
     @functools.cached_property
@@ -92,7 +93,7 @@ class Files:
 
     @functools.cached_property
     def crops(self):
-        """An array of uint8, shape (N, 128, 64, 3), BGR: smooth, as photographs are."""
+        """File of an array of uint8, shape (N, 128, 64, 3), BGR, as smooth as photographs."""
         count = max(*self.sizes.crop_counts, self.sizes.num_boxes)
         coarse = np.random.default_rng(1).integers(0, 256, (count, 16, 8, 3), np.uint8)
         path = self.directory / "crops.npy"
@@ -101,7 +102,7 @@ class Files:
 
     @functools.cached_property
     def frame(self):
-        """Arrays ``frame``, shape (1080, 1920, 3), and ``boxes``, (N, 4): x, y, width, height."""
+        """File of ``frame``, shape (1080, 1920, 3), and ``boxes``, (N, 4): x, y, width, height."""
         random = np.random.default_rng(2)
         coarse = random.integers(0, 256, (54, 96, 3), np.uint8)
         widths = random.uniform(*_WIDTHS_OF_BOXES, (self.sizes.num_boxes, 1))

@@ -1,19 +1,19 @@
-"""Counts floating point operations in a graph: those of products of matrices and convolutions."""
+"""Counts the floating point operations of matrix products and convolutions in a graph."""
 
 import math
 
 
 def count(ops):
-    """Count the operations of products of matrices and convolutions.
+    """Count the operations of matrix products and convolutions.
 
     A multiplication and an addition are two operations. Products with the zeros of a padding count,
-    as each library computes them. Operations element by element do not count: they belong to what
-    keeps a network from reaching the speed of a product of matrices.
+    because each library computes them. Operations element by element do not count: they are one
+    reason why a network does not reach the speed of a matrix product.
 
     Parameters
     ----------
     ops : sequence of tf.Operation
-        With all that they need. All shapes must be known.
+        The operations that they depend on count, too. All shapes must be known.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def count(ops):
 
 
 def _count(op):
-    # All have one output, which may lack a known shape in operations that do not count.
+    # Only the shapes of operations that count must be known.
     if op.type == "MatMul":
         num_summed = _shape(op.inputs[0])[0 if op.get_attr("transpose_a") else 1]
         return 2 * num_summed * math.prod(_shape(op.outputs[0]))

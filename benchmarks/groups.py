@@ -1,6 +1,6 @@
-"""The groups of measurements: what is compared with what, and which rows come of it.
+"""The groups of measurements: which contenders are compared, and the rows of the table.
 
-Each group takes `benchmarks.files.Files`, which has the sizes, too, and returns rows of the table.
+Each group takes `benchmarks.files.Files`, which also has the sizes, and returns rows of the table.
 """
 
 import json
@@ -16,12 +16,12 @@ from datasets import synthetic
 
 PRECISIONS = ("float32", "bfloat16")
 SCRIPT = pathlib.Path(__file__).parents[1] / "train_market1501.py"
-# By their names in the table: those in the file of scores.
+# From the table's names to those in the file of scores.
 SCORES = {"rank-1": "rank1", "mAP (standard)": "mAP_standard"}
 
 
 def measure_training(files):
-    """Measure training, end to end from image files."""
+    """Measure training from image files."""
     sizes = files.sizes
     table = Table(f"training, batch {sizes.batch_size}")
     with closing_all() as start:
@@ -73,7 +73,7 @@ def measure_encoding(files):
 
 
 def measure_input(files):
-    """Measure the feed alone, from 256 x 128 files to images of 128 x 64."""
+    """Measure the feed alone, which turns files of 256 x 128 into images of 128 x 64."""
     sizes, ways = files.sizes, ("ours", "naive")
     table = Table(f"input, batch {sizes.batch_size}, 256 x 128 files")
     settings = {"dataset_dir": files.mars, "batch_size": sizes.batch_size}
@@ -106,7 +106,7 @@ def measure_input(files):
 
 
 def measure_peak(files):
-    """Measure which share of a product of matrices training and encoding reach."""
+    """Measure training and encoding as a share of the speed of a matrix product."""
     table, count = Table("peak"), max(files.sizes.crop_counts)
     create, size = "benchmarks.in_tensorflow:MatrixProduct", files.sizes.matrix_size
     with closing_all() as start:
@@ -155,9 +155,9 @@ def measure_memory(files):
 
 
 def measure_accuracy(files):
-    """Train runs that differ in precision and seed alone, and score each by the official protocol.
+    """Score runs that differ only in precision and seed by the official protocol.
 
-    Each is scored in the precision that it was trained in. The triplet loss is learned soonest.
+    Each run is scored in the precision of its training. The loss is triplet, which learns fastest.
     """
     data, sizes = files.directory / "accuracy", files.sizes
     synthetic.draw_market1501(data / "images", num_identities=sizes.num_scored_identities)
@@ -230,7 +230,7 @@ def _start_encoders(start, files):
 
 
 def _measure_crops(workers, count, sizes, ratios):
-    """Measure encoding of `count` crops: rows. Append the ratio of speeds to each of `ratios`."""
+    """Return rows for the encoding of `count` crops; append ratios of speeds to `ratios`."""
     table = Table(f"encoding, {count} crops")
     for name, worker in workers.items():
         if name.startswith("PyTorch"):
@@ -249,7 +249,7 @@ def _measure_crops(workers, count, sizes, ratios):
 
 
 def _measure_frame(start, files, graph):
-    """Measure the encoder on a frame, and the bare graph on as many crops: rows."""
+    """Return rows for the encoder on a frame, and for the bare graph on as many crops."""
     count = files.sizes.num_boxes
     table = Table(f"encoding, {count} boxes on a 1080p frame")
     paths = {"graph_path": files.model / "frozen.pb", "frame_path": files.frame}

@@ -1,4 +1,4 @@
-"""What is measured in ONNX Runtime: our frozen graph, converted by tf2onnx."""
+"""The contender in ONNX Runtime: our frozen graph, converted by tf2onnx."""
 
 import sys
 import tempfile
@@ -12,14 +12,14 @@ _OPSET = 17
 
 
 class Encoding(CropEncoder):
-    """Encoding of crops by a frozen graph of TensorFlow."""
+    """Encodes crops by a frozen graph of TensorFlow."""
 
     def __init__(self, graph_path, crops_path):
         super().__init__(crops_path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_cores()
         with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
-            # In a process of its own: tf2onnx runs TensorFlow.
+            # In another process, because tf2onnx runs TensorFlow.
             convert = [sys.executable, "-m", "tf2onnx.convert", f"--graphdef={graph_path}"]
             names = ["--inputs=images:0", "--outputs=features:0", f"--opset={_OPSET}"]
             run_program(*convert, *names, f"--output={file.name}")
@@ -28,5 +28,5 @@ class Encoding(CropEncoder):
             )
 
     def encode(self, crops):
-        """Return features."""
+        """Return the features of crops."""
         return self._session.run(["features:0"], {"images:0": crops})[0]

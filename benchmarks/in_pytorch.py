@@ -1,4 +1,4 @@
-"""What is measured in PyTorch: the same network, trained and used as well as PyTorch does it."""
+"""The contenders in PyTorch: the same network, with the settings that make PyTorch fastest."""
 
 import contextlib
 import ctypes
@@ -22,16 +22,16 @@ LEARNING_RATE = 1e-3
 _NUM_WARM_UP_STEPS = 2
 _NUM_TRIAL_STEPS = 3
 _NUM_TRIAL_CALLS = 10
-# Of <malloc.h>.
+# Constants of <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def use_all_there_is():
-    """Set PyTorch up as its guide to performance on CPUs says: all cores, and memory that is kept.
+    """Set PyTorch up as its guide to performance on CPUs recommends: all cores, reused memory.
 
-    It takes memory for each result from the C library. By default that gives large pieces back to
-    the system, which fills them with zeros when they are taken again: convolutions took twice as
-    long. TensorFlow keeps memory by itself.
+    PyTorch takes memory for each result from the C library, which by default returns large pieces
+    to the system. The system fills them with zeros before they are used again: convolutions took
+    twice as long. TensorFlow reuses memory by itself.
     """
     library = ctypes.CDLL(None)
     library.mallopt(_M_MMAP_MAX, 0)
@@ -40,9 +40,9 @@ def use_all_there_is():
 
 
 class Batches(Dataset):
-    """Reads whole batches: an item is named by the file names and labels of a batch.
+    """Reads whole batches: an index is the file names and labels of a batch.
 
-    It has images of uint8, shape (N, 128, 64, 3), BGR, each mirrored with probability one half, and
+    An item has images of uint8, shape (N, 128, 64, 3), BGR, each mirrored with probability 0.5, and
     their labels.
     """
 
@@ -57,7 +57,7 @@ class Batches(Dataset):
 
 
 class Training:
-    """Steps of training from image files."""
+    """Trains from image files."""
 
     def __init__(self, dataset_dir, batch_size, precision, is_compiled):
         use_all_there_is()
@@ -76,7 +76,7 @@ class Training:
         self._load(num_workers=1)
 
     def choose_num_workers(self):
-        """Try how many processes read the images best, and stay with that number."""
+        """Find and keep the number of reading processes with which training is fastest."""
 
         def try_out(num_workers):
             self._load(num_workers)
@@ -117,7 +117,7 @@ class Training:
 
 
 class Encoding(CropEncoder):
-    """Encoding of crops by the network with weights of a ``.npz`` file."""
+    """Encodes crops by the network with the weights of a ``.npz`` file."""
 
     def __init__(self, weights_path, crops_path, is_compiled):
         super().__init__(crops_path)
@@ -127,12 +127,12 @@ class Encoding(CropEncoder):
             network.load_weights(variables)
         network = network.eval().to(memory_format=torch.channels_last)
         self._encode = lambda crops: network(_to_input(crops))
-        if is_compiled:  # anew for each number of crops, with constant weights
+        if is_compiled:  # once for each number of crops, with constant weights
             torch._inductor.config.freezing = True
             self._encode = torch.compile(self._encode, dynamic=False)
 
     def choose_num_threads(self, num_crops):
-        """Try how many threads encode this number of crops best, and stay with that number."""
+        """Find and keep the number of threads that encode this number of crops fastest."""
 
         def try_out(num_threads):
             torch.set_num_threads(num_threads)
@@ -143,13 +143,13 @@ class Encoding(CropEncoder):
         return best
 
     def encode(self, crops):
-        """Return features."""
+        """Return the features of crops."""
         with torch.inference_mode():
             return self._encode(torch.from_numpy(crops)).numpy()
 
 
 def _to_input(images):
-    """From uint8 (N, H, W, 3), BGR, to float32 (N, 3, H, W), RGB in [0, 1], channels last."""
+    """Turn uint8 (N, H, W, 3), BGR, into float32 (N, 3, H, W), RGB in [0, 1], channels last."""
     images = images.flip(3).permute(0, 3, 1, 2)
     return images.to(torch.float32, memory_format=torch.channels_last) / 255.0
 

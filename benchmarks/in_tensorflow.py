@@ -1,4 +1,4 @@
-"""What is measured in TensorFlow: the package itself, and the way of the original."""
+"""The contenders in TensorFlow: the package itself, and the feed of the original."""
 
 import functools
 import pathlib
@@ -34,11 +34,11 @@ _SECS_BETWEEN_LOOKS = 0.05
 
 
 class Training:
-    """Steps of training from image files, and on a constant batch.
+    """Trains from image files, and on a constant batch.
 
-    From files, a step is the loop's own, with log lines and summaries. On a constant batch, the
-    same session runs the bare op, with that batch instead of what comes out of the queue: the
-    difference is what the feed costs.
+    From files, a step is that of the training loop, with log lines and summaries. On a constant
+    batch, the same session runs only the training op, with that batch instead of one from the
+    queue: the difference is the cost of the feed.
     """
 
     def __init__(self, dataset_dir, batch_size, precision):
@@ -86,7 +86,7 @@ class Training:
         return mean_secs(lambda: self._session.run(self._train_op, self._constant_batch), count)
 
     def count_flops(self):
-        """Return the floating point operations of a step, in products of matrices."""
+        """Return the floating point operations of a step, see `benchmarks.flops`."""
         return flops.count([self._train_op.op])
 
     def close(self):
@@ -102,11 +102,11 @@ class Training:
 
 
 class Input:
-    """The feed alone: image files become the network's input, which nothing takes time to use.
+    """The feed alone: turns image files into the network's input, which is thrown away.
 
-    `way` is "ours" or "naive". The naive one is the original's: it decodes in one ``tf.map_fn``
-    (without the resizing, so that all files must be of one size), resizes the batch, preprocesses
-    in another, and puts single rows into the queue.
+    `way` is "ours" or "naive". The naive feed is the original's: it decodes in one ``tf.map_fn``
+    (without resizing, so that all files must have one size), resizes the batch, preprocesses in
+    another ``tf.map_fn``, and puts single rows into the queue.
     """
 
     def __init__(self, dataset_dir, batch_size, way, num_threads):
@@ -120,14 +120,14 @@ class Input:
             feed, self._create_pixels = _NaiveFeed(num_threads), _create_naive_pixels
         self._dequeue = feed.get_input_vars(batch_size)[0].op
         self._num_waiting = _count_waiting()
-        # What waits in the queue, or in a thread, was decoded before.
+        # Batches that wait in the queue or in a thread were decoded before.
         self._num_warm_up = QUEUE_CAPACITY // batch_size + num_threads + 2
         self._session = tf.Session(config=create_session_config())
         batches = _sample_batches(batch_size, self._filenames, labels)
         self._feed = feed.start_feed(self._session, batches)
 
     def measure(self, count):
-        """Take batches out of the queue: mean seconds of each of `count`."""
+        """Take `count` batches out of the queue: mean seconds of one."""
         secs = mean_secs(self._take_batch, count, self._num_warm_up)
         _wait_until_queue_rests(self._session, self._num_waiting)
         return secs
@@ -149,7 +149,7 @@ class Input:
 
 
 class FrozenGraph(CropEncoder):
-    """Encoding of crops by a frozen graph, as Deep SORT runs it."""
+    """Encodes crops by a frozen graph, as Deep SORT does."""
 
     def __init__(self, graph_path, crops_path):
         super().__init__(crops_path)
@@ -158,11 +158,11 @@ class FrozenGraph(CropEncoder):
         self._session = tf.Session(config=create_session_config())
 
     def encode(self, crops):
-        """Return features."""
+        """Return the features of crops."""
         return self._session.run("features:0", {"images:0": crops})
 
     def count_flops(self, num_crops):
-        """Return the floating point operations for some crops, in products of matrices."""
+        """Return the floating point operations for `num_crops`, see `benchmarks.flops`."""
         with tf.Graph().as_default():
             images = tf.placeholder(tf.uint8, (num_crops, *self.crops.shape[1:]))
             (features,) = tf.import_graph_def(
@@ -187,7 +187,7 @@ class EncoderOnFrame:
 
 
 class Encoding:
-    """Encoding of image files from a checkpoint, as ``--mode=test`` does."""
+    """Encodes image files by a checkpoint, as ``--mode=test`` does."""
 
     def __init__(self, dataset_dir, checkpoint_path, batch_size):
         self._filenames = market1501.read_train_split_to_str(dataset_dir)[0]
@@ -195,7 +195,7 @@ class Encoding:
         self._batch_size = batch_size
 
     def encode(self, num_images):
-        """Encode a number of files, from the first again after the last: seconds."""
+        """Encode a number of files, each of them repeatedly if there are fewer: seconds."""
         filenames = np.resize(np.array(self._filenames, dtype=object), num_images)
         start = time.perf_counter()
         export.encode(
@@ -249,7 +249,7 @@ def _create_naive_pixels(is_training):
 
 
 class _NaiveFeed:
-    """The feed of the original: its threads decode and enqueue in one step, in any order."""
+    """The original's feed: each thread decodes and enqueues in one step, in any order."""
 
     def __init__(self, num_threads):
         self._num_threads = num_threads
@@ -297,7 +297,7 @@ def _count_waiting():
 
 
 def _wait_until_queue_rests(session, num_waiting):
-    """Let the feed fill the queue: in the turn of another contender it must be at rest."""
+    """Wait until the feed has filled the queue: it must not work in another contender's turn."""
     before = None
     while (now := session.run(num_waiting)) != before:
         before = now

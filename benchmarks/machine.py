@@ -1,4 +1,4 @@
-"""What the measurements were made on."""
+"""Describes the machine and the software of the measurements."""
 
 import importlib.metadata
 import os

@@ -1,7 +1,7 @@
-"""Writes what encodes: a checkpoint, frozen graphs, and arrays of the weights.
+"""Writes a model: a checkpoint, frozen graphs, and arrays of the weights.
 
-The weights are drawn so that all layers matter: an untrained network's statistics of batch norm are
-0 and 1, and its features hardly depend on the image.
+The weights are drawn at random in a way that all layers have an effect: in an untrained network the
+statistics of batch norm are 0 and 1, and the features hardly depend on the image.
 """
 
 import pathlib
@@ -37,7 +37,7 @@ class ModelWriter:
 
 
 def _freeze_with_map(factory, checkpoint):
-    """Freeze a graph that preprocesses image by image, as the original's did."""
+    """Freeze a graph that preprocesses image by image, like the original's."""
 
     def preprocess(bgr_image):
         return tf.divide(tf.cast(bgr_image[:, :, ::-1], tf.float32), 255.0)
@@ -53,7 +53,7 @@ def _freeze_with_map(factory, checkpoint):
 
 
 def draw_weights(variables, seed=1):
-    """Draw values for a network's variables that keep the scale of activations from layer to layer.
+    """Draw values of a network's variables; activations keep their scale from layer to layer.
 
     Parameters
     ----------

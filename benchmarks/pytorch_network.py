@@ -1,8 +1,8 @@
-"""The network of `deep_reid.nets.deep_sort` in PyTorch, to compare speeds of the same work.
+"""The network of `deep_reid.nets.deep_sort` in PyTorch, to compare the speed of the same work.
 
-It takes our weights (`load_weights`) and gives our features, logits, losses and gradients:
+With our weights (`load_weights`) it has our features, logits, losses and gradients:
 ``tests/whole/test_benchmarks.py`` checks that. Images and feature maps have the memory format
-"channels last", the faster one on CPUs, and that of TensorFlow.
+"channels last", which TensorFlow has, too, and which is faster on CPUs.
 """
 
 import torch
@@ -25,7 +25,7 @@ RESIDUAL_BLOCKS = (
     ("conv4_1", 64, 2, True),
     ("conv4_3", 128, 1, True),
 )
-# Attributes of a layer in PyTorch, and TensorFlow's names of its variables.
+# From a layer's attributes in PyTorch to its variables in TensorFlow.
 _OF_BATCH_NORM = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _OF_WEIGHTS = {"weight": "weights", "bias": "biases"}
 # (height, width, in, out) -> (out, in, height, width), and (in, out) -> (out, in).
@@ -35,8 +35,7 @@ _AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 class ResidualBlock(nn.Module):
     """A pre-activated residual block, as in `deep_reid.nets.residual`.
 
-    Its output has `stride` times as many channels as its input, at `stride` times less height and
-    width, which must be even.
+    A stride of 2 halves height and width, which must be even, and doubles the channels.
     """
 
     def __init__(self, num_channels, stride, preactivate):
@@ -45,7 +44,7 @@ class ResidualBlock(nn.Module):
         num_out = num_channels * stride
         self.bn = _batch_norm(num_channels) if preactivate else nn.Identity()
         self.preactivation = nn.ELU(inplace=True) if preactivate else nn.Identity()
-        # TensorFlow pads a stride of 2 on one side only: `forward` does that.
+        # With a stride of 2, TensorFlow pads one side only: see `forward`.
         padding = 1 if stride == 1 else 0
         self.conv1 = nn.Conv2d(num_channels, num_out, 3, stride, padding, bias=False)
         self.bn1 = _batch_norm(num_out)
@@ -77,7 +76,7 @@ class DeepSortNetwork(nn.Module):
             nn.Conv2d(32, 32, 3, padding=1, bias=False),
             _batch_norm(32),
             nn.ELU(inplace=True),
-            # On even sizes this is TensorFlow's padding "SAME": the last window is cut short.
+            # On even sizes, this is TensorFlow's padding "SAME": the last window is smaller.
             nn.MaxPool2d(3, 2, ceil_mode=True),
         )
         self.blocks = nn.Sequential(*(ResidualBlock(*block[1:]) for block in RESIDUAL_BLOCKS))
@@ -97,9 +96,9 @@ class DeepSortNetwork(nn.Module):
         return [layer.weight for layer in layers]
 
     def forward(self, images):
-        """From float32 images (N, 3, 128, 64), RGB in [0, 1], to features (N, 128), unit length."""
+        """Turn float32 images (N, 3, 128, 64), RGB in [0, 1], into unit features (N, 128)."""
         network = self.blocks(self.stem(images))
-        # In TensorFlow's order; no copy is made where channels are last.
+        # TensorFlow's order; with channels last, this makes no copy.
         network = network.permute(0, 2, 3, 1).flatten(1)
         network = self.fc1_activation(self.fc1_bn(self.fc1(self.dropout(network))))
         return functional.normalize(network.float(), dim=1)
@@ -122,13 +121,13 @@ class DeepSortNetwork(nn.Module):
         Parameters
         ----------
         variables : mapping of str to np.ndarray
-            By TensorFlow's names. Those of the classifier may be missing.
+            By TensorFlow's names. The classifier's may be missing.
         """
         with torch.no_grad():
             for scope, layer in self._layers_by_scope().items():
                 is_norm = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
                 for attribute, name in (_OF_BATCH_NORM if is_norm else _OF_WEIGHTS).items():
-                    tensor = getattr(layer, attribute, None)  # of an nn.Identity there is none
+                    tensor = getattr(layer, attribute, None)  # an nn.Identity has none
                     if tensor is not None:
                         values = variables[f"{scope}/{name}"]
                         tensor.copy_(torch.tensor(values.transpose(_AXES[values.ndim])))
@@ -152,7 +151,7 @@ class DeepSortNetwork(nn.Module):
 
 
 def _batch_norm(num_channels, layer=nn.BatchNorm2d):
-    # TensorFlow's decay of 0.999; centred, but not scaled.
+    # As in TensorFlow: a decay of 0.999, a bias, and no factor.
     batch_norm = layer(num_channels, eps=1e-3, momentum=1e-3)
     batch_norm.weight.requires_grad_(False)
     return batch_norm

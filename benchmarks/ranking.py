@@ -1,8 +1,8 @@
-"""What ranking costs: time and peak memory by the size of the gallery.
+"""Measures time and peak memory of ranking by the size of the gallery.
 
-Each size runs in a process of its own, which reports its peak memory. Features are random, the
-hardest case: matches come anywhere, and no distance stands out. Of each gallery, 15 items per
-identity are to be found, in 6 cameras, and the rest are distractors, as in Market-1501+500k.
+Each size has its own process, which reports its peak memory. Features are random, the hardest case:
+matches have any rank, and no distance stands out. A gallery has 15 items of each identity, in 6
+cameras; the other items are distractors, as in Market-1501+500k.
 
 python benchmarks/ranking.py [--sizes 10000 100000 1000000] [--queries 3368] [--measure cosine]
 """
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-# Instead of this script's own folder, whose modules would be found under other names.
+# Replaces this script's folder, where modules would be found under other names.
 sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from benchmarks.workers import closing_all  # noqa: E402

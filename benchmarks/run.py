@@ -1,8 +1,8 @@
 """Measures training, encoding, input, peak, memory, accuracy, and prints one table in Markdown.
 
-Contenders run in processes of their own, in turn, many rounds; see ``workers.py``. Ratios are
-formed in each round: the table has their medians. What cannot be measured, for instance because a
-package of the extra ``bench`` is missing, has a row that says so.
+Each contender has its own process; they take turns in many rounds, see ``workers.py``. A ratio is
+computed in each round; the table has the median of the ratios. If something cannot be measured, for
+instance because a package of the extra ``bench`` is missing, its row has the reason.
 
 python benchmarks/run.py [--group all] [--rounds 9] [--quick] [--output table.md]
 """
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-# Instead of this script's own folder, whose modules would be found under other names.
+# Replaces this script's folder, where modules would be found under other names.
 sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
 from benchmarks import groups, machine  # noqa: E402
@@ -53,8 +53,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--group", choices=[*groups.GROUPS, "all"], default="all")
     parser.add_argument("--rounds", type=_positive, help="default 9, or 1 with --quick")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, only to see that it runs")
-    parser.add_argument("--output", type=pathlib.Path, help="file to write the table to, as well")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: checks that all runs")
+    parser.add_argument("--output", type=pathlib.Path, help="file that also gets the table")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The table of all results: rows of a measurement, its median, and what it varied between."""
+"""The table of all results; a row has a measurement, its median, its minimum and maximum."""
 
 import contextlib
 import statistics
@@ -7,12 +7,12 @@ from benchmarks.workers import NotMeasured
 
 
 class Table:
-    """Rows of one group: ``rows`` has the text of the three cells of each.
+    """Rows of one group: each of ``rows`` is a tuple of three texts.
 
     Parameters
     ----------
     title : str
-        Stands before the name of each measurement.
+        Prefix of the name of each measurement.
     """
 
     def __init__(self, title):
@@ -25,7 +25,7 @@ class Table:
 
     @contextlib.contextmanager
     def adding_failure(self, measurement):
-        """Add a row with the reason if the ``with`` block raises `NotMeasured`."""
+        """Catch `NotMeasured` in a ``with`` block, and add a row with the reason."""
         try:
             yield
         except NotMeasured as reason:
@@ -42,7 +42,7 @@ class Table:
                 self.add(name, text, " .. ".join(map(format_secs, extremes)))
 
     def add_speed_ratio(self, timings, name, other, measurement=None):
-        """Add how many times as fast as the other a contender is: the median of all rounds."""
+        """Add by which factor a contender is faster than the other: the median of all rounds."""
         measurement = measurement or f"speed of {name} / {other}"
         with self.adding_failure(measurement):
             ratios = timings.ratios(name, other)

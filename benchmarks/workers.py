@@ -1,8 +1,8 @@
-"""Runs each contender in a process of its own, and measures them in turn.
+"""Runs each contender in its own process, and measures them in turn.
 
 TensorFlow, PyTorch and ONNX Runtime each keep a pool of threads, and disturb each other in one
-process. Each round goes through all contenders of a group, forward and backward by turns: a machine
-that becomes slower or faster meanwhile does so for all of them.
+process. Each round goes through all contenders of a group, alternately forward and backward: if the
+machine becomes slower or faster, that affects all of them.
 """
 
 import contextlib
@@ -19,31 +19,31 @@ import time
 import numpy as np
 
 _SECS_TO_END = 30
-_SECS_BETWEEN_TURNS = 0.1  # threads of the last contender may still spin, waiting for work
+_SECS_BETWEEN_TURNS = 0.1  # the last contender's threads may still be busy, waiting for work
 
 
-class NotMeasured(Exception):  # noqa: N818 - a result, no error: the table goes on without it
+class NotMeasured(Exception):  # noqa: N818 - a result, no error: the table has it
     """A contender could not start, or failed; the message says why."""
 
 
 class Worker:
     """A process that makes an object and answers calls of its methods.
 
-    It makes the object when it gets the first call, so that no other work runs meanwhile.
+    It makes the object at the first call, so that it does not work while others are measured.
 
     Parameters
     ----------
     create : str
-        ``"module:Class"``. The process imports it: where a package is missing, the call fails.
+        ``"module:Class"``. The process imports it; if a package is missing, each call fails.
     **settings
         Arguments of the class.
     """
 
     def __init__(self, create, **settings):
-        # Not forked: no library may find threads or memory of another.
+        # Not forked: no library may inherit threads or memory of another.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        # No daemon: a daemon could not start the processes that PyTorch loads its data with.
+        # No daemon, which could not start the processes in which PyTorch loads its data.
         self._process = context.Process(target=_serve, args=(theirs, create, settings))
         self._process.start()
         theirs.close()
@@ -51,7 +51,7 @@ class Worker:
     def ask(self, method, *args):
         """Call a method of the object in the process and return its answer.
 
-        Each process also answers ``"peak_memory"``: the most MiB that it has used so far.
+        Each process also answers ``"peak_memory"``: its peak memory in MiB.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Worker:
 
 
 def run_program(*command, cwd=None):
-    """Run a program to its end; raise `NotMeasured` with its last line if it fails."""
+    """Run a program; if it fails, raise `NotMeasured` with its last line."""
     run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if run.returncode:
         raise NotMeasured(run.stderr.strip().splitlines()[-1])
@@ -117,19 +117,18 @@ def _call(made, method, *args):
 
 
 def _attempt(function, *args):
-    """Call a function: return why it failed, or None, and its result."""
+    """Call a function; return why it failed (None: it did not), and its result."""
     try:
         return None, function(*args)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the table has it
+    except Exception as error:  # noqa: BLE001 - the table has any of them
         first_line = str(error).strip().splitlines()[:1]
         return ": ".join([type(error).__name__, *first_line]), None
 
 
 def _read_peak_memory():
-    """Return the most resident memory that this process has used so far, in MiB.
+    """Return the peak of this process's resident memory in MiB, without its children.
 
-    Linux counts it for the process alone, without its children; ``getrusage`` would count what the
-    parent had when it started the process.
+    It comes from Linux, because ``getrusage`` counts what the parent had at the start, too.
     """
     status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024
@@ -146,7 +145,7 @@ def mean_secs(function, count, num_warm_up=1):
 
 
 class CropEncoder:
-    """What encodes the crops of a file; a subclass has ``encode(crops) -> features``.
+    """Encodes the crops of a file; a subclass has ``encode(crops) -> features``.
 
     Parameters
     ----------
@@ -168,7 +167,7 @@ class CropEncoder:
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """What is measured: a method of a worker.
+    """A method of a worker, to be measured.
 
     ``method(*args, count)`` does the work `count` times and returns the mean seconds of one.
     """
@@ -185,14 +184,14 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
-    """What came of the rounds. All methods raise `NotMeasured` for a contender that failed.
+    """Results of the rounds. All methods raise `NotMeasured` for a contender that failed.
 
     Parameters
     ----------
     secs : dict of str to list of float
-        By the contender's name: seconds in each round.
+        Seconds in each round, by the contender's name.
     failures : dict of str to str
-        By the contender's name: why it was not measured.
+        Why a contender was not measured, by its name.
     """
 
     secs: dict
@@ -203,7 +202,7 @@ class Timings:
         return statistics.median(self._of(name))
 
     def ratios(self, name, other):
-        """Return how many times as fast as the other a contender was, in each round."""
+        """Return by which factor a contender was faster than the other, in each round."""
         return [b / a for a, b in zip(self._of(name), self._of(other), strict=True)]
 
     def fastest(self, names):
@@ -226,9 +225,9 @@ def measure_in_turn(contenders, *, rounds, secs_per_turn, min_count=1):
     rounds : int
         Each contender has one turn in each round.
     secs_per_turn : float
-        About how long a turn takes. A first turn, which does not count, gives the number of calls.
+        About how long a turn takes. A turn that does not count gives the number of calls.
     min_count : int
-        The least number of calls in a turn.
+        Minimum of calls in a turn.
 
     Returns
     -------
@@ -237,7 +236,7 @@ def measure_in_turn(contenders, *, rounds, secs_per_turn, min_count=1):
     counts, failures = {}, {}
     for contender in contenders:
         with _recording_failure(contender, failures):
-            contender.measure(1)  # what is compiled or tuned with the first call
+            contender.measure(1)  # some compile or tune themselves with the first call
             secs = contender.measure(min_count)
             counts[contender.name] = max(min_count, round(secs_per_turn / max(secs, 1e-6)))
     secs = {name: [] for name in counts}

@@ -1,20 +1,20 @@
-"""Base classes of all data sets: splits, their checks, a summary."""
+"""The base class of all data sets: their splits, checks of them, a summary."""
 
 import abc
-import dataclasses
 import functools
 import logging
+import os
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.samplers.galleries import JUNK_LABEL
 from deep_reid.system.tables import align
 
 from .images import list_jpegs, read_images
-from .protocols import create_image_test_set
+from .protocols import TestSet, create_image_test_set
+from .split import Split
 from .util import create_validation_split
 
 __all__ = ["ReidDataset", "Split", "list_jpegs", "read_images"]
@@ -22,95 +22,11 @@ __all__ = ["ReidDataset", "Split", "list_jpegs", "read_images"]
 _logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """Images of a data set, with identity, camera and tracklet of each.
-
-    Parameters
-    ----------
-    filenames : list of N str
-        Paths of the image files.
-    labels : array-like of int, shape (N,)
-        The identity of each image; kept as int64. -1 marks junk.
-    cameras : array-like of int, shape (N,)
-        The camera of each image; kept as int64.
-    tracklets : array-like of int, shape (N,), optional
-        The tracklet of each image, counted within its identity and camera; kept as int64.
-
-    Raises
-    ------
-    DataError
-        If the lengths differ.
-    """
-
-    filenames: list[str]
-    labels: np.ndarray
-    cameras: np.ndarray
-    tracklets: np.ndarray | None = None
-
-    def __post_init__(self):
-        # A frozen dataclass allows no other way to convert its fields.
-        object.__setattr__(self, "filenames", list(self.filenames))
-        for name in ("labels", "cameras", "tracklets"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            value = np.asarray(value, np.int64)
-            if value.shape != (len(self.filenames),):
-                raise DataError(
-                    f"{name} {value.shape} must be a vector with one entry for each of the "
-                    f"{len(self.filenames)} file names"
-                )
-            object.__setattr__(self, name, value)
-
-    def __len__(self):
-        return len(self.filenames)
-
-    @property
-    def num_identities(self):
-        """Number of different labels without -1 (junk); distractors (0) count as one."""
-        return int(np.count_nonzero(np.unique(self.labels) != JUNK_LABEL))
-
-    @property
-    def num_cameras(self):
-        """Number of different cameras."""
-        return len(np.unique(self.cameras))
-
-    @property
-    def num_tracklets(self):
-        """Number of different tracklets, junk included; None if the data set has no tracklets."""
-        if self.tracklets is None:
-            return None
-        keys = np.stack([self.labels, self.cameras, self.tracklets])
-        return np.unique(keys, axis=1).shape[1]
-
-    def subset(self, indices):
-        """Return some of the images as a split.
-
-        Parameters
-        ----------
-        indices : array-like of int, or of bool with shape (N,)
-            Rows, in the order of the result, or a mask.
-
-        Returns
-        -------
-        split : Split
-        """
-        rows = np.arange(len(self))[np.asarray(indices)] if len(indices) else []
-        rows = np.asarray(rows, np.int64)
-        return Split(
-            [self.filenames[row] for row in rows],
-            self.labels[rows],
-            self.cameras[rows],
-            None if self.tracklets is None else self.tracklets[rows],
-        )
-
-
 class ReidDataset(abc.ABC):
     """A data set in a folder, split by identity into training and validation.
 
     The class attributes describe the data set; a subclass sets them all. A test split is read
-    when it is first used: for training, the training folder is enough.
+    when it is first used: training needs only the training folder.
 
     Parameters
     ----------
@@ -121,7 +37,7 @@ class ReidDataset(abc.ABC):
     seed : int
         Seed of that choice.
     needs_train : bool
-        Whether the training folder must exist. The test does not need it.
+        Whether the training folder must exist; the test does not need it.
 
     Raises
     ------
@@ -139,8 +55,8 @@ class ReidDataset(abc.ABC):
     """The largest identity number."""
     NUM_GALLERIES: ClassVar[int]
     """Number of random galleries over which validation CMC is averaged."""
-    DEFAULT_DIR: ClassVar[str]
-    """The folder of the data set if the command line names none."""
+    DEFAULT_DIR: ClassVar[str | None]
+    """The folder of the data set if the command line names none; None: it must name one."""
     HOMEPAGE: ClassVar[str]
     """Where to get the data set."""
     TRAIN_DIR: ClassVar[str]
@@ -152,14 +68,21 @@ class ReidDataset(abc.ABC):
     FITS_BATCHES: ClassVar[bool] = False
     """Whether batches shrink if there are too few identities. Otherwise that is an error."""
 
-    def __init__(self, dataset_dir, num_validation_identities=0.1, seed=1234, *, needs_train=True):
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike[str],
+        num_validation_identities: float = 0.1,
+        seed: int = 1234,
+        *,
+        needs_train: bool = True,
+    ) -> None:
         self.dataset_dir = str(dataset_dir)
         self.num_validation_identities = num_validation_identities
         self.seed = seed
         self.find(dataset_dir, self.TRAIN_DIR if needs_train else "")
 
     @classmethod
-    def find(cls, dataset_dir, name):
+    def find(cls, dataset_dir: str | os.PathLike[str], name: str) -> Path:
         """Return the path of a file or folder of the data set.
 
         Parameters
@@ -194,11 +117,11 @@ class ReidDataset(abc.ABC):
         )
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes of a classifier over the labels: MAX_LABEL + 1."""
         return self.MAX_LABEL + 1
 
-    def name_of(self, label):
+    def name_of(self, label: int) -> str:
         """Return the name of an identity.
 
         Parameters
@@ -212,25 +135,25 @@ class ReidDataset(abc.ABC):
         return str(label)
 
     @functools.cached_property
-    def train(self):
+    def train(self) -> Split:
         """Images of the identities to train on, a Split."""
         return self._training_and_validation[0]
 
     @functools.cached_property
-    def validation(self):
+    def validation(self) -> Split:
         """Images of the identities kept for validation, a Split."""
         return self._training_and_validation[1]
 
     @functools.cached_property
-    def _training_and_validation(self):
+    def _training_and_validation(self) -> tuple[Split, Split]:
         split = self._read_train()
         self._check_train(split)
-        train, validation = (split.subset(rows) for rows in self._split_rows(split))
+        train, validation = map(split.subset, self._split_rows(split))
         self._warn_of_few_identities(split.num_identities, validation.num_identities)
         return train, validation
 
     @abc.abstractmethod
-    def _read_train(self):
+    def _read_train(self) -> Split:
         """Return the whole training folder as a Split."""
 
     def _split_rows(self, split):
@@ -247,20 +170,21 @@ class ReidDataset(abc.ABC):
             )
 
     def _warn_of_few_identities(self, num_identities, num_validation):
-        drawn = f"{num_validation} of the {num_identities} identities of {self.dataset_dir}"
-        way_out = "use a data set with more identities, or keep more of them for validation"
-        if num_validation == 0:
-            _logger.warning(
-                "Validation has %s: training works, but eval mode does not; %s.", drawn, way_out
-            )
-        elif num_validation == 1:
-            _logger.warning(
-                "Validation has %s: CMC over one identity is always 1, the scores say nothing; %s.",
-                drawn,
-                way_out,
-            )
+        if num_validation > 1:
+            return
+        effect = "training works, but eval mode does not"
+        if num_validation == 1:
+            effect = "CMC over one identity is always 1, the scores say nothing"
+        _logger.warning(
+            "Validation has %d of the %d identities of %s: %s; use a data set with more "
+            "identities, or keep more of them for validation.",
+            num_validation,
+            num_identities,
+            self.dataset_dir,
+            effect,
+        )
 
-    def test_set(self):
+    def test_set(self) -> TestSet:
         """Create the official test: single query, cross camera; each image is an item.
 
         Returns
@@ -276,13 +200,14 @@ class ReidDataset(abc.ABC):
         UsageError
             If the data set has no queries.
         """
-        if not {"query", "gallery"} <= set(self.TEST_SPLITS):
+        names = ("query", "gallery")
+        if not set(names) <= set(self.TEST_SPLITS):
             raise UsageError(f"{self.TITLE} has no queries: there is no official test")
-        protocol = f"{self.TITLE}: single query, cross camera"
-        return create_image_test_set(protocol, self.query, self.gallery)
+        query, gallery = (getattr(self, name) for name in names)
+        return create_image_test_set(f"{self.TITLE}: single query, cross camera", query, gallery)
 
     @abc.abstractmethod
-    def export_files(self):
+    def export_files(self) -> dict[str, list[str]]:
         """List the images whose features the official evaluation code reads.
 
         Returns
@@ -298,7 +223,7 @@ class ReidDataset(abc.ABC):
             If there are no images, or a name is not in the form of the data set.
         """
 
-    def list_splits(self):
+    def list_splits(self) -> dict[str, Split]:
         """List the splits that exist.
 
         Training does not need the test splits. A test split that does not exist is left out; one
@@ -307,7 +232,7 @@ class ReidDataset(abc.ABC):
         Returns
         -------
         dict of str to Split
-            ``"train"``, ``"validation"``, and the test splits.
+            ``"train"``, ``"validation"``, and the test splits that exist.
         """
         splits = {"train": self.train, "validation": self.validation}
         for name in self.TEST_SPLITS:
@@ -319,7 +244,7 @@ class ReidDataset(abc.ABC):
                 _logger.warning("The %s split is left out of the summary: %s", name, error)
         return splits
 
-    def summary_table(self):
+    def summary_table(self) -> str:
         """Tabulate the number of images, identities and cameras of each split of `list_splits`.
 
         Returns
@@ -328,12 +253,12 @@ class ReidDataset(abc.ABC):
             Lines of aligned columns: split, images, identities, cameras, and tracklets if the data
             set has them.
         """
-        splits = self.list_splits()
+        has_tracklets = self.train.tracklets is not None
         header = ["split", "images", "identities", "cameras"]
-        rows = [[len(split), split.num_identities, split.num_cameras] for split in splits.values()]
-        if self.train.tracklets is not None:
-            header.append("tracklets")
-            for row, split in zip(rows, splits.values(), strict=True):
-                row.append(split.num_tracklets)
-        cells = [[f"{number:,}" for number in row] for row in rows]
-        return align([header, *([name, *row] for name, row in zip(splits, cells, strict=True))])
+        rows = [header + ["tracklets"] * has_tracklets]
+        for name, split in self.list_splits().items():
+            numbers = [len(split), split.num_identities, split.num_cameras]
+            if split.num_tracklets is not None:
+                numbers.append(split.num_tracklets)
+            rows.append([name, *(f"{number:,}" for number in numbers)])
+        return align(rows)

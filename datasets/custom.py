@@ -1,14 +1,14 @@
-"""Your own images, of persons or of anything else that has an identity.
+"""Reads your own images, of persons or of anything else that has an identity.
 
-They have one of three forms:
+The data has one of three forms:
 
 - a folder with one folder of images per identity; or with the folders ``train``, ``query`` and
   ``gallery``, each with one folder per identity (`datasets.own.folders`);
 - a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.own.csv_listing`);
 - a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.own.mot`).
 
-Without queries and a gallery, the test uses the identities for validation: each of their images in
-turn is the query, and all others are the gallery.
+Without queries and a gallery, the test uses the validation identities: each of their images is a
+query, and all others are its gallery.
 """
 
 import functools
@@ -21,15 +21,16 @@ import numpy as np
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.galleries import JUNK_LABEL, rows_by_label
 
-from .base import ReidDataset, Split
+from .base import ReidDataset
 from .own import csv_listing, folders, listing, mot
-from .protocols import create_each_image_test_set, create_image_test_set
+from .protocols import TestSet, create_each_image_test_set, create_image_test_set
+from .split import Split
 
 CROPS_DIR = os.path.join(".", "output", "custom", "crops")
 """The folder of the crops of MOTChallenge sequences."""
 
 MIN_VALIDATION = 2
-"""The least number of identities in a share for validation: CMC over one is always 1."""
+"""A share for validation has at least this many identities: CMC over one is always 1."""
 
 _MIN_IDENTITIES_TO_SPLIT = 4
 _logger = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ class Custom(ReidDataset):
     """Your own images; see `ReidDataset` and this module.
 
     Labels number the identities of all splits from 1, in the sorted order of their names. If there
-    are four identities or more and `num_validation_identities` is a share, at least two are kept
-    for validation. Identities with a single image are only trained on.
+    are four identities or more and `num_validation_identities` is a positive share, at least two
+    identities are kept for validation. Identities with a single image are only trained on.
 
     Raises
     ------
@@ -61,7 +62,7 @@ class Custom(ReidDataset):
     FITS_BATCHES = True
 
     @classmethod
-    def find(cls, dataset_dir, name=""):
+    def find(cls, dataset_dir: str | os.PathLike[str], name: str = "") -> Path:
         """Return the path of the data set, or of a part of it; see `ReidDataset.find`."""
         path = Path(dataset_dir, name)
         if path.exists():
@@ -73,7 +74,7 @@ class Custom(ReidDataset):
         )
 
     @functools.cached_property
-    def _listing(self):
+    def _listing(self) -> listing.Listing:
         if os.path.isfile(self.dataset_dir):
             return csv_listing.read_csv(self.dataset_dir)
         if mot.find_sequences(self.dataset_dir):
@@ -81,19 +82,19 @@ class Custom(ReidDataset):
         return folders.read_folders(self.dataset_dir)
 
     @functools.cached_property
-    def _names(self):
+    def _names(self) -> list[str]:
         return sorted(set(self._listing.identities) - {listing.JUNK_NAME})
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes of a classifier over the labels, which count from 1."""
         return len(self._names) + 1
 
-    def name_of(self, label):
+    def name_of(self, label: int) -> str:
         """Return the name of an identity; see `ReidDataset.name_of`."""
         return listing.JUNK_NAME if label == JUNK_LABEL else self._names[label - 1]
 
-    def _read_split(self, name):
+    def _read_split(self, name: str) -> Split:
         rows = self._listing.rows(name)
         if not rows:
             raise MissingPathError(
@@ -109,22 +110,21 @@ class Custom(ReidDataset):
         )
 
     @functools.cached_property
-    def _cameras(self):
-        names = self._listing.cameras
-        if names is None:
-            return np.ones(len(self._listing.filenames), np.int64)
-        return np.unique(names, return_inverse=True)[1].astype(np.int64) + 1
+    def _cameras(self) -> np.ndarray:
+        """Number the cameras from 1, in the sorted order of their names; 1 if they are unknown."""
+        names = self._listing.cameras or [""] * len(self._listing)
+        return np.unique(names, return_inverse=True)[1] + 1
 
-    def _read_train(self):
+    def _read_train(self) -> Split:
         return self._read_split("train")
 
     @functools.cached_property
-    def query(self):
+    def query(self) -> Split:
         """Images of the split ``query``, a Split."""
         return self._read_split("query")
 
     @functools.cached_property
-    def gallery(self):
+    def gallery(self) -> Split:
         """Images of the split ``gallery``, a Split."""
         return self._read_split("gallery")
 
@@ -152,10 +152,9 @@ class Custom(ReidDataset):
     def _num_validation(self, num_identities, num_candidates):
         number = self.num_validation_identities
         if isinstance(number, float):
-            at_least = (
-                MIN_VALIDATION if number and num_identities >= _MIN_IDENTITIES_TO_SPLIT else 0
-            )
-            return min(max(int(number * num_identities), at_least), num_candidates)
+            is_raised = number > 0 and num_identities >= _MIN_IDENTITIES_TO_SPLIT
+            count = max(int(number * num_identities), MIN_VALIDATION * is_raised)
+            return min(count, num_candidates)
         most = min(num_candidates, num_identities - 2)
         if number > most:
             raise UsageError(
@@ -165,7 +164,7 @@ class Custom(ReidDataset):
             )
         return number
 
-    def test_set(self):
+    def test_set(self) -> TestSet:
         """Create the test: queries against the gallery, or each validation image in turn.
 
         Returns
@@ -189,7 +188,7 @@ class Custom(ReidDataset):
         protocol = f"Each image of {self.validation.num_identities} validation identities in turn"
         return create_each_image_test_set(protocol, self.validation)
 
-    def export_files(self):
+    def export_files(self) -> dict[str, list[str]]:
         """List the images of the test, in the order of the test.
 
         Returns

@@ -1,4 +1,4 @@
-"""Finds the gallery images that are junk for a query of Market-1501: by its files or by its rule.
+"""Finds the gallery images that are junk for a query of Market-1501, by its files or by its rule.
 
 ``gt_query`` has two MATLAB files for each query ``NAME.jpg``: ``NAME_good.mat`` with the variable
 ``good_index``, the matches, and ``NAME_junk.mat`` with ``junk_index``. Both hold positions, counted
@@ -15,6 +15,8 @@ from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
 from deep_reid.system.matlab import read_variable
 
+from .split import Split
+
 FOLDER = "gt_query"
 
 _logger = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ _ENDING = re.compile(r"(\.jpg)+$", re.IGNORECASE)
 _WAY_OUT = "unpack the data set again, or remove gt_query: junk then follows from the file names"
 
 
-def path_of(dataset_dir, filename, kind):
+def path_of(dataset_dir: str | os.PathLike[str], filename: str, kind: str) -> str:
     """Return the path of a query's file.
 
     Parameters
@@ -42,14 +44,14 @@ def path_of(dataset_dir, filename, kind):
     return os.path.join(dataset_dir, FOLDER, f"{name}_{kind}.mat")
 
 
-def find_junk(label, camera, gallery):
+def find_junk(label: int, camera: int, gallery: Split) -> np.ndarray:
     """Find the junk of one query by the rule of the protocol.
 
     Parameters
     ----------
     label, camera : int
         Identity and camera of the query.
-    gallery : datasets.base.Split
+    gallery : datasets.split.Split
         G images.
 
     Returns
@@ -61,18 +63,18 @@ def find_junk(label, camera, gallery):
     return same_view | (gallery.labels == JUNK_LABEL)
 
 
-def read_good_mask(dataset_dir, query, gallery):
+def read_good_mask(dataset_dir: str | os.PathLike[str], query: Split, gallery: Split) -> np.ndarray:
     """Read which gallery images count for which query.
 
-    ``gt_query`` lists the junk. For a query without a file there, `find_junk` gives it: for the
-    real data set, the result is the same. If some queries have a file and others have none, a
-    warning has their number.
+    The files ``gt_query/*_junk.mat`` list the junk. Without such a file, `find_junk` finds the
+    junk of a query; for the real data set, the result is the same. A warning is logged if some
+    queries have a file and others have none.
 
     Parameters
     ----------
     dataset_dir : str or Path
         The folder of the data set.
-    query, gallery : datasets.base.Split
+    query, gallery : datasets.split.Split
         Q and G images, the gallery sorted by file name.
 
     Returns
@@ -86,15 +88,14 @@ def read_good_mask(dataset_dir, query, gallery):
         If a file is damaged, or holds numbers that are not positions in the gallery.
     """
     paths = [path_of(dataset_dir, filename, "junk") for filename in query.filenames]
-    missing = [path for path in paths if not os.path.isfile(path)]
+    missing = {path for path in paths if not os.path.isfile(path)}
     if missing and len(missing) < len(paths):
         _logger.warning(
             "%d of %d queries have no file such as %s: their junk follows from the file names",
             len(missing),
             len(paths),
-            missing[0],
+            min(missing),
         )
-    missing = set(missing)
     good_mask = np.ones((len(query), len(gallery)), np.float32)
     for row, path, label, camera in zip(good_mask, paths, query.labels, query.cameras, strict=True):
         is_by_rule = path in missing

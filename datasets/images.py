@@ -1,6 +1,8 @@
-"""Finds image files and reads them into arrays."""
+"""Finds image files, reads the numbers in their names, and reads them into arrays."""
 
 import os
+import re
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -8,7 +10,9 @@ import numpy as np
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
 
-def read_images(filenames, image_shape):
+def read_images(
+    filenames: Sequence[str | os.PathLike[str]], image_shape: Sequence[int]
+) -> np.ndarray:
     """Read image files into one array of RGB images.
 
     Parameters
@@ -39,8 +43,10 @@ def read_images(filenames, image_shape):
     return images
 
 
-def read_bgr_images(filenames, image_shape):
-    """Read image files into one array of BGR images; BGR is the order of OpenCV.
+def read_bgr_images(
+    filenames: Sequence[str | os.PathLike[str]], image_shape: Sequence[int]
+) -> np.ndarray:
+    """Read image files into one array of BGR images, OpenCV's order of channels.
 
     Takes and raises the same as `read_images`. `image_shape` may also be ``(height, width)``.
 
@@ -69,7 +75,7 @@ def _read_bgr(filenames, image_shape):
     return images
 
 
-def read_bgr_image(filename, kind="image"):
+def read_bgr_image(filename: str | os.PathLike[str], kind: str = "image") -> np.ndarray:
     """Read an image file at its own size.
 
     Parameters
@@ -109,14 +115,16 @@ def read_bgr_image(filename, kind="image"):
     return image
 
 
-def read_split_images(split, image_shape):
+def read_split_images(
+    split: tuple[Sequence, ...], image_shape: Sequence[int]
+) -> tuple[np.ndarray, ...]:
     """Read the images of a split, as the readers of lists return it.
 
     Parameters
     ----------
     split : tuple of lists
         File names, and for each column of numbers (identities, cameras, ...) a list of int.
-    image_shape : tuple of int
+    image_shape : sequence of int
         See `read_bgr_images`, also for the errors.
 
     Returns
@@ -130,7 +138,36 @@ def read_split_images(split, image_shape):
     return images, *(np.asarray(column, np.int64) for column in columns)
 
 
-def list_jpegs(directory):
+def parse_name(pattern: re.Pattern[str], path: str, title: str, form: str) -> tuple[str, ...]:
+    """Read the parts of a file name that a pattern has in groups.
+
+    Parameters
+    ----------
+    pattern : re.Pattern of str
+        Must match the whole name, without the folder.
+    path : str
+        With or without a folder.
+    title, form : str
+        The data set and the form of its names, for the message.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    DataError
+        If the name has another form.
+    """
+    match = pattern.fullmatch(os.path.basename(path))
+    if match is None:
+        raise DataError(
+            f"{path} is not named like a {title} image, {form}: rename or remove the file"
+        )
+    return match.groups()
+
+
+def list_jpegs(directory: str | os.PathLike[str]) -> list[str]:
     """List the JPEG files of a folder.
 
     Parameters

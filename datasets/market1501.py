@@ -22,13 +22,17 @@ References
 import functools
 import os
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from deep_reid.errors import DataError
 
-from .base import ReidDataset, Split
+from .base import ReidDataset
 from .ground_truth import read_good_mask
-from .images import list_jpegs, read_split_images
+from .images import list_jpegs, parse_name, read_split_images
+from .split import Split
 
 MAX_LABEL = 1501
 """The largest person number of Market-1501."""
@@ -36,9 +40,13 @@ MAX_LABEL = 1501
 IMAGE_SHAPE = (128, 64, 3)
 """``(height, width, channels)`` of the files, and of the images to train with."""
 
+Columns: TypeAlias = tuple[list[str], list[int], list[int]]
+"""File names, persons and cameras of images."""
+
 _PATTERN = re.compile(
     r"(-1|[0-9]+)_c([0-9]+)s([0-9]+)_([0-9]+)_([0-9]+)\.jpg(?:\.jpg)?", re.IGNORECASE
 )
+_EXAMPLE = "0002_c1s1_000451_03.jpg"
 
 
 class FileInfo(NamedTuple):
@@ -51,7 +59,7 @@ class FileInfo(NamedTuple):
     detection: int
 
 
-def parse_filename(name):
+def parse_filename(name: str) -> FileInfo:
     """Read the numbers in the name of an image file.
 
     Parameters
@@ -70,16 +78,11 @@ def parse_filename(name):
     DataError
         If the name has another form.
     """
-    match = _PATTERN.fullmatch(os.path.basename(name))
-    if match is None:
-        raise DataError(
-            f"{name} is not named like a Market-1501 image, PPPP_cCsS_FFFFFF_DD.jpg (such as "
-            "0002_c1s1_000451_03.jpg): rename or remove the file"
-        )
-    return FileInfo(*map(int, match.groups()))
+    form = f"PPPP_cCsS_FFFFFF_DD.jpg (such as {_EXAMPLE})"
+    return FileInfo(*map(int, parse_name(_PATTERN, name, Market1501.TITLE, form)))
 
 
-def read_train_split_to_str(dataset_dir):
+def read_train_split_to_str(dataset_dir: str | os.PathLike[str]) -> Columns:
     """List the training images.
 
     Parameters
@@ -101,19 +104,23 @@ def read_train_split_to_str(dataset_dir):
     MissingPathError
         If the folder does not exist.
     DataError
-        If it has no images, or a name is not in the form of the data set.
+        If it has no images, or a name has another form.
     """
     return _read_split(dataset_dir, Market1501.TRAIN_DIR)
 
 
-def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
+def read_train_split_to_image(
+    dataset_dir: str | os.PathLike[str], image_shape: Sequence[int] = IMAGE_SHAPE
+) -> tuple[np.ndarray, ...]:
     """Read the training images.
+
+    Raises also what `read_train_split_to_str` raises.
 
     Parameters
     ----------
     dataset_dir : str or Path
         The folder of the data set.
-    image_shape : tuple of int
+    image_shape : sequence of int
         ``(height, width, 3)`` or ``(height, width)``; images of another size are resized.
 
     Returns
@@ -121,24 +128,22 @@ def read_train_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
     images : ndarray of uint8, shape (N, height, width, 3)
         Colors in BGR order, sorted by file name. Train on them with
         ``functools.partial(deep_sort.preprocess, input_is_bgr=True)``.
-    ids : ndarray of int64, shape (N,)
-        The person on each image.
-    camera_indices : ndarray of int64, shape (N,)
-        The camera of each image, from 1 as in the file names.
+    ids, camera_indices : ndarray of int64, shape (N,)
+        See `read_train_split_to_str`.
 
     Raises
     ------
-    MissingPathError
-        If the folder does not exist.
     DataError
-        If it has no images, a name is not in the form of the data set, or a file is not an image.
+        If a file is not an image.
     UsageError
         If `image_shape` has another form.
     """
     return read_split_images(read_train_split_to_str(dataset_dir), image_shape)
 
 
-def read_test_split_to_str(dataset_dir):
+def read_test_split_to_str(
+    dataset_dir: str | os.PathLike[str],
+) -> tuple[list[str], list[int], list[str], list[int], np.ndarray]:
     """List gallery and queries, and which gallery images count for which query.
 
     Parameters
@@ -151,45 +156,35 @@ def read_test_split_to_str(dataset_dir):
     gallery_filenames : list of G str
         Paths of the images of ``bounding_box_test``, sorted by file name.
     gallery_ids : list of int
-        The person on each of them; -1 is junk, 0 a distractor.
+        The person on each gallery image; -1 is junk, 0 a distractor.
     query_filenames : list of Q str
         Paths of the images of ``query``, sorted by file name.
     query_ids : list of int
-        The person on each of them.
+        The person on each query.
     good_mask : ndarray of float32, shape (Q, G)
-        0 if the gallery image is junk for the query, else 1. The files ``gt_query/*_junk.mat``
-        list the junk. For a query without such a file, it follows from the file names: the id -1,
-        or the query's id *and* camera.
+        0 if the gallery image is junk for the query, else 1; see
+        `datasets.ground_truth.read_good_mask`.
 
     Raises
     ------
     MissingPathError
         If the folder of the gallery or of the queries does not exist.
     DataError
-        If a folder has no images, a name is not in the form of the data set, or a file of
-        ``gt_query`` is damaged or does not fit the gallery.
+        If a folder has no images, a name has another form, or a file of ``gt_query`` is damaged
+        or does not fit the gallery.
     """
-    gallery = Split(*read_gallery_split_to_str(dataset_dir))
-    query = Split(*read_query_split_to_str(dataset_dir))
-    good_mask = read_good_mask(dataset_dir, query, gallery)
-    return (
-        gallery.filenames,
-        gallery.labels.tolist(),
-        query.filenames,
-        query.labels.tolist(),
-        good_mask,
-    )
+    gallery, query = read_gallery_split_to_str(dataset_dir), read_query_split_to_str(dataset_dir)
+    good_mask = read_good_mask(dataset_dir, Split(*query), Split(*gallery))
+    return *gallery[:2], *query[:2], good_mask
 
 
-def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
-    """Read the images of gallery and queries, and which of them count for which query.
+def read_test_split_to_image(
+    dataset_dir: str | os.PathLike[str], image_shape: Sequence[int] = IMAGE_SHAPE
+) -> tuple[np.ndarray, ...]:
+    """Read the images of gallery and queries, and which gallery images count for which query.
 
-    Parameters
-    ----------
-    dataset_dir : str or Path
-        The folder of the data set.
-    image_shape : tuple of int
-        ``(height, width, 3)`` or ``(height, width)``; images of another size are resized.
+    Takes the same as `read_train_split_to_image`, and raises the same as that and
+    `read_test_split_to_str`.
 
     Returns
     -------
@@ -200,7 +195,7 @@ def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
         Colors in BGR order.
     query_ids : ndarray of int64, shape (Q,)
     good_mask : ndarray of float32, shape (Q, G)
-        See `read_test_split_to_str`, also for the order and the errors.
+        See `read_test_split_to_str`, also for the order.
     """
     gallery, gallery_ids, query, query_ids, good_mask = read_test_split_to_str(dataset_dir)
     return (
@@ -210,7 +205,7 @@ def read_test_split_to_image(dataset_dir, image_shape=IMAGE_SHAPE):
     )
 
 
-def read_gallery_split_to_str(dataset_dir):
+def read_gallery_split_to_str(dataset_dir: str | os.PathLike[str]) -> Columns:
     """List the gallery, ``bounding_box_test``, with junk (id -1) and distractors (id 0).
 
     Takes, returns and raises the same as `read_train_split_to_str`.
@@ -218,7 +213,7 @@ def read_gallery_split_to_str(dataset_dir):
     return _read_split(dataset_dir, "bounding_box_test")
 
 
-def read_query_split_to_str(dataset_dir):
+def read_query_split_to_str(dataset_dir: str | os.PathLike[str]) -> Columns:
     """List the queries, folder ``query``.
 
     Takes, returns and raises the same as `read_train_split_to_str`.
@@ -229,14 +224,13 @@ def read_query_split_to_str(dataset_dir):
 def _read_split(dataset_dir, name):
     Market1501.find(dataset_dir, name)
     directory = os.path.join(dataset_dir, name)
-    names = list_jpegs(directory)
-    if not names:
+    filenames = [os.path.join(directory, name) for name in list_jpegs(directory)]
+    if not filenames:
         raise DataError(
-            f"{directory} has no .jpg files, but it must hold images such as "
-            "0002_c1s1_000451_03.jpg: unpack the data set again"
+            f"{directory} has no .jpg files, but it must hold images such as {_EXAMPLE}: "
+            "unpack the data set again"
         )
-    infos = [parse_filename(os.path.join(directory, name)) for name in names]
-    filenames = [os.path.join(directory, name) for name in names]
+    infos = [parse_filename(filename) for filename in filenames]
     return filenames, [info.person for info in infos], [info.camera for info in infos]
 
 
@@ -253,34 +247,27 @@ class Market1501(ReidDataset):
     TRAIN_DIR = "bounding_box_train"
     TEST_SPLITS = ("gallery", "query")
 
-    def _read_train(self):
+    def _read_train(self) -> Split:
         return Split(*read_train_split_to_str(self.dataset_dir))
 
     @functools.cached_property
-    def gallery(self):
+    def gallery(self) -> Split:
         """Images of ``bounding_box_test``, a Split; with junk (-1) and distractors (0)."""
         return Split(*read_gallery_split_to_str(self.dataset_dir))
 
     @functools.cached_property
-    def query(self):
+    def query(self) -> Split:
         """Images of ``query``, a Split."""
         return Split(*read_query_split_to_str(self.dataset_dir))
 
-    def export_files(self):
-        """List the images whose features the official MATLAB code reads.
+    def export_files(self) -> dict[str, list[str]]:
+        """List the images whose features the official MATLAB code reads; see `ReidDataset`.
 
         Returns
         -------
         files : dict from str to list of str
             ``feat_test.mat``: all of ``bounding_box_test``, ``feat_query.mat``: all of
             ``query``; both sorted by name.
-
-        Raises
-        ------
-        MissingPathError
-            If a folder does not exist.
-        DataError
-            If a folder has no images, or a name is not in the form of the data set.
         """
         return {
             "feat_test.mat": list(self.gallery.filenames),

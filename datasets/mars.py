@@ -18,22 +18,29 @@ References
 import functools
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
 from deep_reid.system.matlab import read_variable
 
-from .base import ReidDataset, Split
-from .images import list_jpegs, read_split_images
-from .protocols import create_track_test_set
+from .base import ReidDataset
+from .images import list_jpegs, parse_name, read_split_images
+from .protocols import TestSet, create_track_test_set
+from .split import Split
 
 MAX_LABEL = 1500
 """The largest person number of MARS."""
 
 IMAGE_SHAPE = (256, 128, 3)
 """``(height, width, channels)`` of the files; `Mars` trains at half the size."""
+
+Columns: TypeAlias = tuple[list[str], list[int], list[int], list[int]]
+"""File names, persons, cameras and tracklets of images."""
 
 _PATTERN = re.compile(r"(.{4})C([0-9]+)T([0-9]+)F([0-9]+)\.jpg", re.IGNORECASE)
 
@@ -47,7 +54,7 @@ class FileInfo(NamedTuple):
     frame: int
 
 
-def parse_filename(name):
+def parse_filename(name: str) -> FileInfo:
     """Read the numbers in the name of an image file.
 
     Parameters
@@ -66,13 +73,8 @@ def parse_filename(name):
     DataError
         If the name has another form.
     """
-    match = _PATTERN.fullmatch(os.path.basename(name))
-    if match is None:
-        raise DataError(
-            f"{name} is not named like a MARS image, PPPPCcTttttFfff.jpg (such as "
-            "0001C1T0001F001.jpg): rename or remove the file"
-        )
-    person, *numbers = match.groups()
+    form = "PPPPCcTttttFfff.jpg (such as 0001C1T0001F001.jpg)"
+    person, *numbers = parse_name(_PATTERN, name, Mars.TITLE, form)
     return FileInfo(_read_person(person), *map(int, numbers))
 
 
@@ -80,7 +82,7 @@ def _read_person(text):
     return int(text) if re.fullmatch("[0-9]+", text) else JUNK_LABEL
 
 
-def read_train_test_directory_to_str(directory):
+def read_train_test_directory_to_str(directory: str | os.PathLike[str]) -> Columns:
     """List the images of ``bbox_train`` or ``bbox_test``.
 
     Parameters
@@ -104,23 +106,25 @@ def read_train_test_directory_to_str(directory):
     MissingPathError
         If the folder does not exist.
     DataError
-        If it has no images, or a name is not in the form of the data set.
+        If it has no images, or a name has another form.
     """
     Mars.find(Path(directory).parent, Path(directory).name)
     return _with_numbers(_list_person_folders(directory))
 
 
-def read_train_test_directory_to_image(directory, image_shape=(128, 64)):
+def read_train_test_directory_to_image(
+    directory: str | os.PathLike[str], image_shape: Sequence[int] = (128, 64)
+) -> tuple[np.ndarray, ...]:
     """Read the images of ``bbox_train`` or ``bbox_test``.
 
     MARS has 510,000 training images, which take 12 GB at 128 x 64, and even more test images: use
-    `read_train_test_directory_to_str` unless the data set is small.
+    `read_train_test_directory_to_str` unless the data set is small. Raises also what that raises.
 
     Parameters
     ----------
     directory : str or Path
         Has one folder for each person.
-    image_shape : tuple of int
+    image_shape : sequence of int
         ``(height, width)`` or ``(height, width, 3)``; images of another size are resized.
 
     Returns
@@ -133,17 +137,15 @@ def read_train_test_directory_to_image(directory, image_shape=(128, 64)):
 
     Raises
     ------
-    MissingPathError
-        If the folder does not exist.
     DataError
-        If it has no images, a name is not in the form of the data set, or a file is not an image.
+        If a file is not an image.
     UsageError
         If `image_shape` has another form.
     """
     return read_split_images(read_train_test_directory_to_str(directory), image_shape)
 
 
-def read_train_split_to_str(dataset_dir):
+def read_train_split_to_str(dataset_dir: str | os.PathLike[str]) -> Columns:
     """List the training images.
 
     Takes the folder of the data set, a str or Path; returns and raises the same as
@@ -152,7 +154,9 @@ def read_train_split_to_str(dataset_dir):
     return read_train_test_directory_to_str(os.path.join(dataset_dir, Mars.TRAIN_DIR))
 
 
-def read_train_split_to_image(dataset_dir, image_shape=(128, 64)):
+def read_train_split_to_image(
+    dataset_dir: str | os.PathLike[str], image_shape: Sequence[int] = (128, 64)
+) -> tuple[np.ndarray, ...]:
     """Read the training images.
 
     Takes the folder of the data set, a str or Path, and `image_shape`; returns and raises the
@@ -161,26 +165,27 @@ def read_train_split_to_image(dataset_dir, image_shape=(128, 64)):
     return read_split_images(read_train_split_to_str(dataset_dir), image_shape)
 
 
-def read_test_split_to_str(dataset_dir):
+def read_test_split_to_str(dataset_dir: str | os.PathLike[str]) -> Columns:
     """List the test images, with junk (id -1) and distractors (id 0).
 
-    ``info/test_name.txt`` gives names and order, without a look at the images on the disk (MARS
-    has 681,089). Without that file, the order is by folder and file name. Takes the folder of the
-    data set, a str or Path; returns and raises the same as `read_train_test_directory_to_str`.
+    ``info/test_name.txt`` gives names and order; the images on the disk are not listed (MARS has
+    681,089). Without that file, the order is by folder and file name. Takes the folder of the data
+    set, a str or Path; returns and raises the same as `read_train_test_directory_to_str`.
     """
     directory = os.path.join(dataset_dir, Mars.TEST_DIR)
     list_path = os.path.join(dataset_dir, Mars.TEST_LIST)
     if not os.path.exists(list_path):
         return read_train_test_directory_to_str(directory)
     Mars.find(dataset_dir, Mars.TEST_DIR)
-    with open(list_path, encoding="utf-8") as lines:
-        names = [line.strip() for line in lines if line.strip()]
+    names = Path(list_path).read_text(encoding="utf-8").split()
     if not names:
         raise DataError(f"{list_path} names no images: restore it from the MARS evaluation code")
     return _with_numbers([os.path.join(directory, name[:4], name) for name in names])
 
 
-def read_test_split_to_image(dataset_dir, image_shape=(128, 64)):
+def read_test_split_to_image(
+    dataset_dir: str | os.PathLike[str], image_shape: Sequence[int] = (128, 64)
+) -> tuple[np.ndarray, ...]:
     """Read the test images, with junk (id -1) and distractors (id 0).
 
     The order is that of `read_test_split_to_str`. Takes the folder of the data set, a str or
@@ -190,7 +195,7 @@ def read_test_split_to_image(dataset_dir, image_shape=(128, 64)):
 
 
 def _list_person_folders(directory):
-    # File systems list folders in any order, but seeded draws depend on row numbers.
+    # Sorted: file systems list folders in any order, but seeded draws depend on row numbers.
     folders = sorted(entry.path for entry in os.scandir(os.fspath(directory)) if entry.is_dir())
     filenames = [os.path.join(folder, name) for folder in folders for name in list_jpegs(folder)]
     if not filenames:
@@ -227,15 +232,15 @@ class Mars(ReidDataset):
     TEST_LIST = os.path.join("info", "test_name.txt")
     TEST_SPLITS = ("gallery",)
 
-    def _read_train(self):
+    def _read_train(self) -> Split:
         return Split(*read_train_split_to_str(self.dataset_dir))
 
     @functools.cached_property
-    def gallery(self):
+    def gallery(self) -> Split:
         """All images of ``bbox_test``, a Split; some of its tracks are the queries."""
         return Split(*read_test_split_to_str(self.dataset_dir))
 
-    def test_set(self):
+    def test_set(self) -> TestSet:
         """Create the official test: tracklets, cross camera; see `ReidDataset`."""
         return create_track_test_set(
             "MARS: tracklets (mean of their features), single query, cross camera",
@@ -248,21 +253,14 @@ class Mars(ReidDataset):
         path = self.find(self.dataset_dir, os.path.join("info", filename))
         return read_variable(path, variable, "restore it from the MARS evaluation code")
 
-    def export_files(self):
-        """List the images whose features the official MATLAB code reads.
+    def export_files(self) -> dict[str, list[str]]:
+        """List the images whose features the official MATLAB code reads; see `ReidDataset`.
 
         Returns
         -------
         files : dict from str to list of str
-            ``feat_test.mat``: the images in the order of ``info/test_name.txt``.
-
-        Raises
-        ------
-        MissingPathError
-            If ``bbox_test`` or ``info/test_name.txt`` does not exist. The track tables point to
-            images by their place in that list.
-        DataError
-            If the list is empty, or a name is not in the form of the data set.
+            ``feat_test.mat``: the images in the order of ``info/test_name.txt``, to which the
+            track tables refer. That file must exist.
         """
         self.find(self.dataset_dir, self.TEST_LIST)
         return {"feat_test.mat": list(self.gallery.filenames)}

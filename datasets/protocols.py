@@ -3,10 +3,14 @@
 import collections
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid.errors import DataError
+
+from .split import Split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class TestSet:
     list_query_images : callable, optional
         Returns the file names of the queries. None: queries are items of the gallery.
     query_rows : np.ndarray of int64, shape (Q,), optional
-        The gallery items that are the queries, if queries have no images apart from the gallery's.
+        The gallery items that are the queries, if the queries have no images of their own.
         A query never matches its own item.
     tracks : np.ndarray of int64, shape (G, 2), optional
         First and last image of each gallery item, zero-based and inclusive, if items are
@@ -43,39 +47,39 @@ class TestSet:
     query_labels: np.ndarray
     query_cameras: np.ndarray
     num_gallery_images: int
-    list_gallery_images: callable
-    list_query_images: callable = None
-    query_rows: np.ndarray = None
-    tracks: np.ndarray = None
+    list_gallery_images: Callable[[], Sequence[str]]
+    list_query_images: Callable[[], Sequence[str]] | None = None
+    query_rows: np.ndarray | None = None
+    tracks: np.ndarray | None = None
 
     @functools.cached_property
-    def is_cross_camera(self):
-        """Whether two cameras see the identity of any query: else a cross-camera test is empty."""
+    def is_cross_camera(self) -> bool:
+        """Whether any query is seen by another camera; without, a cross-camera test is empty."""
         views = {*zip(self.gallery_labels.tolist(), self.gallery_cameras.tolist(), strict=True)}
-        cameras_of = collections.defaultdict(set)
+        cameras_of: dict[int, set[int]] = collections.defaultdict(set)
         for label, camera in views:
             cameras_of[label].add(camera)
         queries = zip(self.query_labels.tolist(), self.query_cameras.tolist(), strict=True)
         return any(cameras_of[label] - {camera} for label, camera in queries)
 
     @functools.cached_property
-    def gallery_images(self):
+    def gallery_images(self) -> Sequence[str]:
         """File names of the gallery's images, in the official order."""
         return self.list_gallery_images()
 
     @functools.cached_property
-    def query_images(self):
+    def query_images(self) -> Sequence[str] | None:
         """File names of the queries' images; None if queries are items of the gallery."""
         return None if self.list_query_images is None else self.list_query_images()
 
 
-def create_image_test_set(protocol, query, gallery):
+def create_image_test_set(protocol: str, query: Split, gallery: Split) -> TestSet:
     """Create a test in which each image is an item.
 
     Parameters
     ----------
     protocol : str
-    query, gallery : datasets.base.Split
+    query, gallery : datasets.split.Split
 
     Returns
     -------
@@ -93,7 +97,13 @@ def create_image_test_set(protocol, query, gallery):
     )
 
 
-def create_track_test_set(protocol, tracks, query_tracks, list_images, num_images=None):
+def create_track_test_set(
+    protocol: str,
+    tracks: ArrayLike,
+    query_tracks: ArrayLike,
+    list_images: Callable[[], Sequence[str]],
+    num_images: int | None = None,
+) -> TestSet:
     """Create a test in which each tracklet is an item, and some tracklets are the queries.
 
     Parameters
@@ -119,17 +129,17 @@ def create_track_test_set(protocol, tracks, query_tracks, list_images, num_image
     """
     tracks = np.asarray(tracks, np.int64).reshape(-1, 4)
     query_rows = np.asarray(query_tracks, np.int64).ravel() - 1
-    first, last = tracks[:, 0] - 1, tracks[:, 1] - 1
+    first, last, labels, cameras = (tracks - (1, 1, 0, 0)).T
     if not len(tracks) or first.min() < 0 or np.any(last < first):
         raise DataError("the table of tracks is empty or has an empty track: restore it")
     if not len(query_rows) or query_rows.min() < 0 or query_rows.max() >= len(tracks):
         raise DataError(f"the queries must be tracks of the table, 1 .. {len(tracks)}: restore it")
     return TestSet(
         protocol,
-        tracks[:, 2],
-        tracks[:, 3],
-        tracks[query_rows, 2],
-        tracks[query_rows, 3],
+        labels,
+        cameras,
+        labels[query_rows],
+        cameras[query_rows],
         int(last.max()) + 1 if num_images is None else num_images,
         list_images,
         query_rows=query_rows,
@@ -137,25 +147,20 @@ def create_track_test_set(protocol, tracks, query_tracks, list_images, num_image
     )
 
 
-def create_each_image_test_set(protocol, split):
-    """Create a test in which each image in turn is the query, and the gallery is all images.
+def create_each_image_test_set(protocol: str, split: Split) -> TestSet:
+    """Create a test in which each image is a query, and all images are the gallery.
 
     Parameters
     ----------
     protocol : str
-    split : datasets.base.Split
+    split : datasets.split.Split
 
     Returns
     -------
     TestSet
     """
-    return TestSet(
-        protocol,
-        split.labels,
-        split.cameras,
-        split.labels,
-        split.cameras,
-        len(split),
-        lambda: split.filenames,
+    return dataclasses.replace(
+        create_image_test_set(protocol, split, split),
+        list_query_images=None,
         query_rows=np.arange(len(split)),
     )

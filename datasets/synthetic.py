@@ -1,7 +1,7 @@
-"""Draws a small pedestrian data set in the layout of a benchmark, or in one for your own data.
+"""Draws a small pedestrian data set in the layout of a benchmark or of your own data.
 
 All programs run on drawn data, without a download. The same arguments give the same bytes in every
-file. The command line is ``deep-reid draw``, in a clone also ``python -m datasets.synthetic``.
+file. The command is ``deep-reid draw``; in a clone also ``python -m datasets.synthetic``.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import logging
 import pathlib
 import shlex
 import sys
+from collections.abc import Sequence
 
 from deep_reid.errors import ReidError, UsageError
 
@@ -38,8 +39,8 @@ draw_market1501, draw_mars, draw_folders, draw_csv, draw_mot = DRAW.values()
 
 
 def _layouts_by_flag():
-    """Return the layouts that take a flag, by its name: from layout to the flag's field."""
-    flags = {}
+    """Return for each flag a dict from the layouts that take it to their field."""
+    flags: dict[str, dict[str, dataclasses.Field]] = {}
     for name, layout in LAYOUTS.items():
         for field in dataclasses.fields(layout):
             flags.setdefault(field.name, {})[name] = field
@@ -48,7 +49,7 @@ def _layouts_by_flag():
 
 def _describe(fields):
     """Return the help of a flag, for each group of layouts where it means the same."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for layout, field in fields.items():
         default = "" if field.default is None else f" (default {field.default})"
         groups.setdefault(field.metadata["help"] + default, []).append(layout)
@@ -81,7 +82,7 @@ def _check_flags(layout, sizes):
 
 
 def _next_command(layout, output_dir, command):
-    """Tell how to train on what was drawn."""
+    """Return the command that trains on the drawn data."""
     is_benchmark = layout in ("market1501", "mars")
     program, flag = (layout, "dataset_dir") if is_benchmark else ("custom", "dataset")
     start = f"python train_{program}.py" if command is None else f"{command} {program}"
@@ -89,7 +90,7 @@ def _next_command(layout, output_dir, command):
     return f"{start} --mode=train --{flag}={shlex.quote(str(path))}"
 
 
-def main(argv=None, command=None):
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     """Run the command line.
 
     Parameters
@@ -97,8 +98,8 @@ def main(argv=None, command=None):
     argv : list of str, optional
         Arguments; those of the process by default.
     command : str, optional
-        The command of which this is the program ``draw``, such as ``deep-reid``. Default: this
-        module is run in a clone, beside the training scripts.
+        The command whose subcommand ``draw`` is run, such as ``deep-reid``. None: this module is
+        run in a clone, beside the training scripts.
 
     Returns
     -------

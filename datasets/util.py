@@ -1,9 +1,10 @@
 """Seeded splits and limits of labeled data, and cropping to a patch shape."""
 
-import numbers
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import create_cmc_probe_and_gallery, rows_by_label
@@ -15,11 +16,16 @@ __all__ = [
     "limit_num_elements_per_identity",
 ]
 
+_INTEGER = int | np.integer
+_REAL = float | np.floating
 
-def create_validation_split(data_y, num_validation_y, seed=None):
+
+def create_validation_split(
+    data_y: ArrayLike, num_validation_y: float, seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split the identities into training and validation.
 
-    All images of an identity go to the same side.
+    All images of an identity are in the same part.
 
     Parameters
     ----------
@@ -51,23 +57,23 @@ def create_validation_split(data_y, num_validation_y, seed=None):
     >>> training.tolist(), validation.tolist()
     ([2, 3, 4], [0, 1])
     """
-    data_y = _label_vector(data_y)
-    unique_y = np.unique(data_y)
+    labels = _label_vector(data_y)
+    unique_y = np.unique(labels)
     if len(unique_y) == 0:
         raise DataError("data_y is empty, but a split needs identities: give at least one label")
     count = _num_validation_identities(num_validation_y, len(unique_y))
     validation_y = np.random.RandomState(seed).choice(unique_y, count, replace=False)
-    is_validation = np.isin(data_y, validation_y)
+    is_validation = np.isin(labels, validation_y)
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
 def _num_validation_identities(num_validation_y, num_identities):
-    if isinstance(num_validation_y, bool) or not isinstance(num_validation_y, numbers.Real):
+    if isinstance(num_validation_y, bool) or not isinstance(num_validation_y, _INTEGER | _REAL):
         raise UsageError(
             f"num_validation ({num_validation_y!r}) must be a number of identities (int) "
             "or a share of them (float): use for example 0.1"
         )
-    if isinstance(num_validation_y, numbers.Integral):
+    if isinstance(num_validation_y, _INTEGER):
         if not 0 <= num_validation_y < num_identities:
             raise UsageError(
                 f"num_validation ({num_validation_y}) must be at least 0 and less than the "
@@ -83,7 +89,9 @@ def _num_validation_identities(num_validation_y, num_identities):
     return int(num_validation_y * num_identities)
 
 
-def limit_num_elements_per_identity(data_y, max_num_images_per_id, seed=None):
+def limit_num_elements_per_identity(
+    data_y: ArrayLike, max_num_images_per_id: int, seed: int | None = None
+) -> np.ndarray:
     """Choose at most a number of images of each identity.
 
     Parameters
@@ -112,15 +120,15 @@ def limit_num_elements_per_identity(data_y, max_num_images_per_id, seed=None):
     >>> int(mask[:3].sum()), bool(mask[3])
     (2, True)
     """
-    data_y = _label_vector(data_y)
-    if not isinstance(max_num_images_per_id, numbers.Integral) or max_num_images_per_id < 1:
+    labels = _label_vector(data_y)
+    if not isinstance(max_num_images_per_id, _INTEGER) or max_num_images_per_id < 1:
         raise UsageError(
             f"max_num_images_per_id ({max_num_images_per_id!r}) must be an int of at least 1: "
             "each identity keeps one image or more"
         )
     random = np.random.RandomState(seed)
-    mask = np.zeros(len(data_y), bool)
-    for rows in rows_by_label(data_y)[1]:
+    mask = np.zeros(len(labels), bool)
+    for rows in rows_by_label(labels)[1]:
         mask[random.choice(rows, min(len(rows), max_num_images_per_id), replace=False)] = True
     return mask
 
@@ -132,7 +140,7 @@ def _label_vector(data_y):
     return data_y
 
 
-def crop_to_shape(images, patch_shape):
+def crop_to_shape(images: Iterable[np.ndarray], patch_shape: Sequence[int]) -> np.ndarray:
     """Crop images around their center and resize them to a patch shape.
 
     The crop is the largest centered window with the aspect ratio of the patch, so that people are

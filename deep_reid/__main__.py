@@ -1,7 +1,7 @@
-"""The command: ``deep-reid PROGRAM ...``, which is also ``python -m deep_reid PROGRAM ...``.
+"""The command ``deep-reid PROGRAM ...``, also ``python -m deep_reid PROGRAM ...``.
 
-A program's modules are imported when it is started: ``--help`` and a mistyped name are answered
-without TensorFlow.
+A program's modules are imported only when it starts: ``--help`` and the answer to a mistyped name
+need no TensorFlow.
 """
 
 import difflib
@@ -9,32 +9,32 @@ import importlib
 import os
 import string
 import sys
+from collections.abc import Sequence
 
 import deep_reid
 
-_TRAINED = {
-    "market1501": ("Market1501", "train, evaluate and export a network on Market-1501"),
-    "mars": ("Mars", "train, evaluate and export a network on MARS"),
-    "custom": ("Custom", "train, evaluate and export a network on your own images"),
-}
-_DRAW = "draw"
-_PROGRAMS = {name: text for name, (_, text) in _TRAINED.items()} | {
-    _DRAW: "draw a small data set of pedestrians, to try the others on"
+_TASK = "train, evaluate and export a network on"
+# The module of a program, below `deep_reid.datasets`, and its data set.
+_PROGRAMS = {
+    "market1501": ("market1501", "Market1501", f"{_TASK} Market-1501"),
+    "mars": ("mars", "Mars", f"{_TASK} MARS"),
+    "custom": ("custom", "Custom", f"{_TASK} your own images"),
+    "draw": ("synthetic", None, "draw a small data set of pedestrians, to try the others on"),
 }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the programs.
 
     Parameters
     ----------
-    argv : list of str, optional
+    argv : sequence of str, optional
         Name of the program and its arguments. Default: the process's arguments.
 
     Returns
     -------
     int
-        Exit code of the program; 0 for a list of the programs, 2 for a program that does not exist.
+        Exit code of the program; 0 for a list of the programs, 2 for an unknown program.
     """
     command = _name_of_command()
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -47,15 +47,13 @@ def main(argv=None):
     if name not in _PROGRAMS:
         sys.stderr.write(f"{command}: error: {_describe_unknown(name, command)}\n")
         return 2
-    if name == _DRAW:
-        from deep_reid.datasets import synthetic
-
-        return synthetic.main(argv, command)
+    module_name, class_name, _ = _PROGRAMS[name]
+    module = importlib.import_module(f"deep_reid.datasets.{module_name}")
+    if class_name is None:
+        return module.main(argv, command)
     from deep_reid import cli
 
-    data_set = importlib.import_module(f"deep_reid.datasets.{name}")
-    dataset_class = getattr(data_set, _TRAINED[name][0])
-    return cli.main(dataset_class, argv, prog=f"{command} {name}")
+    return cli.main(getattr(module, class_name), argv, prog=f"{command} {name}")
 
 
 def _name_of_command():
@@ -65,7 +63,7 @@ def _name_of_command():
 
 
 def _describe_programs(command):
-    lines = [f"  {name:12} {text}" for name, text in _PROGRAMS.items()]
+    lines = [f"  {name:12} {text}" for name, (_, _, text) in _PROGRAMS.items()]
     return "\n".join([
         f"usage: {command} PROGRAM ...",
         "",

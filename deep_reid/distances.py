@@ -1,10 +1,12 @@
-"""Distances between feature vectors: the one place, for losses and metrics alike."""
+"""Distances between feature vectors, for losses and metrics."""
+
+from collections.abc import Callable
 
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.runtime.compat import tf
 
 
-def pdist(a, b=None):
+def pdist(a: tf.Tensor, b: tf.Tensor | None = None) -> tf.Tensor:
     """Compute squared Euclidean distances between all pairs of rows.
 
     Parameters
@@ -16,8 +18,8 @@ def pdist(a, b=None):
     Returns
     -------
     tf.Tensor of the same type, shape (N, M)
-        Entry (i, j) is ``||a[i] - b[j]||^2``. It is expanded into inner products, so values
-        close to zero may come out slightly negative.
+        Entry (i, j) is ``||a[i] - b[j]||^2``. It is computed from inner products: values close to
+        zero may be slightly negative.
     """
     b = a if b is None else b
     a_squared = tf.reduce_sum(tf.square(a), axis=1)
@@ -26,13 +28,13 @@ def pdist(a, b=None):
     return a_squared[:, tf.newaxis] + b_squared[tf.newaxis, :] - 2.0 * products
 
 
-def cosine_distance(a, b=None):
+def cosine_distance(a: tf.Tensor, b: tf.Tensor | None = None) -> tf.Tensor:
     """Compute cosine distances between all pairs of rows.
 
     Parameters
     ----------
     a : tf.Tensor of float32 or float64, shape (N, D)
-        Rows of any length other than zero: they are normalized here.
+        Rows of any length except zero: they are normalized here.
     b : tf.Tensor of the same type, shape (M, D), optional
         Default: `a`.
 
@@ -46,7 +48,9 @@ def cosine_distance(a, b=None):
     return 1.0 - tf.matmul(a_normed, b_normed, transpose_b=True)
 
 
-def measure_of_loss_mode(loss_mode):
+def measure_of_loss_mode(
+    loss_mode: str,
+) -> Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]:
     """Return the distance by which features trained with `loss_mode` are ranked.
 
     Parameters
@@ -58,6 +62,6 @@ def measure_of_loss_mode(loss_mode):
     -------
     callable
         `cosine_distance` for the cosine softmax loss, `pdist` for the package's others; a loss of
-        the user's own says it.
+        the user may have an attribute ``measure``.
     """
     return {"cosine": cosine_distance, "euclidean": pdist}[facts_of_loss(loss_mode).measure]

@@ -1,12 +1,12 @@
-"""What can go wrong through no fault of the code, each with its exit code.
+"""The errors that a user can mend, each with its exit code.
 
-A message is one line that names the thing, the rule it breaks, and the way out.
+A message is one line with the thing, the rule that it breaks, and the way out.
 """
 
 import errno
 import re
 
-# What TensorFlow's graph mode writes around the message proper.
+# TensorFlow's graph mode puts this text around the message.
 _GRAPH_ERROR = re.compile(
     r"Graph execution error:.*?\nNode: [^\n]*\n(?P<message>[^\n]+)", re.DOTALL
 )
@@ -14,18 +14,18 @@ _GRAPH_ERROR = re.compile(
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def first_line(error):
-    """Reduce an error's text to the line that says what went wrong.
+def first_line(error: BaseException) -> str:
+    """Reduce an error's text to the line with the reason.
 
     Parameters
     ----------
-    error : Exception
+    error : BaseException
 
     Returns
     -------
     str
-        TensorFlow's errors of a graph begin with where the op was made; that is left out. Errors of
-        the operating system name the path.
+        Without the place of the op, with which TensorFlow's errors of a graph begin. With the path,
+        if it is an error of the operating system.
     """
     text = str(error).strip()
     match = _GRAPH_ERROR.match(text)
@@ -39,23 +39,23 @@ def first_line(error):
 
 
 class ReidError(Exception):
-    """Base of all errors that a user can mend; never raised itself."""
+    """Base of all errors that a user can mend; only subclasses are raised."""
 
     exit_code = 1
 
 
 class UsageError(ReidError, ValueError):
-    """A setting breaks a rule that can be checked without looking at the data."""
+    """A setting breaks a rule, which is checked without the data."""
 
     exit_code = 2
 
 
 class DataError(ReidError, ValueError):
-    """The data, a file or a checkpoint is not as it has to be."""
+    """The data, a file or a checkpoint is not what it must be."""
 
 
 class MissingPathError(DataError, FileNotFoundError):
-    """A file or folder is not where it has to be."""
+    """A file or folder is missing."""
 
 
 class RunError(ReidError, RuntimeError):

@@ -1,7 +1,7 @@
-"""What a network, a loss or a data set must have to be used by the package; free of TensorFlow.
+"""What the package needs of a network, a loss or a data set; free of TensorFlow.
 
-The package's own satisfy the same protocols. They describe, no more: nothing has to inherit from
-them. ``docs/extending.md`` has an example of each.
+The package's own networks, losses and data sets follow the same protocols. Nothing has to inherit
+from them. ``docs/extending.md`` has an example of each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ Tensor: TypeAlias = Any
 
 @runtime_checkable
 class Preprocess(Protocol):
-    """Turns an image of uint8 into what the network takes; runs in the feed threads.
+    """Turns a uint8 image into the network's input; runs in the feed threads.
 
     With an attribute ``takes_batches = True`` it is called once for a batch (N, H, W, C). With an
-    attribute ``input_is_bgr = True`` it expects OpenCV's order of channels: then it can only be
-    trained on arrays, since files are decoded to RGB.
+    attribute ``input_is_bgr = True`` it expects OpenCV's order of channels: then it works only with
+    arrays, since files are decoded to RGB.
     """
 
     def __call__(self, image: Tensor, is_training: bool = False) -> Tensor:
@@ -27,7 +27,7 @@ class Preprocess(Protocol):
 
         Parameters
         ----------
-        image : tf.Tensor of uint8, or of float32 where it was resized, shape (H, W, C)
+        image : tf.Tensor of uint8, or of float32 if it was resized, shape (H, W, C)
             RGB or gray, in [0, 255].
         is_training : bool
             Passed by name. Whether to augment at random.
@@ -40,7 +40,7 @@ class Preprocess(Protocol):
 
 @runtime_checkable
 class NetworkFactory(Protocol):
-    """Connects a network to images; is called once in each graph."""
+    """Connects a network to images; called once in each graph."""
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Add the network to the default graph, with its variables.
@@ -53,10 +53,10 @@ class NetworkFactory(Protocol):
         Returns
         -------
         features : tf.Tensor of float32, shape (N, D)
-            D is known. The package's networks give rows of unit length, and so should others whose
-            frozen graph goes into a tracker.
+            D is known. The rows of the package's networks have unit length; a tracker needs this
+            of a frozen graph.
         logits : tf.Tensor of float32, shape (N, num_classes), or None
-            None where no classifier was asked for.
+            None if `add_logits` was False.
         """
 
 
@@ -64,34 +64,34 @@ class NetworkFactory(Protocol):
 class Network(Protocol):
     """A network with its preprocessing: ``--network=MODULE:NAME``.
 
-    A class, which is made without arguments, or an object. The package's own are modules of
+    An object, or a class that needs no arguments. The package's own are modules of
     `deep_reid.nets`. Two more methods are optional:
 
     ``fits(variable_shapes) -> bool``
         Whether a checkpoint may be of this network; `variable_shapes` is a dict from the name of
         each variable to its shape, a list of int. Without it, every checkpoint is tried.
     ``num_classes_in(variable_shapes) -> int or None``
-        Number of classes of a checkpoint's classifier. Without it, what its run has recorded.
+        Number of classes of a checkpoint's classifier. Without it, the number in config.json.
     """
 
     @property
     def preprocess(self) -> Preprocess:
-        """The preprocessing of its images, in training and everywhere else."""
+        """The preprocessing of its images, in training and in all other modes."""
 
     def create_network_factory(
         self, is_training: bool, num_classes: int | None, add_logits: bool
     ) -> NetworkFactory:
-        """Settle the network's settings, to be connected to images later.
+        """Create a function that connects the network to images.
 
         Parameters
         ----------
         is_training : bool
-            Whether batch norm uses and gathers the batch's statistics, and dropout drops.
+            Whether batch norm uses and collects the batch's statistics, and dropout is active.
         num_classes : int or None
-            Number of identities to train on. None outside training, unless a checkpoint is
-            finalized that has a classifier.
+            Number of identities to train on. None outside training, except to finalize a checkpoint
+            that has a classifier.
         add_logits : bool
-            Whether the loss needs a classifier. Without it, variables of one must not be made.
+            Whether the loss needs a classifier. If not, the network must not make its variables.
 
         All three are passed by name.
 
@@ -103,12 +103,12 @@ class Network(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """A loss: ``--loss_mode=MODULE:NAME``; a function, another callable, or a class of one.
+    """A loss: ``--loss_mode=MODULE:NAME``; a function or another callable, or a class of one.
 
-    A class is made without arguments. Two attributes are optional:
+    The class needs no arguments. Two attributes are optional:
 
     ``needs_logits`` : bool, default False
-        Whether the network is made with a classifier.
+        Whether the network needs a classifier.
     ``measure`` : {"cosine", "euclidean"}, default "cosine"
         The distance by which evaluation and test rank features.
     """
@@ -119,23 +119,23 @@ class Loss(Protocol):
         Parameters
         ----------
         features : tf.Tensor of float32, shape (N, D)
-            As the network gives them. Of float64 where the network is computed in bfloat16 or
-            float16, as losses must stay exact: constants take the type ``features.dtype``.
+            The network's output. Of float64 if the network is computed in bfloat16 or float16,
+            because losses must stay exact: constants must have the type ``features.dtype``.
         logits : tf.Tensor of the same type, shape (N, num_classes), or None
-            None where the network has no classifier.
+            None if the network has no classifier.
         labels : tf.Tensor of int64, shape (N,)
-            In [0, num_classes) where there are logits.
+            In [0, num_classes) if there are logits.
 
         Returns
         -------
         tf.Tensor of float, shape ()
-            Mean over the rows. Penalties on weights are added by the package.
+            Mean over the rows. The package adds penalties on weights.
         """
 
 
 @runtime_checkable
 class Split(Protocol):
-    """Images of a data set, and who is seen where on them."""
+    """Images of a data set, with the identity and the camera of each."""
 
     @property
     def filenames(self) -> Sequence[str]:
@@ -174,15 +174,15 @@ class TestSet(Protocol):
     num_gallery_images: int
     """Number of images in the gallery: G, unless items are tracklets."""
     list_query_images: Callable[[], Sequence[str]] | None
-    """None where the queries are items of the gallery."""
+    """None if the queries are items of the gallery."""
     query_rows: np.ndarray | None
-    """The gallery items that are the queries, int64, shape (Q,); None where they are images."""
+    """Gallery rows of the queries, int64, shape (Q,); None if the queries are other images."""
     tracks: np.ndarray | None
-    """First and last image of each gallery item, int64, shape (G, 2), where items are tracklets."""
+    """First and last image of each gallery item, int64, shape (G, 2), if items are tracklets."""
 
     @property
     def is_cross_camera(self) -> bool:
-        """Whether any query is seen by another camera: else a cross-camera test is empty."""
+        """Whether another camera has seen any of the queries: if not, there is no match."""
 
     @property
     def gallery_images(self) -> Sequence[str]:
@@ -190,15 +190,15 @@ class TestSet(Protocol):
 
     @property
     def query_images(self) -> Sequence[str] | None:
-        """Paths of the queries' images; None where they are items of the gallery."""
+        """Paths of the queries' images; None if the queries are items of the gallery."""
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A data set: its class is handed to ``cli.main``.
+    """A data set: ``cli.main`` takes its class.
 
-    A subclass of `datasets.base.ReidDataset` has all of this, and says no more than where its
-    images are. The test splits are read when `test_set` and `export_files` ask for them.
+    A subclass of `datasets.base.ReidDataset` has all of this, and defines only where its images
+    are. `test_set` and `export_files` read the test splits when they are called.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ class Dataset(Protocol):
     seed : int
         Seed of that choice.
     needs_train : bool
-        False for the test alone: then the training images may be missing.
+        False for a test: then the training images may be missing.
 
     Raises
     ------
@@ -224,16 +224,16 @@ class Dataset(Protocol):
     IMAGE_SHAPE: ClassVar[tuple[int, int, int]]
     """``(height, width, channels)`` to train with."""
     DEFAULT_DIR: ClassVar[str | None]
-    """Where the data set is looked for when no folder is given; None: it must be given."""
+    """The default folder of the data set. None: the user must name it."""
     NUM_GALLERIES: ClassVar[int]
     """Number of random galleries over which evaluation averages."""
     COMPACT_LABELS: ClassVar[bool]
-    """Whether a classifier has one class for each identity to train on, not `num_classes`."""
+    """Whether a classifier has one class for each training identity instead of `num_classes`."""
     FITS_BATCHES: ClassVar[bool]
-    """Whether batches shrink to the number of identities, where that is an error otherwise."""
+    """Whether batches shrink if there are too few identities; otherwise, that is an error."""
 
     dataset_dir: str
-    """As it was given."""
+    """The argument of this name."""
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ class Dataset(Protocol):
         ----------
         dataset_dir : str
         name : str
-            Path below `dataset_dir`; empty: that itself.
+            Path below `dataset_dir`; empty: `dataset_dir` itself.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class Dataset(Protocol):
         """
 
     def list_splits(self) -> Mapping[str, Split]:
-        """List the splits that are there, those for testing included.
+        """List the splits that exist, with those for testing.
 
         Returns
         -------
@@ -293,12 +293,11 @@ class Dataset(Protocol):
         """
 
     def summary_table(self) -> str:
-        """Tabulate the splits, for the log of a training.
+        """Write a table of the splits, for the log of a training.
 
         Returns
         -------
         str
-            Lines.
         """
 
     def test_set(self) -> TestSet:
@@ -315,10 +314,10 @@ class Dataset(Protocol):
         """
 
     def export_files(self) -> Mapping[str, Sequence[str]]:
-        """List the images whose features the official evaluation code wants.
+        """List the images whose features the official evaluation code needs.
 
         Returns
         -------
         dict of str -> list of str
-            For each .mat file that ``--mode=export`` writes, its images.
+            The images of each .mat file that ``--mode=export`` writes.
         """

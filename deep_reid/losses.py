@@ -1,21 +1,35 @@
 """The losses that a network can be trained with."""
 
-import collections
 import re
+from typing import NamedTuple
 
 from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES, facts_of_loss, import_loss
 from deep_reid.distances import pdist
 from deep_reid.errors import UsageError
+from deep_reid.interfaces import Loss
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.precision import keep_exact, release
 
 _EPSILON = 1e-4
 _SQUARED_DISTANCE_EPSILON = 1e-5
 
-MagnetLoss = collections.namedtuple("MagnetLoss", "loss class_means variance")
+
+class MagnetLoss(NamedTuple):
+    """Results of `magnet_loss`, which describes them.
+
+    Parameters
+    ----------
+    loss, class_means, variance : tf.Tensor
+    """
+
+    loss: tf.Tensor
+    class_means: tf.Tensor
+    variance: tf.Tensor
 
 
-def softmargin_triplet_loss(features, labels, create_summaries=True):
+def softmargin_triplet_loss(
+    features: tf.Tensor, labels: tf.Tensor, create_summaries: bool = True
+) -> tf.Tensor:
     """Compute the batch-hard triplet loss with soft margin.
 
     For each row, the distance to the farthest row of the same label minus the distance to the
@@ -26,21 +40,21 @@ def softmargin_triplet_loss(features, labels, create_summaries=True):
     features : tf.Tensor of float32, shape (N, D)
     labels : tf.Tensor of int, shape (N,)
     create_summaries : bool
-        Whether to add summaries of the loss, of both mean distances, and of the share of rows whose
-        nearest other label is farther away than all of its own.
+        Whether to add summaries of the loss, of both mean distances, and of the share of rows that
+        are nearer to all rows of their label than to any other row.
 
     Returns
     -------
     tf.Tensor of float32, shape ()
-        Mean over the rows. A row without another of its label counts itself, at the distance
-        ``sqrt(1e-5)``; a row without another label adds nothing.
+        Mean over the rows. A row that is the only one of its label counts itself, at the distance
+        ``sqrt(1e-5)``. If all rows have the same label, the loss is 0.
 
     References
     ----------
     .. [1] Hermans, Beyer & Leibe, "In defense of the triplet loss for person re-identification",
        arXiv:1703.07737, 2017.
     """
-    # The epsilon keeps the root's gradient finite where two rows coincide.
+    # The epsilon keeps the gradient of the root finite if two rows are equal.
     distances = tf.sqrt(tf.maximum(_SQUARED_DISTANCE_EPSILON + pdist(features), 0.0))
     is_same = tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :])
     infinity = tf.fill(tf.shape(distances), distances.dtype.max)
@@ -56,20 +70,25 @@ def softmargin_triplet_loss(features, labels, create_summaries=True):
     return loss
 
 
-def magnet_loss(features, labels, margin=1.0, unique_labels=None):
+def magnet_loss(
+    features: tf.Tensor,
+    labels: tf.Tensor,
+    margin: float = 1.0,
+    unique_labels: tf.Tensor | None = None,
+) -> MagnetLoss:
     """Compute the magnet loss with one cluster per class.
 
-    Each row is drawn to the mean of its own class and pushed off the others', in units of the
-    batch's variance around the class means [1]_.
+    It pulls each row to the mean of its class, and pushes it away from the other means. Distances
+    are in units of the batch's variance around the class means [1]_.
 
     Parameters
     ----------
     features : tf.Tensor of float32, shape (N, D)
     labels : tf.Tensor of int, shape (N,)
     margin : float
-        What the own class's exponent is lowered by.
+        Subtracted from the exponent of the row's class.
     unique_labels : tf.Tensor of int, shape (C,), optional
-        Each label once. Default: found in `labels`, in the order in which they come.
+        Each label once. Default: the labels in the order of their first rows.
 
     Returns
     -------
@@ -97,7 +116,7 @@ def magnet_loss(features, labels, margin=1.0, unique_labels=None):
     variance = squared_deviation / tf.maximum(num_rows - 1.0, 1.0)
 
     exponents = -squared_distances / (2.0 * (variance + _EPSILON)) - margin * is_own
-    # Numerator and denominator shrink by the same factor: no exponent overflows.
+    # Scales numerator and denominator by the same factor, so that no exponent overflows.
     exponents -= tf.reduce_max(exponents, axis=1, keepdims=True)
     attraction = tf.exp(exponents)
     own = tf.reduce_sum(is_own * attraction, axis=1)
@@ -107,11 +126,11 @@ def magnet_loss(features, labels, margin=1.0, unique_labels=None):
     return MagnetLoss(loss, class_means, variance)
 
 
-def cosine_softmax_loss(logits, labels):
+def cosine_softmax_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Compute the cross entropy of the cosine softmax classifier.
 
-    The classifier itself, scaled cosines to one unit vector per class, is part of the network
-    (`deep_reid.nets`) [1]_.
+    The classifier itself is part of the network (`deep_reid.nets`): scaled cosines to one unit
+    vector per class [1]_.
 
     Parameters
     ----------
@@ -133,37 +152,22 @@ def cosine_softmax_loss(logits, labels):
     )
 
 
-def _train_cosine_softmax(features, logits, labels):
-    del features  # the classifier has seen them
-    return cosine_softmax_loss(logits, labels)
-
-
-def _train_magnet(features, logits, labels):
-    del logits
-    return magnet_loss(features, labels).loss
-
-
-def _train_triplet(features, logits, labels):
-    del logits
-    return softmargin_triplet_loss(features, labels, create_summaries=False)
-
-
-# loss mode -> fn(features, logits, labels) -> scalar
-_LOSS_FUNCTIONS = dict(
-    zip(LOSS_MODES, (_train_cosine_softmax, _train_magnet, _train_triplet), strict=True)
-)
-
+_LOSS_FUNCTIONS = {
+    "cosine-softmax": lambda features, logits, labels: cosine_softmax_loss(logits, labels),
+    "magnet": lambda features, logits, labels: magnet_loss(features, labels).loss,
+    "triplet": lambda features, logits, labels: softmargin_triplet_loss(features, labels, False),
+}
 # The original's names: people have dashboards for them.
 _SUMMARY_NAMES = {"cosine-softmax": "cross_entropy_loss", "magnet": "magnet_loss"}
 
 
-def load_loss(loss_mode):
+def load_loss(loss_mode: str) -> Loss:
     """Return the function of a loss.
 
     Parameters
     ----------
     loss_mode : str
-        One of the package's, or ``MODULE:NAME`` of the user's own.
+        A mode of the package, or ``MODULE:NAME`` of the user.
 
     Returns
     -------
@@ -178,12 +182,19 @@ def load_loss(loss_mode):
     return _LOSS_FUNCTIONS.get(loss_mode) or import_loss(loss_mode)
 
 
-def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=True):
+def add_training_loss(
+    loss_mode: str,
+    features: tf.Tensor,
+    logits: tf.Tensor | None,
+    labels: tf.Tensor,
+    *,
+    monitor_losses: bool = True,
+) -> tf.Tensor:
     """Add the loss that the network is trained on, and summaries of all others.
 
-    The loss joins TensorFlow's collection of losses, from which the total loss is made. The losses
-    that are not trained on are *monitors*: they appear as summaries, under the same names as where
-    they are trained on, and never join the total loss.
+    The training loss joins TensorFlow's collection of losses, whose sum is the total loss. The
+    other losses are *monitors*: they have summaries, with the same names as in a training on them,
+    but are no part of the total loss.
 
     Parameters
     ----------
@@ -192,19 +203,19 @@ def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=Tru
     logits : tf.Tensor of float32, shape (N, num_classes), or None
     labels : tf.Tensor of int64, shape (N,)
     monitor_losses : bool
-        Whether the losses that are not trained on are summarized. That takes time only in the steps
-        in which summaries are written.
+        Whether to add summaries of the other losses. They take time only in the steps that write
+        summaries.
 
     Returns
     -------
     tf.Tensor of float32, shape ()
-        The loss trained on, without regularization.
+        The training loss, without regularization.
 
     Raises
     ------
     UsageError
-        If the loss mode is unknown, or needs logits and there are none; or a loss of the user's own
-        cannot be used, or gives something else than one number.
+        If the loss mode is unknown, or needs logits and there are none; or if a loss of the user
+        cannot be used, or returns something else than one number.
     """
     if facts_of_loss(loss_mode).needs_logits and logits is None:
         raise UsageError(
@@ -226,22 +237,22 @@ def add_training_loss(loss_mode, features, logits, labels, *, monitor_losses=Tru
 
 
 def _compute(loss_mode, features, logits, labels):
-    """Add the ops of a loss, and check what it gives: it may be the user's own."""
+    """Add the ops of a loss, and check its result: it may be a loss of the user."""
     loss = load_loss(loss_mode)(features, logits, labels)
     is_float = tf.is_tensor(loss) and loss.dtype.is_floating
     if not is_float or loss.get_shape().ndims not in (0, None):
         raise UsageError(
-            f"loss mode {loss_mode!r} gives {loss}, but a loss is one number: return a tensor of "
-            "float without dimensions, such as tf.reduce_mean(...)"
+            f"loss mode {loss_mode!r} returned {loss}, but a loss is one number: return a tensor "
+            "of float without dimensions, such as tf.reduce_mean(...)"
         )
-    # The losses of tf.losses join the collection themselves: they would count twice.
+    # The functions of tf.losses add their results to the collection: these would count twice.
     collected = tf.get_collection_ref(tf.GraphKeys.LOSSES)
     collected[:] = [other for other in collected if other is not loss]
     return release(loss)
 
 
 def _summarize(loss_mode, features, logits, labels, loss=None):
-    """Add the summaries of a loss, which is computed where it is not given."""
+    """Add the summaries of a loss, which is computed by default."""
     if loss_mode == "triplet":
         softmargin_triplet_loss(features, labels)
         return
@@ -251,5 +262,5 @@ def _summarize(loss_mode, features, logits, labels, loss=None):
 
 
 def _to_tag(loss_mode):
-    """Return the name in MODULE:NAME, by the rules for the names of summaries."""
+    """Convert the name in MODULE:NAME to one that TensorFlow allows for a summary."""
     return re.sub(r"[^A-Za-z0-9_.]", "_", loss_mode.partition(":")[2]).lstrip("_") or "loss"

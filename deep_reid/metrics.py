@@ -1,7 +1,10 @@
 """Retrieval metrics in the graph: recognition rate (CMC) and average precision.
 
-All rank by the distance itself. Where distances tie, the item that comes first in the gallery wins.
+All rank by the distance. Of items at the same distance, the first one in the gallery ranks first.
 """
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 from deep_reid.distances import cosine_distance, pdist
 from deep_reid.runtime.compat import tf
@@ -17,8 +20,18 @@ __all__ = [
 ]
 
 
-def recognition_rate_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=pdist):
-    """Compute each probe's recognition rate at rank k, the CMC's value at k.
+_Measure: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def recognition_rate_at_k(
+    probe_x: tf.Tensor,
+    probe_y: tf.Tensor,
+    gallery_x: tf.Tensor,
+    gallery_y: tf.Tensor,
+    k: int,
+    measure: _Measure = pdist,
+) -> tf.Tensor:
+    """Compute each probe's recognition rate at rank k, the value of the CMC at k.
 
     Parameters
     ----------
@@ -27,7 +40,7 @@ def recognition_rate_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=pdi
     gallery_x : tf.Tensor of the same type, shape (M, D)
     gallery_y : tf.Tensor of int, shape (M,)
     k : int
-        Number of nearest gallery items to look at; all of them, where the gallery has fewer.
+        Number of nearest gallery items to look at; all, if the gallery has fewer.
     measure : callable
         ``measure(probe_x, gallery_x)`` -> distances of shape (N, M).
 
@@ -35,8 +48,8 @@ def recognition_rate_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=pdi
     -------
     tf.Tensor of float32, shape (N,)
         Number of items of the probe's identity among the k nearest, divided by the smaller of k and
-        the number of its identity's items in the gallery; in [0, 1], and 0 where there are none.
-        With one gallery item per identity it is 0 or 1.
+        the number of its identity's items in the gallery; in [0, 1], and 0 if there are none. With
+        one gallery item per identity it is 0 or 1.
     """
     is_match = tf.equal(probe_y[:, tf.newaxis], gallery_y[tf.newaxis, :])
     num_nearest = tf.minimum(k, tf.shape(gallery_x)[0])
@@ -46,32 +59,39 @@ def recognition_rate_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=pdi
     return tf.div_no_nan(num_found, num_to_find)
 
 
-def average_precision(probe_x, probe_y, gallery_x, gallery_y, good_mask=None, measure=pdist):
+def average_precision(
+    probe_x: tf.Tensor,
+    probe_y: tf.Tensor,
+    gallery_x: tf.Tensor,
+    gallery_y: tf.Tensor,
+    good_mask: tf.Tensor | None = None,
+    measure: _Measure = pdist,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Compute each probe's average precision: the mean of the precisions at its hits.
 
     This is the standard definition; the MATLAB code of Market-1501 and MARS takes trapezoids
-    between the hits, which comes out differently by about a point.
+    between the hits, and its results differ by about a point.
 
     Parameters
     ----------
     probe_x, probe_y, gallery_x, gallery_y, measure
         As in `recognition_rate_at_k`.
     good_mask : tf.Tensor of bool, shape (N, M), optional
-        False takes a gallery item out of a probe's ranking (junk). Default: all are good.
+        False removes a gallery item from a probe's ranking (junk). Default: all True.
 
     Returns
     -------
     average_precision : tf.Tensor of float32, shape (N,)
-        In [0, 1]; 0 where nothing can be found.
+        In [0, 1]; 0 for a probe without a match.
     has_match : tf.Tensor of bool, shape (N,)
-        Whether the probe has an item to find: the others do not belong in a mean.
+        Whether the gallery has a match for the probe; leave out the other probes of a mean.
     """
     is_match = tf.equal(probe_y[:, tf.newaxis], gallery_y[tf.newaxis, :])
     if good_mask is None:
         good_mask = tf.ones_like(is_match)
     is_match = tf.logical_and(is_match, good_mask)
     distances = measure(probe_x, gallery_x)
-    # Junk goes to the end of the ranking, behind every hit, where it cannot lower a precision.
+    # Junk goes to the end of the ranking, after every hit, where it cannot lower a precision.
     infinity = tf.constant(float("inf"), distances.dtype)
     distances = tf.where(good_mask, distances, tf.fill(tf.shape(distances), infinity))
     ranking = tf.argsort(distances, axis=1, stable=True)
@@ -82,8 +102,15 @@ def average_precision(probe_x, probe_y, gallery_x, gallery_y, good_mask=None, me
     return tf.div_no_nan(tf.reduce_sum(precision_at_hits, axis=1), num_hits), num_hits > 0.0
 
 
-def streaming_mean_cmc_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=pdist):
-    """Average `recognition_rate_at_k` over all probes of all galleries seen so far.
+def streaming_mean_cmc_at_k(
+    probe_x: tf.Tensor,
+    probe_y: tf.Tensor,
+    gallery_x: tf.Tensor,
+    gallery_y: tf.Tensor,
+    k: int,
+    measure: _Measure = pdist,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Average `recognition_rate_at_k` over the probes of all galleries so far.
 
     Parameters
     ----------
@@ -94,7 +121,7 @@ def streaming_mean_cmc_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=p
     -------
     value : tf.Tensor of float32, shape ()
     update_op : tf.Tensor of float32, shape ()
-        Takes the current probes and gallery in. Both work on local variables.
+        Adds the current probes and gallery. Both use local variables.
     """
     return tf.metrics.mean(
         recognition_rate_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure)
@@ -102,9 +129,14 @@ def streaming_mean_cmc_at_k(probe_x, probe_y, gallery_x, gallery_y, k, measure=p
 
 
 def streaming_mean_average_precision(
-    probe_x, probe_y, gallery_x, gallery_y, good_mask, measure=pdist
-):
-    """Average `average_precision` over all probes with a match, of all galleries seen so far.
+    probe_x: tf.Tensor,
+    probe_y: tf.Tensor,
+    gallery_x: tf.Tensor,
+    gallery_y: tf.Tensor,
+    good_mask: tf.Tensor | None,
+    measure: _Measure = pdist,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Average `average_precision` over the probes with a match of all galleries so far.
 
     Parameters
     ----------
@@ -115,7 +147,7 @@ def streaming_mean_average_precision(
     -------
     value : tf.Tensor of float32, shape ()
     update_op : tf.Tensor of float32, shape ()
-        Takes the current probes and gallery in. Both work on local variables.
+        As in `streaming_mean_cmc_at_k`.
     """
     values, has_match = average_precision(
         probe_x, probe_y, gallery_x, gallery_y, good_mask, measure
@@ -123,7 +155,7 @@ def streaming_mean_average_precision(
     return tf.metrics.mean(values, weights=tf.cast(has_match, tf.float32))
 
 
-# The name under which the original has it.
+# The original's name.
 streaming_mean_averge_precision = streaming_mean_average_precision
 
 

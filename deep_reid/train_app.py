@@ -1,12 +1,12 @@
 """Training, evaluation and export under the original's names, for scripts that were written for it.
 
-Imported where nothing else has set up logging, it shows the package's progress lines, as the
-original printed them.
+If nothing else has set up logging, it shows the package's progress lines, as the original did.
 """
 
 import argparse
 import inspect
 import logging
+from typing import Any
 
 from deep_reid.cli.arguments import (
     BaseParser,
@@ -16,9 +16,8 @@ from deep_reid.cli.arguments import (
     join_modes,
     list_arguments,
 )
-from deep_reid.cli.command import Command
 from deep_reid.cli.program import LINE_FORMAT
-from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config import ComputeSettings
 from deep_reid.config.setting import list_settings
 from deep_reid.evaluation.loop import eval_loop
 from deep_reid.export.encoding import encode, finalize, freeze
@@ -46,36 +45,33 @@ _TRAIN_FLAGS = (
     "run_id",
 )
 _EVAL_FLAGS = ("eval_log_dir", "log_dir", "loss_mode", "run_id")
-# What the original's parser has: always in the parsed arguments, and for all modes.
+# The flags of the original's parser: always in the parsed arguments, and for all modes.
 _ORIGINAL_FLAGS = {*_TRAIN_FLAGS, *_EVAL_FLAGS, "mode"}
 _COMPUTE_FLAGS = set(list_settings(ComputeSettings))
 
 
-def _list_flags(settings_class, mode):
-    """List what a mode takes, but for the script's own: its data and its network."""
-    return {
-        name
-        for name, facts in list_settings(settings_class).items()
-        if mode in facts.modes and facts.group != "data" and facts.flags != ()
-    }
+def _list_flags(mode, loop):
+    """List the settings that a loop takes, without those of data and network: the script's."""
+    taken = {*inspect.signature(loop).parameters, *_COMPUTE_FLAGS}
+    known = [x for x in list_arguments("") if mode in x.modes and x.group != "data"]
+    return {argument.name for argument in known} & taken
 
 
-_TAKEN_BY_EVALUATION = {*inspect.signature(eval_loop).parameters, *_COMPUTE_FLAGS}
-# Flags beyond the original's reach the loop of their mode, and go with no other mode.
+# Further flags are arguments of their mode's loop, and errors with other modes.
 _FLAGS_OF_MODES = {
-    "train": _list_flags(RunConfig, "train"),
-    "eval": (_list_flags(RunConfig, "eval") | _list_flags(Command, "eval")) & _TAKEN_BY_EVALUATION,
+    "train": _list_flags("train", train_loop),
+    "eval": _list_flags("eval", eval_loop),
     "export": set(),
     "finalize": set(),
     "freeze": set(),
 }
 
 
-def create_default_argument_parser(dataset_name):
-    """Create a parser for a script that brings its own network and data.
+def create_default_argument_parser(dataset_name: str) -> argparse.ArgumentParser:
+    """Create a parser for a script with its own network and data.
 
     It has the original's flags, and further ones for the other settings of `train_loop` and
-    `eval_loop`. The script may add its own, also of these names: then they are the script's.
+    `eval_loop`. A flag that the script adds replaces a flag of the same name.
 
     Parameters
     ----------
@@ -92,7 +88,7 @@ def create_default_argument_parser(dataset_name):
     return parser
 
 
-def to_train_kwargs(args):
+def to_train_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     """Turn parsed arguments into keyword arguments of `train_loop`.
 
     Parameters
@@ -104,12 +100,12 @@ def to_train_kwargs(args):
     -------
     dict
         ``batch_size, learning_rate, log_dir, loss_mode, number_of_steps, restore_path, run_id``,
-        and what was given of the further flags.
+        and the further flags that were given.
     """
     return _to_kwargs(args, _TRAIN_FLAGS, _FLAGS_OF_MODES["train"])
 
 
-def to_eval_kwargs(args):
+def to_eval_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     """Turn parsed arguments into keyword arguments of `eval_loop`.
 
     Parameters
@@ -120,7 +116,7 @@ def to_eval_kwargs(args):
     Returns
     -------
     dict
-        ``eval_log_dir, log_dir, loss_mode, run_id``, and what was given of the further flags.
+        ``eval_log_dir, log_dir, loss_mode, run_id``, and the further flags that were given.
     """
     return _to_kwargs(args, _EVAL_FLAGS, _FLAGS_OF_MODES["eval"])
 
@@ -136,7 +132,7 @@ def _to_kwargs(args, original_flags, further_flags):
 
 
 class _Namespace(argparse.Namespace):
-    """Parsed arguments, with the names of those that the original does not have beside them."""
+    """Parsed arguments, and the names of those that the original does not have."""
 
     __slots__ = ("further_flags",)
 
@@ -149,31 +145,24 @@ class _LegacyParser(BaseParser):
     def add_settings(self, dataset_name):
         """Add the settings of training and evaluation.
 
-        The original's keep their defaults. The others have none, so that they are handed on only
-        where they were given: a script may set the same thing itself.
+        The original's keep their defaults. The others have none, and reach the loops only if the
+        user gives them: a script may set the same setting itself.
         """
+        known = _ORIGINAL_FLAGS.union(*_FLAGS_OF_MODES.values())
         flags = set()
         for argument in list_arguments(dataset_name):
-            name = argument.name
-            if argument.flag in flags:
-                continue  # the same flag in a mode that the original does not have
+            name, flag = argument.name, argument.flags[0]
+            if name not in known or flag in flags:
+                continue  # another mode, which the original does not have, has the same flag
+            flags.add(flag)
+            changes = {"help": describe_argument(argument)}
             if name in _ORIGINAL_FLAGS:
-                # The modes are the script's.
-                changes = {"choices": None} if name == "mode" else {}
-                add_flag(
-                    self,
-                    argument,
-                    default=argument.default,
-                    help=describe_argument(argument),
-                    **changes,
-                )
-            elif any(name in names for names in _FLAGS_OF_MODES.values()):
-                self.further_flags[name] = add_flag(
-                    self, argument, help=describe_argument(argument)
-                )
-            else:
-                continue
-            flags.add(argument.flag)
+                changes["default"] = argument.default
+            if name == "mode":
+                changes["choices"] = None  # the script defines the modes
+            action = add_flag(self, argument, **changes)
+            if name not in _ORIGINAL_FLAGS:
+                self.further_flags[name] = action
 
     def parse_known_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
         namespace = _Namespace() if namespace is None else namespace
@@ -183,7 +172,7 @@ class _LegacyParser(BaseParser):
             for name, action in self.further_flags.items()
             if action.option_strings and hasattr(namespace, name)
         ]
-        # A mode that is not known here is the script's own: it may call either loop.
+        # The script may have modes of its own, and call either loop in them.
         taken = _FLAGS_OF_MODES.get(getattr(namespace, "mode", None))
         for name in namespace.further_flags if taken is not None else ():
             if name not in taken:
@@ -193,12 +182,11 @@ class _LegacyParser(BaseParser):
 
 
 class _ProgressLines(logging.StreamHandler):
-    """Shows progress until the user sets up logging, by handlers of the root logger."""
+    """Shows progress until the user adds handlers to the root logger."""
 
     def __init__(self, replaced_level):
         super().__init__()
-        line, date = LINE_FORMAT["format"], LINE_FORMAT["datefmt"]
-        self.setFormatter(logging.Formatter(line, date))
+        self.setFormatter(logging.Formatter(LINE_FORMAT["format"], LINE_FORMAT["datefmt"]))
         self.replaced_level = replaced_level
 
     def emit(self, record):
@@ -215,7 +203,7 @@ def _show_progress():
 
 
 def _hand_over_logging():
-    """Leave the log to the user, who has set it up by now."""
+    """Leave the log to the user's handlers, if there are some."""
     own = [handler for handler in _package_logger.handlers if isinstance(handler, _ProgressLines)]
     if own and logging.getLogger().handlers:
         _package_logger.removeHandler(own[0])

@@ -1,7 +1,7 @@
-"""A tour in some minutes: draw a data set, train, evaluate, freeze, use the frozen graph.
+"""A tour of some minutes: draws a data set, trains, evaluates, freezes, uses the frozen graph.
 
-Runs the same commands that a user types, and ends with a table. What it writes is in output/demo.
-Started by `make demo`.
+Runs the commands that a user types, and ends with a table. All files are in output/demo. The
+command is `make demo`.
 """
 
 import argparse
@@ -14,7 +14,15 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
+
 ROOT = pathlib.Path(__file__).parents[1]
+# Replaces this script's folder.
+sys.path[0] = str(ROOT)
+
+from deep_reid.system.tables import align  # noqa: E402
+
 OUTPUT = pathlib.Path("output", "demo")
 DATA_DIR = OUTPUT / "data"
 LOG_DIR = OUTPUT / "train"
@@ -23,8 +31,8 @@ FROZEN_GRAPH = OUTPUT / "market1501.pb"
 RUN_ID = "demo"
 SAVE_INTERVAL_SECS = 20
 
-# The original's start is slow under the default loss. The triplet loss shows within some minutes
-# what the network learns.
+# With the default loss, the first scores rise slowly. With the triplet loss, they rise within some
+# minutes.
 BATCH_SIZE = 32
 TRAIN_ARGS = ["--loss_mode=triplet", f"--batch_size={BATCH_SIZE}", "--seed=1"]
 
@@ -63,7 +71,7 @@ def draw(num_identities):
 
 
 def train(number_of_steps):
-    """Train from the beginning to the last step; return the seconds it took."""
+    """Train from the first step to the last; return the seconds."""
     start = time.monotonic()
     run_script(
         "--mode=train", *TRAIN_ARGS, f"--number_of_steps={number_of_steps}",
@@ -74,12 +82,12 @@ def train(number_of_steps):
 
 
 def start_evaluation():
-    """Start the evaluation in its own process, as in a second terminal."""
+    """Start the evaluation in another process, as in a second terminal."""
     return subprocess.Popen(script_command("--mode=eval", "--eval_interval_secs=2"))
 
 
 def wait_for_scores(evaluation, last_step):
-    """Wait until the last checkpoint is evaluated; return all scores, the oldest first."""
+    """Wait until the last checkpoint is evaluated; return all scores, in order."""
     path = EVAL_LOG_DIR / RUN_ID / "metrics.jsonl"
     while True:
         lines = path.read_text().splitlines() if path.exists() else []
@@ -98,19 +106,12 @@ def stop(process):
 
 
 def use_frozen_graph():
-    """Load the graph as Deep SORT does and encode images; return the shape of the features."""
-    import cv2
-    import numpy as np
+    """Encode some images with the frozen graph, as a tracker does; return the features' shape."""
+    from deep_reid import Encoder  # imports TensorFlow, which takes seconds
 
-    sys.path.insert(0, str(ROOT))
-    from deep_reid.compat import tf
-
-    graph_def = tf.GraphDef.FromString(FROZEN_GRAPH.read_bytes())
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-        tf.import_graph_def(graph_def, name="")
-        files = sorted((DATA_DIR / "query").glob("*.jpg"))[:8]
-        images = np.stack([cv2.imread(str(file)) for file in files])
-        features = session.run("features:0", {"images:0": images})
+    files = sorted((DATA_DIR / "query").glob("*.jpg"))[:8]
+    with Encoder(FROZEN_GRAPH) as encoder:
+        features = encoder([cv2.imread(str(file)) for file in files])
     lengths = np.linalg.norm(features, axis=1)
     if not np.allclose(lengths, 1.0, atol=1e-5):
         sys.exit(f"features of the frozen graph have lengths {lengths}, not 1")
@@ -118,23 +119,20 @@ def use_frozen_graph():
 
 
 def print_table(args, seconds, scores, features_shape):
-    """Print what was done and how to look at it."""
+    """Print the results, and the command that shows them in TensorBoard."""
     first, last = scores[0], scores[-1]
     images_per_second = args.number_of_steps * BATCH_SIZE / seconds
     rows = [
         ("steps", f"{args.number_of_steps} of {BATCH_SIZE} images"),
         ("data", f"{args.num_identities} drawn identities, a tenth of them for validation"),
-        ("images/s", f"{images_per_second:.0f} beside the evaluation, start-up included"),
+        ("images/s", f"{images_per_second:.0f}, start-up included, while the evaluation runs"),
         ("checkpoints evaluated", f"{len(scores)}, while training went on"),
         ("rank-1 before -> after", f"{first['Precision@1']:.3f} -> {last['Precision@1']:.3f}"),
         ("rank-5 before -> after", f"{first['Precision@5']:.3f} -> {last['Precision@5']:.3f}"),
         ("frozen graph", f"{FROZEN_GRAPH}: features of shape {features_shape}, of length 1"),
         ("to watch", f"{pathlib.Path(sys.executable).parent}/tensorboard --logdir {OUTPUT}"),
     ]
-    width = max(len(name) for name, _ in rows)
-    print()
-    for name, value in rows:
-        print(f"{name:{width}}  {value}")
+    print("\n" + align(rows, left=(0, 1)))
 
 
 def script_command(*argv):

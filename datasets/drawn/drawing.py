@@ -5,9 +5,11 @@ import dataclasses
 import functools
 import inspect
 import io
+import os
 import pathlib
 import tempfile
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,10 +20,13 @@ from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 
 from . import scenes
 
-# The number of a person decides on the look. Labels are below these numbers, so that the persons of
-# all groups differ, and those of a benchmark differ from those of your own data.
+# A person's look depends on the person's number. Labels are below these numbers: the persons of all
+# groups differ, and so do those of a benchmark and of your own data.
 FIRST_DISTRACTOR, FIRST_JUNK, FIRST_OWN = 10_000, 20_000, 30_000
 _MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn pedestrians"
+
+Files: TypeAlias = Iterator[tuple[str, bytes | None]]
+"""Path in the folder of the data set, and content; None is an empty folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +39,7 @@ class SplitSize:
     num_cameras: int
 
 
-def size(default, text):
+def size(default: int | None, text: str) -> Any:
     """Return a field of a layout: a flag of the command line, with its default and its help."""
     return dataclasses.field(default=default, metadata={"help": text})
 
@@ -54,15 +59,20 @@ class Layout(abc.ABC):
     IMAGE_HEIGHT: ClassVar[int] = 128
     """Pixels; the width is half of it."""
 
+    @property
     @abc.abstractmethod
-    def files(self):
-        """Yield path in the folder and content (bytes) of each file; None is an empty folder."""
+    def seed(self) -> int:
+        """Seed of everything random; a field of each layout."""
 
     @abc.abstractmethod
-    def split_sizes(self):
-        """Return what is drawn, a list of SplitSize."""
+    def files(self) -> Files:
+        """Yield path and content of each file."""
 
-    def check(self, **ranges):
+    @abc.abstractmethod
+    def split_sizes(self) -> list[SplitSize]:
+        """Return the sizes of what is drawn."""
+
+    def check(self, **ranges: tuple[int, int]) -> None:
         """Raise a UsageError if a size is not in its range, ``name=(low, high)``."""
         for name, (low, high) in {**ranges, "seed": (0, 2**32 - 1)}.items():
             value = getattr(self, name)
@@ -71,12 +81,12 @@ class Layout(abc.ABC):
                     f"{name} is {value}: must be in {low}..{high}; choose another number"
                 )
 
-    def jpeg(self, shot):
+    def jpeg(self, shot: scenes.Shot) -> bytes:
         """Draw an image as the content of a file."""
         image, quality = scenes.take(self.seed, shot, self.IMAGE_HEIGHT)
         return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
-    def readme(self):
+    def readme(self) -> bytes:
         """Return the content of a file with the command that draws the data set again."""
         flags = "".join(f" --{name} {value}" for name, value in dataclasses.asdict(self).items())
         command = f"python -m datasets.synthetic --layout {self.NAME}{flags} --output_dir DIR"
@@ -88,19 +98,20 @@ class Layout(abc.ABC):
 class Benchmark(Layout):
     """A layout with training and test persons, distractors and junk.
 
-    Labels count from 1 to `MAX_LABEL`, those of training and test mixed at random.
+    Labels are in 1..`MAX_LABEL`; chance decides which of them are for training.
     """
 
     MAX_LABEL: ClassVar[int]
+    """The largest label."""
 
     num_identities: int = size(80, "persons to train on")
-    num_test_identities: int = size(None, "other persons to test on (default: as many)")
+    num_test_identities: int = size(None, "other persons to test on (default: num_identities)")
     num_cameras: int = size(6, "cameras, 2 to 6; each person is seen by two or more")
     images_per_camera: int = size(3, "images of a person in a camera")
     num_distractors: int = size(
         None, "images or tracklets of others, with label 0 (default: one for each test person)"
     )
-    seed: int = size(1234, "decides on everything random")
+    seed: int = size(1234, "seed of everything random")
 
     def __post_init__(self):
         # A frozen dataclass allows no other way to set its fields.
@@ -117,21 +128,21 @@ class Benchmark(Layout):
         )
 
     @functools.cached_property
-    def labels(self):
+    def labels(self) -> tuple[list[int], list[int]]:
         """Labels to train on and labels to test on, two sorted lists."""
         total = self.num_identities + self.num_test_identities
         order = np.random.default_rng((self.seed, 10)).permutation(total) + 1
         train, test = order[: self.num_identities], order[self.num_identities :]
         return sorted(train.tolist()), sorted(test.tolist())
 
-    def cameras_of(self, label):
+    def cameras_of(self, label: int) -> list[int]:
         """List the cameras that see a person: sorted, from 0, at least two."""
         rng = np.random.default_rng((self.seed, 11, label))
         count = max(2, int(rng.binomial(self.num_cameras, 0.85)))
         return sorted(rng.permutation(self.num_cameras)[:count].tolist())
 
-    def strangers(self, label):
-        """List the shots of distractors or junk, by their label; one camera sees each."""
+    def strangers(self, label: int) -> list[scenes.Shot]:
+        """List the shots of distractors or of junk, by their label; one camera sees each person."""
         is_junk = label == JUNK_LABEL
         first, count = FIRST_DISTRACTOR, self.num_distractors
         if is_junk:
@@ -144,33 +155,33 @@ class Benchmark(Layout):
         return shots
 
 
-def label_of(shot):
+def label_of(shot: scenes.Shot) -> int:
     """Return the label of the person in an image of a benchmark."""
     if shot.person >= FIRST_JUNK:
         return JUNK_LABEL
     return DISTRACTOR_LABEL if shot.person >= FIRST_DISTRACTOR else shot.person
 
 
-def count(name, shots):
-    """Sum up the images of one part of a benchmark, a SplitSize."""
+def count(name: str, shots: Sequence[scenes.Shot]) -> SplitSize:
+    """Count the images, persons and cameras of one part of a benchmark."""
     persons = {shot.person for shot in shots if label_of(shot) > 0}
     return SplitSize(name, len(shots), len(persons), len({shot.camera for shot in shots}))
 
 
-def encode_lines(lines):
+def encode_lines(lines: Iterable[str]) -> bytes:
     """Return the content of a text file, the same bytes on all systems."""
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def encode_mat(name, value):
-    """Return the content of a MATLAB file with one array, the same bytes at any time."""
+def encode_mat(name: str, value: np.ndarray) -> bytes:
+    """Return the content of a MATLAB file with one array; it does not depend on the date."""
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {name: value})
-    # SciPy writes the date into the first 116 bytes, which are free text.
+    # The first 116 bytes are free text, into which SciPy writes the date.
     return _MAT_HEADER.ljust(116) + buffer.getvalue()[116:]
 
 
-def make_draw(layout):
+def make_draw(layout: type[Layout]) -> Callable[..., list[SplitSize]]:
     """Return the function that draws a layout.
 
     Parameters
@@ -186,13 +197,14 @@ def make_draw(layout):
         written.
     """
 
-    def draw(output_dir, **sizes):
+    def draw(output_dir: str | os.PathLike[str], **sizes: int) -> list[SplitSize]:
         plan = layout(**sizes)
         _write(output_dir, plan.files())
         return plan.split_sizes()
 
     folder = inspect.Parameter("output_dir", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    draw.__signature__ = inspect.Signature([folder, *inspect.signature(layout).parameters.values()])
+    signature = inspect.Signature([folder, *inspect.signature(layout).parameters.values()])
+    draw.__signature__ = signature  # type: ignore[attr-defined]
     draw.__name__, draw.__doc__ = f"draw_{layout.NAME}", layout.__doc__
     return draw
 
@@ -207,7 +219,7 @@ def _write(output_dir, files):
                 "folder; remove it or choose another output_dir"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The temporary folder is private to this user: the folder in it has the usual permissions.
+        # The folder is made in a subfolder, because only its owner may read the temporary folder.
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
             folder = pathlib.Path(draft, "data")
             for name, content in files:
@@ -220,6 +232,6 @@ def _write(output_dir, files):
             folder.rename(target)
     except OSError as error:
         raise DataError(
-            f"{output_dir} cannot be written ({error.strerror}): its parent has to be a writable "
+            f"{output_dir} cannot be written ({error.strerror}): its parent must be a writable "
             "folder with space left; choose another output_dir"
         ) from error

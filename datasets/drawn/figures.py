@@ -4,19 +4,24 @@ A body is a list of parts. A part is the hull of two balls (ellipsoids) in one c
 forearm; the two balls of a face are the same. The painter turns the balls to the camera and fills
 the hulls, far parts first.
 
-Lengths are in body units: 1 is the height of an average person. Colors are (blue, green, red)
-tuples in 0..255, the order that OpenCV draws and writes.
+Lengths are in body units: 1 is the height of an average person.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
+
+Color: TypeAlias = tuple[int, ...]
+"""(blue, green, red) in 0..255, the order that OpenCV draws and writes."""
 
 
-def bgr(code):
-    """Return the color of six hexadecimal digits, red first, as (blue, green, red) in 0..255."""
+def bgr(code: str) -> Color:
+    """Return the color of six hexadecimal digits, which have red first."""
     return tuple(bytes.fromhex(code)[::-1])
 
 
@@ -34,7 +39,7 @@ SHOES = _palette("1e1e20 e6e4de 6b4a32 a8313a")
 SKINS = _palette("f0c9a8 dba983 b07a52 7a4e32")
 HAIRS = _palette("17130f 4a2f1d 8f6237 d0ad62 9b9a98 7d2f1c")
 
-# Where the second color shows, by body coordinates.
+# Where the second color is seen, by body coordinates.
 _WEAVES = {
     "rings": lambda x, y: np.floor(y / 0.046) % 2 == 0,
     "stripes": lambda x, y: np.floor((x + 0.018) / 0.036) % 2 == 0,
@@ -54,36 +59,36 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 class Fabric:
     """A piece of cloth: two colors and one of `TEXTURES`; plain cloth shows only the main color."""
 
-    main: tuple  # may have an opacity as fourth number
-    second: tuple = (0, 0, 0)
+    main: Color  # may have an opacity as fourth number
+    second: Color = (0, 0, 0)
     texture: str = "plain"
 
-    def darker(self):
-        """Return the same cloth in shadow, a Fabric."""
+    def darker(self) -> "Fabric":
+        """Return the same cloth in shadow."""
         main, second = (tuple(int(0.78 * part) for part in c) for c in (self.main, self.second))
         return Fabric(main, second, self.texture)
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What is the same in all images of a person."""
+    """Properties that all images of a person share."""
 
     height: float  # relative to the average person
-    width: float  # likewise
+    width: float  # relative to the average person
     leg: float  # length
-    skin: tuple
-    hair: tuple
+    skin: Color
+    hair: Color
     hair_length: float  # below the middle of the head
-    hat: tuple
+    hat: Color
     has_hat: bool
     top: Fabric
     long_sleeves: bool
     hem: float  # length of the top below the hips
     legs: str  # one of LEG_KINDS
     bottom: Fabric
-    shoes: tuple
+    shoes: Color
     bag: str  # one of BAG_KINDS
-    bag_color: tuple
+    bag_color: Color
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +101,9 @@ class Pose:
     tilt: float  # how far the camera looks down: rise in the image for each unit of depth
 
 
-def pick(rng, options, weights=None):
+def pick(
+    rng: np.random.Generator, options: Sequence[Any], weights: Sequence[float] | None = None
+) -> Any:
     """Draw one of `options`, with the probabilities `weights` if given."""
     return options[int(rng.choice(len(options), p=weights))]
 
@@ -106,7 +113,7 @@ def _unlike(rng, options, color):
     return pick(rng, [one for one in options if np.abs(np.subtract(one, color)).sum() > 200])
 
 
-def sample_look(rng):
+def sample_look(rng: np.random.Generator) -> Look:
     """Dress a new person.
 
     Parameters
@@ -152,16 +159,18 @@ class Brush:
         Pixels in a body unit; lean of the verticals, x for each unit of y.
     """
 
-    def __init__(self, canvas, foot, scale, shear=0.0):
+    def __init__(
+        self, canvas: np.ndarray, foot: tuple[float, float], scale: float, shear: float = 0.0
+    ) -> None:
         self.canvas, self.foot, self.scale, self.shear = canvas, foot, scale, shear
 
-    def hull(self, balls, fabric):
+    def hull(self, balls: ArrayLike, fabric: Fabric) -> None:
         """Fill the hull of upright ellipses: array (N, 4) of center and half sizes, x first."""
-        balls = np.asarray(balls)
-        outlines = balls[:, None, :2] + balls[:, None, 2:] * _CIRCLE
+        ellipses = np.asarray(balls)[:, None]
+        outlines = ellipses[..., :2] + ellipses[..., 2:] * _CIRCLE
         self.polygon(cv2.convexHull(outlines.reshape(-1, 2).astype(np.float32))[:, 0], fabric)
 
-    def polygon(self, points, fabric):
+    def polygon(self, points: ArrayLike, fabric: Fabric) -> None:
         """Fill a polygon, given as an array (N, 2) of its corners, with a Fabric."""
         x, y = np.asarray(points, dtype=np.float64).T
         x = self.foot[0] + self.scale * (x + self.shear * y)
@@ -186,7 +195,7 @@ class Brush:
 
 
 def _part(over, fabric, start, size, end=None, end_size=None):
-    """Return how much nearer than it is a part is painted, its cloth, and its two balls."""
+    """Return by how much a part is painted nearer than it is, its cloth, and its two balls."""
     end, end_size = start if end is None else end, end_size or size
     # A size is a radius, or half width, half height and half depth.
     sizes = (one if isinstance(one, tuple) else (one, one, one) for one in (size, end_size))
@@ -278,7 +287,7 @@ def _parts(look, pose):
     yield from _bag(look)
 
 
-def paint_person(brush, look, pose):
+def paint_person(brush: Brush, look: Look, pose: Pose) -> None:
     """Paint a walking person.
 
     Parameters

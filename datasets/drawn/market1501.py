@@ -8,8 +8,8 @@ import numpy as np
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 
 from .. import ground_truth, market1501
-from ..base import Split
-from .drawing import Benchmark, count, encode_mat, label_of
+from ..split import Split
+from .drawing import Benchmark, Files, SplitSize, count, encode_mat, label_of
 from .scenes import Shot
 
 
@@ -23,11 +23,11 @@ class DrawnMarket1501(Benchmark):
     NAME = "market1501"
     MAX_LABEL = market1501.MAX_LABEL
 
-    def split_sizes(self):
+    def split_sizes(self) -> list[SplitSize]:
         """Return what is drawn into the three folders of images; see `Layout`."""
-        return [count(folder, shots.values()) for folder, shots in self._splits.items()]
+        return [count(folder, [*shots.values()]) for folder, shots in self._splits.items()]
 
-    def files(self):
+    def files(self) -> Files:
         """Yield images, ground truth and readme.txt; see `Layout`."""
         for shots in self._splits.values():
             for path, shot in shots.items():
@@ -37,8 +37,8 @@ class DrawnMarket1501(Benchmark):
         yield "readme.txt", self.readme()
 
     @functools.cached_property
-    def _splits(self):
-        """Images of each folder: from path to shot, sorted by path."""
+    def _splits(self) -> dict[str, dict[str, Shot]]:
+        """By folder: the shots of its images, by their paths, which are sorted."""
         train, test = self.labels
         strangers = self.strangers(DISTRACTOR_LABEL) + self.strangers(JUNK_LABEL)
         tracks = range(1, self.images_per_camera + 1)

@@ -8,7 +8,7 @@ import numpy as np
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 
 from .. import mars
-from .drawing import Benchmark, count, encode_lines, encode_mat, label_of, size
+from .drawing import Benchmark, Files, SplitSize, count, encode_lines, encode_mat, label_of, size
 from .scenes import Shot
 
 
@@ -25,14 +25,14 @@ class DrawnMars(Benchmark):
 
     images_per_camera: int = size(4, "images of a tracklet")
 
-    def split_sizes(self):
+    def split_sizes(self) -> list[SplitSize]:
         """Return what is drawn into `bbox_train` and `bbox_test`; see `Layout`."""
         return [
             count(f"bbox_{split}", tracklets * self.images_per_camera)
             for split, tracklets in self._splits.items()
         ]
 
-    def files(self):
+    def files(self) -> Files:
         """Yield images, tables of tracklets and readme.txt; see `Layout`."""
         yield "bbox_test/0000", None  # exists even without distractors
         for split in self._splits:
@@ -41,23 +41,24 @@ class DrawnMars(Benchmark):
         yield "readme.txt", self.readme()
 
     def _split_files(self, split):
-        names, table = [], []
+        names: list[str] = []
+        table = []
         for shot in self._splits[split]:
             label = label_of(shot)
             person = f"{label:04d}" if label >= 0 else "00-1"
-            table.append([len(names) + 1, len(names) + self.images_per_camera])
-            table[-1] += [label, shot.camera + 1]
+            first, last = len(names) + 1, len(names) + self.images_per_camera
+            table.append((first, last, label, shot.camera + 1))
             for frame in range(self.images_per_camera):
                 name = f"{person}C{shot.camera + 1}T{shot.track:04d}F{frame + 1:03d}.jpg"
                 names.append(name)
                 image = self.jpeg(dataclasses.replace(shot, frame=frame))
                 yield f"bbox_{split}/{person}/{name}", image
         yield f"info/{split}_name.txt", encode_lines(names)
-        table = encode_mat(f"track_{split}_info", np.array(table, dtype=np.int32))
-        yield f"info/tracks_{split}_info.mat", table
+        content = encode_mat(f"track_{split}_info", np.array(table, dtype=np.int32))
+        yield f"info/tracks_{split}_info.mat", content
 
     @functools.cached_property
-    def _splits(self):
+    def _splits(self) -> dict[str, list[Shot]]:
         """Tracklets of each split; a tracklet is represented by its first shot."""
         train, test = (
             [tracklet for label in labels for tracklet in self._tracklets(label)]
@@ -77,7 +78,7 @@ class DrawnMars(Benchmark):
 
 def _queries(tracklets):
     """Pick the first tracklet of each person in each camera: uint16, (1, Q), from one."""
-    first = {}
+    first: dict[tuple[int, int], int] = {}
     for index, shot in enumerate(tracklets, 1):
         if label_of(shot) > 0:
             first.setdefault((shot.person, shot.camera), index)

@@ -1,22 +1,23 @@
 """Pedestrians in the layouts of your own data: folders, a CSV file, a MOTChallenge sequence.
 
-The same sizes and seed give the same pictures in all layouts, and names of identities that sort
-alike. No layout names the camera.
+The same sizes and seed give the same pictures in all layouts, and names of identities in the same
+order. No layout names the camera.
 """
 
 import csv
 import dataclasses
 import io
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from .drawing import FIRST_OWN, Layout, SplitSize, encode_lines, size
+from .drawing import FIRST_OWN, Files, Layout, SplitSize, encode_lines, size
 from .scenes import CAMERAS, Shot
 
 FRAME_HEIGHT, FRAME_WIDTH = 540, 960
 _HEIGHT, _WIDTH = Layout.IMAGE_HEIGHT, Layout.IMAGE_HEIGHT // 2
-# Each person of a frame has another column: boxes cannot overlap.
+# Each person in a frame has an own column, so that boxes cannot overlap.
 _PERSONS_PER_FRAME = 10
 _COLUMN = FRAME_WIDTH // _PERSONS_PER_FRAME
 _HORIZON = FRAME_HEIGHT // 2
@@ -30,25 +31,25 @@ class Own(Layout):
 
     num_identities: int = size(40, "persons, 2 to 9999")
     images_per_identity: int = size(8, "images of a person, 1 to 999")
-    seed: int = size(1234, "decides on everything random")
+    seed: int = size(1234, "seed of everything random")
 
     def __post_init__(self):
         self.check(num_identities=(2, 9999), images_per_identity=(1, 999))
 
-    def split_sizes(self):
+    def split_sizes(self) -> list[SplitSize]:
         """Return what is drawn: one part, `all`; see `Layout`."""
         num_images = self.num_identities * self.images_per_identity
         return [SplitSize("all", num_images, self.num_identities, 1)]
 
-    def jpegs(self):
+    def jpegs(self) -> Iterator[tuple[str, str, bytes]]:
         """Yield the names of identity and image, and the content of its file."""
         for identity in range(1, self.num_identities + 1):
             for image in range(1, self.images_per_identity + 1):
                 yield f"{identity:04d}", f"{image:06d}", self.jpeg_of(identity, image)
 
-    def jpeg_of(self, identity, image):
+    def jpeg_of(self, identity: int, image: int) -> bytes:
         """Draw image number `image` of an identity; the two cameras take turns."""
-        # Each image of a camera is from another walk: images of one walk are too easy to match.
+        # Each image of a camera shows another walk: images of one walk are too easy to match.
         walk, camera = divmod(image - 1, len(_CAMERAS))
         return self.jpeg(Shot(FIRST_OWN + identity, _CAMERAS[camera], walk))
 
@@ -58,11 +59,11 @@ class DrawnFolders(Own):
 
     NAME = "folders"
 
-    def files(self):
+    def files(self) -> Files:
         """Yield the images and a hidden .readme.txt; see `Layout`."""
         for identity, image, jpeg in self.jpegs():
             yield f"{identity}/{image}.jpg", jpeg
-        # Hidden: readers of identities' folders warn about other files between them.
+        # Hidden: a reader warns about other files beside the folders of identities.
         yield ".readme.txt", self.readme()
 
 
@@ -71,7 +72,7 @@ class DrawnCsv(Own):
 
     NAME = "csv"
 
-    def files(self):
+    def files(self) -> Files:
         """Yield the images, people.csv and readme.txt; see `Layout`."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
@@ -85,16 +86,16 @@ class DrawnCsv(Own):
 
 
 class DrawnMot(Own):
-    """Draw a sequence as those of MOTChallenge: frames, and the boxes of the persons in them.
+    """Draw a sequence in the layout of MOTChallenge: frames, and the boxes of persons in them.
 
-    Each box holds the pixels of one image of the other layouts, each identity is a track. Up to ten
-    persons are seen together, in one frame for each of their images; then come the next.
+    Each box has the pixels of one image of the other layouts, and each identity is a track. Up to
+    ten persons share a series of frames, one for each of their images; the next ten persons follow.
     Coordinates count from 0.
     """
 
     NAME = "mot"
 
-    def files(self):
+    def files(self) -> Files:
         """Yield frames, gt/gt.txt, seqinfo.ini and readme.txt; see `Layout`."""
         boxes, number = [], 0
         for first in range(1, self.num_identities + 1, _PERSONS_PER_FRAME):
@@ -127,6 +128,6 @@ class DrawnMot(Own):
         for identity, (left, top) in corners.items():
             # The same pixels as in the other layouts, which lose a little as JPEG.
             data = np.frombuffer(self.jpeg_of(identity, image), dtype=np.uint8)
-            person = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            person = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
             frame[top : top + _HEIGHT, left : left + _WIDTH] = person
         return cv2.imencode(".png", frame)[1].tobytes()

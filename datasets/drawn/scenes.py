@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from .figures import TOPS, Brush, Fabric, Pose, bgr, paint_person, pick, sample_look
+from .figures import TOPS, Brush, Color, Fabric, Pose, bgr, paint_person, pick, sample_look
 
 # Backgrounds are painted for this height of images, and then scaled to that of the layout.
 _UNIT = 256
@@ -31,8 +31,8 @@ def _blocks(rng, panel, color, pitch, size, start=(0, 0), spread=0, shift=0, dar
             shade = np.subtract(own or color, darker * ((row + column) % 2))
             ends = np.rint(np.array(((x, y), (x + size[1], y + size[0]))) * _UNIT).astype(int)
             # The second corner belongs to a rectangle of OpenCV.
-            ends = (ends - ((0, 0), (1, 1))).tolist()
-            cv2.rectangle(panel, *ends, _tint(rng, shade, spread), cv2.FILLED)
+            first_end, last_end = (ends - ((0, 0), (1, 1))).tolist()
+            cv2.rectangle(panel, first_end, last_end, _tint(rng, shade, spread), cv2.FILLED)
 
 
 def _specks(rng, panel, color, number, least, most, spread):
@@ -70,15 +70,15 @@ _ASPHALT = (
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """What is the same in all images of one camera."""
+    """Properties that all images of one camera share."""
 
     gains: tuple  # factors of blue, green and red
     contrast: float  # factor around middle gray
     brightness: float  # gray levels that are added then
     wall: tuple  # what the background has above the horizon; the ground is below
-    wall_color: tuple
+    wall_color: Color
     ground: tuple
-    ground_color: tuple
+    ground_color: Color
     horizon: float  # share of the image's height, from the top
     yaws: tuple  # directions in which people walk through this view, in degrees; see Pose
     scale: float  # body unit as a share of the image's height
@@ -121,7 +121,7 @@ def _panorama(seed, camera, height):
 
 
 def _paint_occluder(brush, rng):
-    """Paint what is between camera and person: a pole, somebody who walks past, or a car."""
+    """Paint what hides a part of the person: a pole, a passer-by, or a car."""
     x, top, side = rng.uniform(-0.2, 0.2), rng.uniform(0.3, 0.5), pick(rng, (-1, 1))
     cloth = Fabric(pick(rng, TOPS))
     pole = [([(x, -0.3, 0.025, 0.01), (x, 1.3, 0.025, 0.01)], Fabric((118, 122, 124)))]
@@ -137,7 +137,7 @@ def _paint_occluder(brush, rng):
 class Shot:
     """One image to be taken."""
 
-    person: int  # decides on the look; not the label in the data set
+    person: int  # gives the look; is not the label in the data set
     camera: int  # index into CAMERAS
     track: int = 0  # walk past the camera
     frame: int = 0  # number of the image in it
@@ -152,7 +152,7 @@ def _look(seed, person):
 def _paint_layer(shot, look, height, walk, still):
     """Paint person and occluder, (height, height / 2, 4) float32 weighted by opacity, 0..255.
 
-    `walk` is the generator of all that lasts during the track, `still` that of this image.
+    `walk` generates what stays the same during the track, `still` what is new in each image.
     """
     view = CAMERAS[shot.camera]
     weights = (0.5, 0.2, 0.2, 0.1)
@@ -175,7 +175,7 @@ def _paint_layer(shot, look, height, walk, still):
 
 
 def _shade(layer, light):
-    """Darken the rims of the painted figure, which makes it look round, in place."""
+    """Darken the rims of the painted figure in place, to make it look round; return its opacity."""
     opacity = layer[..., 3:] / 255
     size = layer.shape[0] // 16 * 2 + 1
     depth = cv2.blur(opacity, (size, size))[..., None]
@@ -185,7 +185,7 @@ def _shade(layer, light):
 
 
 def _develop(image, view, rng):
-    """Turn light, (H, W, 3) float32, into what the camera delivers, uint8 of that shape."""
+    """Turn light, (H, W, 3) float32, into the camera's image, uint8 of that shape."""
     height, width = image.shape[:2]
     light = np.linspace(1 - view.light, 1 + view.light, width, dtype=np.float32)[None, :, None]
     gains = np.array(view.gains, dtype=np.float32) * view.contrast * rng.normal(1, 0.025)
@@ -196,8 +196,8 @@ def _develop(image, view, rng):
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def take(seed, shot, height):
-    """Take one image; no other image has an influence on it.
+def take(seed: int, shot: Shot, height: int) -> tuple[np.ndarray, int]:
+    """Take one image; it does not depend on other images.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def take(seed, shot, height):
     image : ndarray, uint8, (height, height / 2, 3)
         Blue, green, red.
     quality : int
-        Quality in percent with which to store it as JPEG.
+        Quality of the JPEG file in percent.
     """
     place = shot.person, shot.camera, shot.track
     walk = np.random.default_rng((seed, 2, *place, 0))

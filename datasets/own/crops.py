@@ -3,10 +3,12 @@
 import concurrent.futures
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from ..images import read_bgr_image
@@ -25,7 +27,11 @@ class Box(NamedTuple):
     height: float
 
 
-def write(folder, jobs):
+Job: TypeAlias = tuple[str, Path, Sequence[Box]]
+"""A sequence's name, the image of a frame, and the boxes to cut out of it."""
+
+
+def write(folder: Path, jobs: Sequence[Job]) -> int:
     """Cut boxes out of frames into a folder that appears when it is complete.
 
     Crops are ``folder/SEQUENCE_TRACK/FRAME.png``. If all boxes lie outside the frames, the folder
@@ -34,9 +40,9 @@ def write(folder, jobs):
     Parameters
     ----------
     folder : Path
-        The new folder. If another process makes it meanwhile, the crops of that process stay.
-    jobs : list of (str, Path, list of Box)
-        For each frame the sequence's name, the image, and the boxes in it.
+        The new folder. If another process makes it at the same time, its crops stay.
+    jobs : sequence of Job
+        One for each frame.
 
     Returns
     -------
@@ -49,7 +55,7 @@ def write(folder, jobs):
         If a frame cannot be decoded.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # The crops are made in a subfolder: only its owner may read the temporary folder.
+    # The crops are made in a subfolder, because only its owner may read the temporary folder.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         unfinished = Path(temporary, "crops")
         unfinished.mkdir()
@@ -64,20 +70,21 @@ def write(folder, jobs):
     return num_outside
 
 
-def cut_all(jobs, target):
+def cut_all(jobs: Sequence[Job], target: Path) -> int:
     """Cut the boxes out of all frames, on all cores; see `write`."""
     # Threads suffice: OpenCV releases Python's lock to decode and encode.
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        futures = [pool.submit(_cut_frame, *job, target) for job in jobs]
+        futures = [pool.submit(_cut_frame, job, target) for job in jobs]
         return sum(future.result() for future in tqdm(futures, desc="Cutting out", unit=" frames"))
     finally:
-        # After an error or Ctrl-C, do not wait for frames that are not begun.
+        # After an error or Ctrl-C, do not wait for frames that have not started.
         pool.shutdown(cancel_futures=True)
 
 
-def _cut_frame(sequence_name, path, boxes, target):
-    # Decoded as in Deep SORT: boxes mean the same pixels.
+def _cut_frame(job, target):
+    sequence_name, path, boxes = job
+    # Decoded as Deep SORT does: a box means the same pixels.
     image = read_bgr_image(path, "frame")
     outside = 0
     for box in boxes:
@@ -93,17 +100,17 @@ def _cut_frame(sequence_name, path, boxes, target):
     return outside
 
 
-def cut(image, box):
-    """Return the part of an image, an array (H, W, C), that lies in a box; it may be empty."""
+def cut(image: np.ndarray, box: Box) -> np.ndarray:
+    """Return the part of an image, an array (H, W, C), that lies in a box. It may be empty."""
     height, width = image.shape[:2]
-    # Clipping first keeps huge numbers from overflowing, and gives the same as truncating first.
+    # Clipped before they are truncated: the result is the same, and huge numbers do not overflow.
     left, top = int(max(box.left, 0)), int(max(box.top, 0))
     right = int(max(min(box.left + box.width, width), 0))
     bottom = int(max(min(box.top + box.height, height), 0))
     return image[top:bottom, left:right]
 
 
-def read(folder):
+def read(folder: Path) -> Listing:
     """List the crops of a folder that `write` made.
 
     Parameters

@@ -1,25 +1,26 @@
 """Reads your own images from a table: ``path,identity[,camera][,split]`` in a CSV file.
 
 A header is optional. With a header, the columns may have any order, and unknown columns are
-ignored. Without one, they have the order above; if there are three columns, the third is the split
+ignored. Without a header, the columns have the order above; the third of three columns is the split
 if it holds only names of splits, else the camera.
 """
 
 import csv
 import io
 import os
+import pathlib
 
 from deep_reid.errors import DataError, MissingPathError
 
-from .listing import SPLITS, Listing, quoted, unknown_split
+from .listing import SPLITS, Listing, quoted
 
 COLUMNS = ("path", "identity", "camera", "split")
-"""The columns, in their order without a header; the first two are required."""
+"""The columns, in the order that they have without a header; the first two are required."""
 
 _FORM = "path,identity[,camera][,split]"
 
 
-def read_csv(path):
+def read_csv(path: str | os.PathLike[str]) -> Listing:
     """List the images of a CSV file.
 
     The file is UTF-8, with or without a byte order mark. Spaces around cells and empty lines are
@@ -43,11 +44,9 @@ def read_csv(path):
         If the file does not have this form; the message names the line. If a training identity is
         also in another split, or is "-1" (junk); if an image has two identities.
     """
-    path = os.fspath(path)
     names, rows = _name_columns(path, _split_rows(path, _read_text(path)))
-    lines = [line for line, _ in rows]
     columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(names) if name}
-    places = [f"{path}, line {line}" for line in lines]
+    places = [place for place, _ in rows]
     for name in ("path", "identity"):
         _check_full(name, columns[name], places)
     directory = os.path.dirname(path)
@@ -55,19 +54,18 @@ def read_csv(path):
         [os.path.join(directory, name) for name in columns["path"]],
         columns["identity"],
         _cameras(columns.get("camera"), places),
-        _splits(columns.get("split"), places),
+        [cell.lower() or "train" for cell in columns.get("split", [""] * len(rows))],
         places,
-    )
+    ).check(path)
     _check_files(path, listing)
-    return listing.check(path)
+    return listing
 
 
 def _read_text(path):
     if os.path.isdir(path):
         raise DataError(f"{path} is a folder, not a CSV file: name the file")
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = pathlib.Path(path).read_bytes()
     except FileNotFoundError:
         raise MissingPathError(f"{path} does not exist: name a CSV file of {_FORM} rows") from None
     way_out = "save the table as CSV in UTF-8"
@@ -76,7 +74,7 @@ def _read_text(path):
     except UnicodeDecodeError as error:
         line = _line_of(data.decode("latin-1"), error.start)
         raise DataError(f"{path}, line {line}: this is not UTF-8; {way_out}") from None
-    # Python 3.10 refuses this character itself, later versions read it.
+    # Python 3.10 refuses this character, later versions read it.
     if "\0" in text:
         line = _line_of(text, text.index("\0"))
         raise DataError(f"{path}, line {line}: a NUL byte is not text; {way_out}")
@@ -88,24 +86,22 @@ def _line_of(text, position):
 
 
 def _split_rows(path, text):
-    """Return for each row the line where it starts, and its cells."""
-    # Checked before quotes, which have no meaning with another separator.
+    """Return for each row its place, which is the line where it starts, and its cells."""
+    # Before the rows are parsed: with another separator, errors about quotes would mislead.
     first = text.lstrip().partition("\n")[0]
     if "," not in first:
         _check_separator(f"{path}, line 1", first)
-    # Without strict, a quote that is never closed would take in the rest of the file.
+    # Without strict, a quote that is never closed would swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    rows, line = [], 1
+    rows, place = [], f"{path}, line 1"
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells):
-                rows.append((line, cells))
-            line = reader.line_num + 1
+                rows.append((place, cells))
+            place = f"{path}, line {reader.line_num + 1}"
     except csv.Error as error:
-        raise DataError(
-            f"{path}, line {line}: {error}; check the quotes of the row that starts there"
-        ) from None
+        raise DataError(f"{place}: {error}; check the quotes of this row") from None
     if not rows:
         raise DataError(f"{path} is empty: write one row {_FORM} for each image")
     return rows
@@ -122,12 +118,12 @@ def _check_separator(place, row):
 
 def _name_columns(path, rows):
     """Return the name of each column (None: ignored) and the rows without the header."""
-    line, first = rows[0]
+    place, first = rows[0]
     header = [cell.lower() for cell in first]
     has_header = not set(header).isdisjoint(COLUMNS)
     rows = rows[has_header:]
-    names = _read_header(f"{path}, line {line}", header) if has_header else None
-    _check_widths(path, rows, len(first) if has_header else None)
+    names = _read_header(place, header) if has_header else None
+    _check_widths(rows, len(first) if has_header else None)
     if not rows:
         raise DataError(f"{path} holds no images: write rows {_FORM} below the header")
     return names or _guess_columns(rows), rows
@@ -147,9 +143,8 @@ def _read_header(place, header):
     return [name if name in COLUMNS else None for name in header]
 
 
-def _check_widths(path, rows, width):
-    for line, cells in rows:
-        place = f"{path}, line {line}"
+def _check_widths(rows, width):
+    for place, cells in rows:
         if len(cells) == 1:
             _check_separator(place, cells[0])
         if width is None:
@@ -196,16 +191,6 @@ def _cameras(cells, places):
             f"name the camera in every row or in none ({cells.count('')} rows have none)"
         )
     return cells
-
-
-def _splits(cells, places):
-    if cells is None:
-        return ["train"] * len(places)
-    splits = [cell.lower() or "train" for cell in cells]
-    for split, cell, place in zip(splits, cells, places, strict=True):
-        if split not in SPLITS:
-            raise DataError(f"{place}: {unknown_split(cell)}")
-    return splits
 
 
 def _check_files(path, listing):

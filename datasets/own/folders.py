@@ -1,10 +1,12 @@
 """Reads your own images from folders: one folder per identity.
 
-Either the folder holds the folders of the identities, ``DIR/IDENTITY/*.jpg``, and all images are
-for training; or it holds the folders of the splits, ``train``, ``query`` and ``gallery`` (at least
-one of them), each with folders of identities, ``DIR/SPLIT/IDENTITY/*.jpg``.
+The folder has one of two forms:
 
-A folder ``train`` with images and without folders is an identity of this name.
+- folders of identities, ``DIR/IDENTITY/*.jpg``: all images are for training;
+- folders of splits, ``train``, ``query`` and ``gallery`` (at least one), each with folders of
+  identities, ``DIR/SPLIT/IDENTITY/*.jpg``.
+
+A folder ``train`` that has images and no folders is an identity with this name.
 """
 
 import logging
@@ -17,12 +19,12 @@ from .listing import SPLITS, Listing, is_image_name
 _logger = logging.getLogger(__name__)
 
 
-def read_folders(directory):
+def read_folders(directory: str | os.PathLike[str]) -> Listing:
     """List the images of a folder with one folder per identity.
 
     Images are files whose names end in .jpg, .jpeg, .png or .bmp, in upper or lower case. Hidden
-    files and folders are ignored; everything else that is not an image in the folder of an identity
-    is left out with a warning. Links to files and folders are followed. Cameras are unknown.
+    files and folders are ignored. Everything else that is not an image in the folder of an identity
+    is left out, with a warning. Links to files and folders are followed. Cameras are unknown.
 
     Parameters
     ----------

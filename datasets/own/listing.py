@@ -1,7 +1,8 @@
-"""Lists of your own images, with the names that the data gives to identities and cameras."""
+"""Lists of your own images, with the names of identities and cameras in the data."""
 
 import dataclasses
 import os
+from typing import Any
 
 from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
@@ -48,7 +49,7 @@ class Listing:
     splits: list[str]
     places: list[str] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("identities", "cameras", "splits", "places"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.filenames):
@@ -57,10 +58,10 @@ class Listing:
                     f"{len(self.filenames)} file names"
                 )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.filenames)
 
-    def place(self, row):
+    def place(self, row: int) -> str:
         """Return the place of an entry, for messages.
 
         Parameters
@@ -73,7 +74,7 @@ class Listing:
         """
         return self.filenames[row] if self.places is None else self.places[row]
 
-    def rows(self, *splits):
+    def rows(self, *splits: str) -> list[int]:
         """List the entries of one or more splits.
 
         Parameters
@@ -88,8 +89,8 @@ class Listing:
         """
         return [row for row, split in enumerate(self.splits) if split in splits]
 
-    def check(self, source="the listing"):
-        """Check that the entries go together.
+    def check(self, source: str | os.PathLike[str] = "the listing") -> "Listing":
+        """Check each entry, and that no two entries contradict each other.
 
         Parameters
         ----------
@@ -118,7 +119,10 @@ class Listing:
     def _check_entries(self):
         for row, (identity, split) in enumerate(zip(self.identities, self.splits, strict=True)):
             if split not in SPLITS:
-                raise DataError(f"{self.place(row)}: {unknown_split(split)}")
+                raise DataError(
+                    f"{self.place(row)}: the split {quoted(split)} is unknown: it must be train, "
+                    "query or gallery"
+                )
             if not identity.strip():
                 raise DataError(f"{self.place(row)} has no identity: name the person")
             if identity == JUNK_NAME and split == "train":
@@ -141,13 +145,13 @@ class Listing:
             )
 
     def _first_rows(self, *splits):
-        rows = {}
+        rows: dict[str, int] = {}
         for row in self.rows(*splits):
             rows.setdefault(self.identities[row], row)
         return rows
 
     def _check_files(self):
-        seen = {}
+        seen: dict[Any, int] = {}
         for row, filename in enumerate(self.filenames):
             # One file may have two spellings, such as a.jpg and ./a.jpg.
             path = os.path.normcase(os.path.abspath(filename))
@@ -163,27 +167,11 @@ class Listing:
             if first != row:
                 raise DataError(
                     f"{quoted(filename)} is listed twice ({self.place(first)} and "
-                    f"{self.place(row)}): it would match itself; remove one of "
-                    "the entries"
+                    f"{self.place(row)}): it would match itself; remove one of the entries"
                 )
 
 
-def unknown_split(name):
-    """Describe an unknown split.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-        The end of an error message.
-    """
-    return f"the split {quoted(name)} is unknown: it must be train, query or gallery"
-
-
-def quoted(text):
+def quoted(text: str) -> str:
     """Quote a text of the data so that it fits into one line of a message.
 
     Parameters
@@ -198,7 +186,7 @@ def quoted(text):
     return repr(text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "...")
 
 
-def is_image_name(name):
+def is_image_name(name: str) -> bool:
     """Return whether a file is an image, by its name.
 
     Parameters

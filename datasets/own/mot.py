@@ -1,4 +1,4 @@
-"""Reads MOTChallenge sequences [1]_: persons cut out of video frames by ground-truth boxes.
+"""Reads MOTChallenge sequences [1]_: cuts persons out of video frames by ground-truth boxes.
 
 A sequence is a folder with ``gt/gt.txt`` and the frames in ``img1`` (or ``imDir`` of its
 ``seqinfo.ini``), named by their numbers: ``img1/000001.jpg``. A line of ``gt.txt`` is a box,
@@ -14,9 +14,9 @@ The class is ignored: its numbers differ between data sets, boxes that do not co
 people also train on cars and animals.
 
 Left and top count from zero. Corners are truncated to whole pixels and clipped to the frame, as
-Deep SORT does when it cuts out detections for tracking. Two things differ: boxes are not widened to
-the aspect ratio of a network's input, which is unknown here; and the last row and column of a frame
-are part of it.
+Deep SORT does when it cuts out detections for tracking. There are two differences: boxes are not
+widened to the aspect ratio of a network's input, which is unknown here; and the last row and column
+of a frame can be part of a crop.
 
 References
 ----------
@@ -38,14 +38,14 @@ from typing import NamedTuple
 from deep_reid.errors import DataError, MissingPathError
 
 from . import crops
-from .listing import is_image_name, quoted
+from .listing import Listing, is_image_name, quoted
 
 _logger = logging.getLogger(__name__)
 
 MIN_VISIBILITY = 0.2
-"""The least visible share of a person in a box that is cut out."""
+"""A box is cut out if at least this share of the person in it is visible."""
 
-# Must change with every change of the crops of the same data.
+# Must change whenever the same data gives other crops.
 _CROPS_VERSION = 1
 
 _MAX_NUMBER = 10**15  # below it, floats hold every whole number
@@ -72,10 +72,10 @@ class _Sequence(NamedTuple):
     name: str
     ground_truth_path: Path
     ground_truth: bytes
-    frames: dict  # from number to path
+    frames: dict[int, Path]  # by number
 
 
-def is_sequence(directory):
+def is_sequence(directory: str | os.PathLike[str]) -> bool:
     """Return whether a folder is a MOTChallenge sequence with ground truth.
 
     Parameters
@@ -90,7 +90,7 @@ def is_sequence(directory):
     return os.path.isfile(_ground_truth_path(directory))
 
 
-def find_sequences(directory):
+def find_sequences(directory: str | os.PathLike[str]) -> list[Path]:
     """Find the sequences with ground truth.
 
     Parameters
@@ -113,16 +113,15 @@ def find_sequences(directory):
     return [directory / name for name in names if is_sequence(directory / name)]
 
 
-def read_sequences(directory, crops_dir):
+def read_sequences(directory: str | os.PathLike[str], crops_dir: str | os.PathLike[str]) -> Listing:
     """Cut the tracks of one or more sequences out of the frames, and list the crops.
 
     Each track is an identity, ``SEQUENCE_ID`` (``MOT17-02-SDP_000007``): a person in two sequences
     is two identities. The sequence is the camera, and all crops are for training.
 
     The crops are written to ``crops_dir/NAME-KEY/IDENTITY/FRAME.png``. The key is a hash of the
-    data: a second call with the same data finds the crops ready. The folder appears when it is
-    complete. The files are PNG, without loss: their pixels are those of the frames, as tracking
-    sees them.
+    data: a second call with the same data uses these crops. The folder appears when it is complete.
+    PNG is lossless: the crops have the pixels of the frames, as tracking sees them.
 
     Sequences of MOT17 that differ only in the detector are read once, with a warning: otherwise one
     person would be three identities.
@@ -155,7 +154,7 @@ def read_sequences(directory, crops_dir):
         listing = crops.read(folder)
         _logger.info("%d crops of %s are ready in %s.", len(listing), directory, folder)
         return listing
-    left_out = collections.Counter()
+    left_out: collections.Counter[str] = collections.Counter()
     boxes = [_read_boxes(sequence, left_out) for sequence in sequences]
     num_boxes = sum(map(len, boxes))
     _check_any_left(directory, num_boxes, left_out)
@@ -184,7 +183,7 @@ def _load_sequences(directory):
             f"{directory} does not exist or is not a folder: name a sequence, or a folder of "
             "sequences"
         )
-    loaded = {}
+    loaded: dict[tuple[str, bytes], list[tuple[Path, str]]] = {}
     for path in find_sequences(directory):
         name = Path(os.path.abspath(path)).name
         key = _DETECTOR.sub("", name), _ground_truth_path(path).read_bytes()
@@ -216,7 +215,7 @@ def _find_frames(sequence_dir):
             f"{quoted(str(directory))}, the folder of the frames, does not exist: put the images "
             "there, or name another folder as imDir in seqinfo.ini"
         )
-    frames = {}
+    frames: dict[int, Path] = {}
     for name in sorted(filter(is_image_name, os.listdir(directory))):
         stem = Path(name).stem
         if not re.fullmatch("[0-9]{1,15}", stem) or not os.path.isfile(directory / name):
@@ -243,7 +242,7 @@ def _read_image_dir(sequence_dir):
 
 
 def _key(directory, sequences):
-    """Hash all that decides on the crops."""
+    """Hash everything that the crops depend on."""
     digest = hashlib.sha256(repr((_CROPS_VERSION, MIN_VISIBILITY)).encode())
     digest.update(os.fsencode(os.path.abspath(directory)))
     for sequence in sequences:
@@ -338,12 +337,13 @@ def _plan(sequence, boxes):
     """Return the jobs of a sequence, one for each frame: sequence name, image, boxes."""
     missing = {box.frame: box.line for box in reversed(boxes) if box.frame not in sequence.frames}
     if missing:
-        frame = min(missing, key=missing.get)
+        frame = min(missing, key=missing.__getitem__)
         raise DataError(
             f"{sequence.ground_truth_path}, line {missing[frame]}: frame {frame} has no image: "
             f"complete the frames, or remove its rows ({len(missing)} frames are missing)"
         )
-    seen, by_frame = {}, collections.defaultdict(list)
+    seen: dict[tuple[int, int], int] = {}
+    by_frame = collections.defaultdict(list)
     for box in boxes:
         first = seen.setdefault((box.frame, box.track), box.line)
         if first != box.line:

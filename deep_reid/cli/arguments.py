@@ -4,77 +4,49 @@ import argparse
 import dataclasses
 import difflib
 import sys
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from deep_reid.cli.command import Command
 from deep_reid.config import RunConfig
-from deep_reid.config.setting import GROUPS, MODES, RUN, Setting, flags_of, list_settings
-
-_GROUP_TITLES = {
-    "run": "run",
-    "data": "network and data (a run keeps them; the other modes take them from there)",
-    "training": "training",
-    "saving": "what training saves and logs",
-    "machine": "machine (never taken from a run)",
-    "evaluation": "evaluation",
-    "test": "test",
-    "export": "export, finalize, freeze",
-}
+from deep_reid.config.setting import COMMAND, GROUPS, MODES, RUN, Setting, list_settings
+from deep_reid.interfaces import Dataset
 
 
-class Argument(NamedTuple):
-    """A setting, as one class of settings has it.
+def list_arguments(
+    dataset_name: str, own_defaults: Mapping[str, Any] | None = None
+) -> list[Setting]:
+    """List all settings of runs and of commands that have a flag.
 
     Parameters
     ----------
-    settings_class : type
-        `RunConfig` or `Command`.
-    name : str
-    facts : Setting
-    default : object
-    """
-
-    settings_class: type
-    name: str
-    facts: Setting
-    default: object
-
-    @property
-    def flag(self):
-        """The first of its flags, by which `--restore_path` of two classes is one."""
-        return flags_of(self.name, self.facts)[0]
-
-
-def list_arguments(name, own_defaults=None):
-    """List all settings that have a flag.
-
-    Parameters
-    ----------
-    name : str
-        Of the data set; part of default directories.
+    dataset_name : str
+        Part of default directories.
     own_defaults : dict of str -> object, optional
         Defaults that depend on the data set.
 
     Returns
     -------
-    list of Argument
+    list of Setting
     """
-    arguments = []
-    for settings_class in (RunConfig, Command):
-        defaults = {field.name: field.default for field in dataclasses.fields(settings_class)}
-        defaults |= own_defaults or {}
-        for setting_name, facts in list_settings(settings_class).items():
-            default, text = (
-                value.format(name=name) if isinstance(value, str) else value
-                for value in (defaults[setting_name], facts.default_text)
-            )
-            if flags_of(setting_name, facts):
-                facts_here = dataclasses.replace(facts, default_text=text)
-                arguments.append(Argument(settings_class, setting_name, facts_here, default))
-    return arguments
+
+    def fill_in(value):
+        return value.format(name=dataset_name) if isinstance(value, str) else value
+
+    own_defaults = own_defaults or {}
+    return [
+        dataclasses.replace(
+            setting,
+            default=fill_in(own_defaults.get(name, setting.default)),
+            default_text=fill_in(setting.default_text),
+        )
+        for settings_class in (RunConfig, Command)
+        for name, setting in list_settings(settings_class).items()
+        if setting.flags
+    ]
 
 
-def defaults_of(dataset_class):
+def defaults_of(dataset_class: type[Dataset]) -> dict[str, Any]:
     """Return the defaults that depend on the data set.
 
     Parameters
@@ -93,19 +65,21 @@ def defaults_of(dataset_class):
 
 
 class BaseParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and propose what a mistyped flag may have meant."""
+    """A parser whose errors are one line, with a proposal for a mistyped flag."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args=None, namespace=None):  # noqa: D102 - of argparse
+    def parse_args(  # noqa: D102 - of argparse
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
         namespace, rest = self.parse_known_args(args, namespace)
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
         return namespace
 
-    def error(self, message):  # noqa: D102 - of argparse
-        # Without the usage of all flags, in which the one line that matters would drown.
+    def error(self, message: str) -> NoReturn:  # noqa: D102 - of argparse
+        # Without argparse's usage: nobody would find this line below the list of all flags.
         self.exit(2, f"{self.prog}: error: {message} (--help=all lists all settings)\n")
 
     def _propose(self, rest):
@@ -128,23 +102,26 @@ class ArgumentParser(BaseParser):
         Name of the program in its help and errors. Default: the script's.
     """
 
-    def __init__(self, dataset_class, prog=None):
+    def __init__(self, dataset_class: type[Dataset], prog: str | None = None) -> None:
         super().__init__(prog=prog, description=describe(dataset_class.TITLE), add_help=False)
-        self._arguments = {}  # by flag
-        for argument in list_arguments(dataset_class.NAME, defaults_of(dataset_class)):
-            self._arguments.setdefault(argument.flag, []).append(argument)
-        if dataset_class.COMPACT_LABELS:  # there is no choice: the data set has no other labels
-            del self._arguments["--compact_labels"]
-        for flag, (argument, *_) in self._arguments.items():
-            add_flag(self, argument, dest=flag)
+        # Two modes may have different settings with the same flag.
+        self._settings: dict[str, list[Setting]] = {}
+        for setting in list_arguments(dataset_class.NAME, defaults_of(dataset_class)):
+            self._settings.setdefault(setting.flags[0], []).append(setting)
+        if dataset_class.COMPACT_LABELS:  # the data set has no other labels: there is no choice
+            del self._settings["--compact_labels"]
+        for flag, (setting, *_) in self._settings.items():
+            add_flag(self, setting, dest=flag)
         self.add_argument("-h", "--help", nargs="?", const="main", default=argparse.SUPPRESS)
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Command:
         """Read the arguments.
 
         Parameters
         ----------
-        args : list of str, optional
+        args : sequence of str, optional
             Default: the process's arguments.
         namespace : argparse.Namespace, optional
 
@@ -155,25 +132,25 @@ class ArgumentParser(BaseParser):
         self._show_help(args)
         given = vars(super().parse_args(args, namespace))
         mode = given.get("--mode", MODES[0])
-        values = {Command: {}, RunConfig: {}}
-        for flag, value in given.items():
-            argument = self._find(flag, mode)
-            values[argument.settings_class][argument.name] = value
-        defaults = {
-            argument.name: argument.default
-            for arguments in self._arguments.values()
-            for argument in arguments
-            if argument.settings_class is Command
+        of_run: dict[str, Any] = {}
+        of_command = {
+            setting.name: setting.default
+            for settings in self._settings.values()
+            for setting in settings
+            if setting.belongs_to == COMMAND
         }
-        return Command(**{**defaults, **values[Command]}, given=values[RunConfig])
+        for flag, value in given.items():
+            setting = self._find(flag, mode)
+            (of_command if setting.belongs_to == COMMAND else of_run)[setting.name] = value
+        return Command(**of_command, given=of_run)
 
     def _find(self, flag, mode):
         """Return the setting that a flag stands for in a mode."""
-        for argument in self._arguments[flag]:
-            if mode in argument.facts.modes:
-                return argument
-        modes = [mode for argument in self._arguments[flag] for mode in argument.facts.modes]
-        ways_out = [x.facts.otherwise for x in self._arguments[flag] if x.facts.otherwise]
+        for setting in self._settings[flag]:
+            if mode in setting.modes:
+                return setting
+        modes = [mode for setting in self._settings[flag] for mode in setting.modes]
+        ways_out = [setting.otherwise for setting in self._settings[flag] if setting.otherwise]
         way_out = f": {ways_out[0]}" if ways_out else ""
         return self.error(
             f"{flag} goes with --mode={join_modes(modes)}, not with --mode={mode}{way_out}"
@@ -184,8 +161,6 @@ class ArgumentParser(BaseParser):
         parser = BaseParser(prog=self.prog, add_help=False, argument_default=argparse.SUPPRESS)
         parser.add_argument("-h", "--help", nargs="?", const="main")
         parser.add_argument("--mode", choices=MODES)
-        if args is not None and not any(text.startswith(("-h", "--help")) for text in args):
-            return
         asked, _ = parser.parse_known_args(args)
         if hasattr(asked, "help"):
             topics = ("main", "all", *GROUPS)
@@ -204,37 +179,38 @@ class ArgumentParser(BaseParser):
             add_help=False,
         )
         shown_mode = mode or (MODES[0] if topic == "main" else None)
-        for group in GROUPS:
-            section = parser.add_argument_group(_GROUP_TITLES[group])
-            for flag, arguments in self._arguments.items():
-                shown = [x for x in arguments if _is_shown(x, topic, shown_mode)]
-                if shown and shown[0].facts.group == group:
+        for group, title in GROUPS.items():
+            section = parser.add_argument_group(title)
+            for flag, settings in self._settings.items():
+                shown = [x for x in settings if _is_shown(x, topic, shown_mode)]
+                if shown and shown[0].group == group:
                     add_flag(section, shown[0], dest=flag, help=_describe(shown, shown_mode))
         return parser.format_help()
 
 
-def add_flag(parser, argument, **changes):
+def add_flag(
+    parser: argparse._ActionsContainer, setting: Setting, **changes: Any
+) -> argparse.Action:
     """Add the flag of a setting to a parser, without a default.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser or its group
-    argument : Argument
+    setting : Setting
     **changes
-        Handed to ``add_argument``, in place of what follows from the setting.
+        Arguments of ``add_argument`` that override those of the setting.
 
     Returns
     -------
     argparse.Action
     """
-    kwargs = {"default": argparse.SUPPRESS, **argument.facts.kind.arguments(), **changes}
-    takes_value = "action" not in kwargs and not {"choices", "metavar"} & set(kwargs)
-    if takes_value:
-        kwargs["metavar"] = argument.name.split("_")[-1].upper()
-    return parser.add_argument(*flags_of(argument.name, argument.facts), **kwargs)
+    kwargs = {"default": argparse.SUPPRESS, **setting.kind.arguments(), **changes}
+    if not {"action", "choices", "metavar"} & set(kwargs):
+        kwargs["metavar"] = setting.name.split("_")[-1].upper()
+    return parser.add_argument(*setting.flags, **kwargs)
 
 
-def describe(title):
+def describe(title: str) -> str:
     """Return the first line of a script's help.
 
     Parameters
@@ -249,50 +225,48 @@ def describe(title):
     return f"Train, evaluate and export a re-identification network on {title}."
 
 
-def describe_argument(argument):
+def describe_argument(setting: Setting) -> str:
     """Return the help of a setting, with its default.
 
     Parameters
     ----------
-    argument : Argument
+    setting : Setting
 
     Returns
     -------
     str
         For argparse.
     """
-    return f"{argument.facts.help}{_describe_default(argument)}".replace("%", "%%")
+    return f"{setting.help}{_describe_default(setting)}".replace("%", "%%")
 
 
-def _describe_default(argument):
-    is_kept = argument.settings_class is RunConfig and argument.facts.belongs_to == RUN
-    text = argument.facts.default_text
-    if argument.default is False and not is_kept:
+def _describe_default(setting):
+    is_kept = setting.belongs_to == RUN
+    text = setting.default_text
+    if setting.default is False and not is_kept:
         return ""  # it is simply off
-    if argument.name == "image_shape":
-        text = "{} {}".format(*argument.default)
+    if setting.name == "image_shape":
+        text = "{} {}".format(*setting.default)
     elif text is None:
-        text = {True: "yes", False: "no", None: "none"}.get(argument.default, argument.default)
+        text = {True: "yes", False: "no", None: "none"}.get(setting.default, setting.default)
     or_the_runs = ", or the run's" if is_kept else ""
     return f" (default: {text}{or_the_runs})"
 
 
-def _is_shown(argument, topic, mode):
-    facts = argument.facts
-    is_meant = topic == "all" or (facts.is_main if topic == "main" else facts.group == topic)
-    return is_meant and (mode is None or mode in facts.modes)
+def _is_shown(setting, topic, mode):
+    is_asked = topic == "all" or (setting.is_main if topic == "main" else setting.group == topic)
+    return is_asked and (mode is None or mode in setting.modes)
 
 
-def _describe(arguments, mode):
+def _describe(settings, mode):
     texts = []
-    for argument in arguments:
-        modes = argument.facts.modes
-        prefix = "" if mode or modes == MODES else f"{', '.join(modes)}: "
-        texts.append(f"{prefix}{describe_argument(argument)}")
+    for setting in settings:
+        prefix = "" if mode or setting.modes == MODES else f"{', '.join(setting.modes)}: "
+        texts.append(f"{prefix}{describe_argument(setting)}")
     return "; ".join(texts)
 
 
-def join_modes(modes):
+def join_modes(modes: Collection[str]) -> str:
     """Join modes to a text, in their order.
 
     Parameters

@@ -1,63 +1,56 @@
-"""Settings of the command line alone, which no run records."""
+"""Settings of the command line that no run records."""
 
 import dataclasses
+import functools
+from typing import Any
 
 from deep_reid.config.kinds import COUNT, POSITIVE, Choice, On, Path, Switch, Text
-from deep_reid.config.setting import MODES, setting
+from deep_reid.config.setting import COMMAND, MODES, setting
 
-_OF_CHECKPOINTS = ("test", "export", "finalize", "freeze")
-_OF_EVALUATION = {"modes": ("eval",), "group": "evaluation"}
-_OF_TEST = {"modes": ("test",), "group": "test"}
+_setting = functools.partial(setting, belongs_to=COMMAND)
+_of_all = functools.partial(_setting, modes=MODES, group="run")
+_of_evaluation = functools.partial(_setting, modes=("eval",), group="evaluation")
+_of_test = functools.partial(_setting, modes=("test",), group="test")
+_of_export = functools.partial(_setting, group="export", is_main=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
-    """What a mode is to do, and on what.
+    """What to do, and with which files.
 
-    In defaults, ``{name}`` stands for the name of the data set. `given` holds the settings of a
-    run (`deep_reid.config.RunConfig`) that were given on the command line.
+    In defaults, ``{name}`` stands for the name of the data set. `given` has the settings of a run
+    (`deep_reid.config.RunConfig`) that are on the command line.
     """
 
-    mode: str = setting(
-        "train", Choice(MODES), "what to do", modes=MODES, group="run", is_main=True
+    mode: str = _of_all("train", Choice(MODES), "what to do", is_main=True)
+    log_dir: str = _of_all(
+        "./output/{name}/train", Text(), "where training writes its runs", is_main=True
     )
-    log_dir: str = setting(
-        "./output/{name}/train",
-        Text(),
-        "where training writes its runs",
-        modes=MODES,
-        group="run",
-        is_main=True,
-    )
-    run_id: str | None = setting(
+    run_id: str | None = _of_all(
         None,
         Text(),
         "name of the run",
-        modes=MODES,
-        group="run",
         is_main=True,
         default_text="training makes one, others take the latest",
     )
-    config: str | None = setting(
+    config: str | None = _of_all(
         None,
         Path(),
-        "config.json of another run, whose settings are the defaults here",
-        modes=MODES,
-        group="run",
+        "config.json of another run: its settings become the defaults",
         default_text="none",
     )
-    checkpoint: str | None = setting(
+    checkpoint: str | None = _setting(
         None,
         Path(),
         "checkpoint to use: its prefix, any of its files or its directory",
-        modes=_OF_CHECKPOINTS,
+        modes=("test", "export", "finalize", "freeze"),
         group="run",
         is_main=True,
         flags=("--restore_path", "--checkpoint"),
         default_text="the run's latest",
         otherwise="evaluation watches the checkpoints of a run: name the run with --run_id",
     )
-    gray: bool | None = setting(
+    gray: bool | None = _setting(
         None,
         Switch(),
         "gray images instead of color",
@@ -66,130 +59,87 @@ class Command:
         flags=("--gray", "--grey"),
         default_text="color",
     )
-    debug: bool = setting(
-        False,
-        On(),
-        "log more, and errors with a trace",
-        modes=MODES,
-        group="run",
-    )
-    check_data: bool = setting(
+    debug: bool = _of_all(False, On(), "log more, and errors with a trace")
+    check_data: bool = _setting(
         False,
         On(),
         "read all images before training, and list those that cannot be used",
         group="data",
     )
-    benchmark_input: bool = setting(
-        False, On(), "instead of training, measure how fast the images come"
+    benchmark_input: bool = _setting(
+        False, On(), "instead of training, measure how fast images are read"
     )
-    benchmark_model: bool = setting(
+    benchmark_model: bool = _setting(
         False, On(), "instead of training, measure how fast the steps are on a constant batch"
     )
-    eval_log_dir: str = setting(
-        "./output/{name}/eval", Text(), "where evaluation writes", **_OF_EVALUATION, is_main=True
+    eval_log_dir: str = _of_evaluation(
+        "./output/{name}/eval", Text(), "where evaluation writes", is_main=True
     )
-    eval_interval_secs: float = setting(
-        60, POSITIVE, "seconds between looks for new checkpoints", **_OF_EVALUATION
+    eval_interval_secs: float = _of_evaluation(
+        60, POSITIVE, "seconds between checks for new checkpoints"
     )
-    max_num_evaluations: int | None = setting(
-        None, COUNT, "evaluations to make", **_OF_EVALUATION, default_text="no end"
+    max_num_evaluations: int | None = _of_evaluation(
+        None, COUNT, "number of evaluations", default_text="no end"
     )
-    timeout_secs: float | None = setting(
+    timeout_secs: float | None = _of_evaluation(
         None,
         POSITIVE,
         "seconds without a new checkpoint after which evaluation ends",
-        **_OF_EVALUATION,
         is_main=True,
         default_text="it never ends",
     )
-    keep_best: bool = setting(
+    keep_best: bool = _of_evaluation(
         False,
         On(),
         "keep a copy of the checkpoint with the best rank-1, under best/ in the run's folder",
-        **_OF_EVALUATION,
         is_main=True,
     )
-    projector: bool = setting(
-        False,
-        On(),
-        "write validation features for TensorBoard's embedding projector",
-        **_OF_EVALUATION,
+    projector: bool = _of_evaluation(
+        False, On(), "write validation features for TensorBoard's embedding projector"
     )
-    batch_size: int = setting(
-        128,
-        COUNT,
-        "images that are encoded at once",
-        modes=("test", "export"),
-        group="machine",
+    batch_size: int = _setting(
+        128, COUNT, "images that are encoded at once", modes=("test", "export"), group="machine"
     )
-    metrics_file: str = setting(
-        "./test_metrics.json",
-        Text(),
-        "file that the scores are written to",
-        **_OF_TEST,
-        is_main=True,
+    metrics_file: str = _of_test(
+        "./test_metrics.json", Text(), "file that the scores are written to", is_main=True
     )
-    report_dir: str | None = setting(
+    report_dir: str | None = _of_test(
         None,
         Text(),
         "folder for report.html: table, curves and rankings as pictures",
-        **_OF_TEST,
         is_main=True,
         default_text="no report",
     )
-    frozen_graph: str | None = setting(
+    frozen_graph: str | None = _of_test(
+        None, Text(), "score this graph instead of a checkpoint", is_main=True, default_text="none"
+    )
+    features: str | None = _of_test(
         None,
         Text(),
-        "score this graph instead of a checkpoint",
-        **_OF_TEST,
-        is_main=True,
+        "score the features in this file instead: .mat with the variable features, or .npy; one "
+        "row per image of the gallery, in the order of --mode=export",
         default_text="none",
     )
-    features: str | None = setting(
-        None,
-        Text(),
-        "score these instead: .mat with the variable features, or .npy; one row per image of the "
-        "gallery, in the order of export",
-        **_OF_TEST,
-        default_text="none",
+    query_features: str | None = _of_test(
+        None, Text(), "the features of the queries, where these are images", default_text="none"
     )
-    query_features: str | None = setting(
-        None,
-        Text(),
-        "the same for the queries, where they are images",
-        **_OF_TEST,
-        default_text="none",
+    rerank: bool = _of_test(
+        False, On(), "score with k-reciprocal re-ranking, too (Zhong et al. 2017)", is_main=True
     )
-    rerank: bool = setting(
-        False,
-        On(),
-        "score k-reciprocal re-ranking, too (Zhong et al. 2017)",
-        **_OF_TEST,
-        is_main=True,
+    sdk_dir: str = _of_export(
+        "./output/{name}/export", Text(), "where export writes its .mat files", modes=("export",)
     )
-    sdk_dir: str = setting(
-        "./output/{name}/export",
-        Text(),
-        "where export writes its .mat files",
-        modes=("export",),
-        group="export",
-        is_main=True,
-    )
-    output: str | None = setting(
+    output: str | None = _of_export(
         None,
         Text(),
         "file to write",
         modes=("finalize", "freeze"),
-        group="export",
-        is_main=True,
         default_text="./{name}.ckpt for finalize, ./{name}.pb for freeze",
     )
-    no_preprocess: bool = setting(
+    no_preprocess: bool = _of_export(
         False,
         On(),
-        "freeze a graph that takes what the network takes: float32, RGB, scaled",
+        "freeze a graph whose input is the network's: float32, RGB, scaled",
         modes=("freeze",),
-        group="export",
-        is_main=True,
     )
-    given: dict = dataclasses.field(default_factory=dict)
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)

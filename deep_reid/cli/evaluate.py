@@ -1,26 +1,23 @@
-"""``--mode=eval``: scores each checkpoint of a run as it comes."""
+"""``--mode=eval``: scores each checkpoint of a run when it is saved."""
 
 import logging
 import os
 
 from deep_reid import nets
-from deep_reid.cli.settings import (
-    check_split,
-    find_run_dir,
-    open_dataset,
-    settle,
-)
+from deep_reid.cli.command import Command
+from deep_reid.cli.settings import check_split, find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import check_unseen
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import RunError
+from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
 
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(args, dataset_class):
-    """Score each checkpoint of a run as it comes."""
-    # A missing data set is an error at once, not only when the training has begun.
+def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
+    """Score each checkpoint of a run when it is saved."""
+    # A missing data set is an error now, not only after the wait for the run.
     expected = settle(args, dataset_class, find_run_dir(args)).dataset
     if expected is not None:
         dataset_class.find(expected, "")

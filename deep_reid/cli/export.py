@@ -1,22 +1,19 @@
-"""``--mode=export``, ``finalize`` and ``freeze``: what leaves training."""
+"""``--mode=export``, ``finalize`` and ``freeze``: write features, weights and graphs."""
 
 import logging
 import os
 
 from deep_reid import nets
+from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
-from deep_reid.cli.subject import (
-    create_encoder,
-    find_checkpoint,
-    progress_bar,
-    require_run,
-)
+from deep_reid.cli.subject import create_encoder, find_checkpoint, progress_bar, require_run
+from deep_reid.interfaces import Dataset
 from deep_reid.system import matlab
 
 _logger = logging.getLogger(__name__)
 
 
-def export(args, dataset_class):
+def export(args: Command, dataset_class: type[Dataset]) -> None:
     """Write the test images' features for the official MATLAB codes."""
     config = settle(args, dataset_class, find_run_dir(args))
     if config.dataset is None:
@@ -32,8 +29,8 @@ def export(args, dataset_class):
         _logger.info("Wrote the features of %d images to %s", len(images), path)
 
 
-def finalize(args, dataset_class):
-    """Write a checkpoint of the weights alone."""
+def finalize(args: Command, dataset_class: type[Dataset]) -> None:
+    """Write a checkpoint that has only the weights."""
     config = settle(args, dataset_class, find_run_dir(args))
     checkpoint_path = find_checkpoint(args, config)
     from deep_reid.export.encoding import finalize as write_model
@@ -55,8 +52,8 @@ def finalize(args, dataset_class):
     )
 
 
-def freeze(args, dataset_class):
-    """Write the frozen graph."""
+def freeze(args: Command, dataset_class: type[Dataset]) -> None:
+    """Write a frozen graph."""
     config = settle(args, dataset_class, find_run_dir(args))
     checkpoint_path = find_checkpoint(args, config)
     from deep_reid.export.encoding import freeze as write_graph

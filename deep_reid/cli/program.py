@@ -1,21 +1,27 @@
 """The command line that the training scripts share.
 
-A script hands in its data set class, all else is here: ``sys.exit(cli.main(Market1501))``.
+A script is one line with its data set class: ``sys.exit(cli.main(Market1501))``.
 """
 
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from deep_reid.cli import evaluate, export, signals, test, train
 from deep_reid.cli.arguments import ArgumentParser
 from deep_reid.errors import ReidError, first_line
+from deep_reid.interfaces import Dataset
 
 _logger = logging.getLogger(__name__)
-LINE_FORMAT = {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
+LINE_FORMAT: dict[str, Any] = {
+    "format": "%(asctime)s %(levelname)-7s %(message)s",
+    "datefmt": "%Y-%m-%d %H:%M:%S",
+}
 """Of the lines in the log."""
 
 _EXIT_CODE_INTERRUPTED = 130
-# So TensorFlow ends its own messages of the system's errors.
+# TensorFlow's messages about errors of the operating system end with these texts.
 _WAYS_OUT = {
     "No space left on device": "free some space",
     "Permission denied": "check the path and its permissions",
@@ -33,14 +39,16 @@ _FUNCTIONS = {
 }
 
 
-def main(dataset_class, argv=None, *, prog=None):
+def main(
+    dataset_class: type[Dataset], argv: Sequence[str] | None = None, *, prog: str | None = None
+) -> int:
     """Run a training script.
 
     Parameters
     ----------
     dataset_class : type
         A data set as `datasets.base.ReidDataset` describes it.
-    argv : list of str, optional
+    argv : sequence of str, optional
         Default: the process's arguments.
     prog : str, optional
         Name of the program in its help and errors. Default: the script's.
@@ -72,8 +80,8 @@ def _set_up_logging(debug):
 
 
 def _expected_errors():
-    """Errors that get one line: of the user's data and settings, of the disk, and of TensorFlow."""
-    tensorflow = sys.modules.get("tensorflow")  # imported only by the modes that need it
+    """List the errors that get one line: those of settings and data, the disk and TensorFlow."""
+    tensorflow = sys.modules.get("tensorflow")  # only some modes import it
     return (ReidError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
 
 

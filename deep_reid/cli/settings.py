@@ -3,22 +3,26 @@
 import dataclasses
 import os
 import secrets
+from typing import Any
 
 from deep_reid.cli.arguments import defaults_of
+from deep_reid.cli.command import Command
 from deep_reid.config import RunConfig
 from deep_reid.config.run import CONFIG_FILENAME, NETWORKS
-from deep_reid.config.setting import MACHINE
+from deep_reid.config.setting import MACHINE, list_settings
 from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
+from deep_reid.system.files import Path
 
 _OF_MACHINE = {
-    field.name: field.default
-    for field in dataclasses.fields(RunConfig)
-    if field.metadata["setting"].belongs_to == MACHINE
+    name: setting.default
+    for name, setting in list_settings(RunConfig).items()
+    if setting.belongs_to == MACHINE
 }
 
 
-def settle(args, dataset_class, run_dir=None):
+def settle(args: Command, dataset_class: type[Dataset], run_dir: Path | None = None) -> RunConfig:
     """Settle the settings of a run.
 
     Parameters
@@ -28,7 +32,7 @@ def settle(args, dataset_class, run_dir=None):
     dataset_class : type
         A data set as `datasets.base.ReidDataset` describes it; gives defaults.
     run_dir : str or Path, optional
-        The run's directory. Default, and where it holds no settings: there is no earlier run.
+        The run's directory. Without it, or if it holds no settings, there is no earlier run.
 
     Returns
     -------
@@ -44,17 +48,19 @@ def settle(args, dataset_class, run_dir=None):
     base = _load(run_dir) or _read_defaults(args.config)
     if base is None:
         base = RunConfig(**defaults_of(dataset_class))
-    given = dict(args.given)
-    if "image_shape" in given or args.gray is not None:
-        given["image_shape"] = _settle_image_shape(args, base.image_shape)
-    known = {
+    size = args.given.get("image_shape", base.image_shape[:2])
+    num_channels = base.image_shape[2] if args.gray is None else 1 if args.gray else 3
+    settings = {
+        **_OF_MACHINE,
         "network": base.network or NETWORKS[0],
         "dataset": base.dataset or dataset_class.DEFAULT_DIR,
+        **args.given,
+        "image_shape": (*size, num_channels),
     }
-    return dataclasses.replace(base, **_OF_MACHINE | known | given)
+    return dataclasses.replace(base, **settings)
 
 
-def settle_training(args, dataset_class):
+def settle_training(args: Command, dataset_class: type[Dataset]) -> RunConfig:
     """Settle the settings of a training.
 
     Parameters
@@ -79,8 +85,8 @@ def settle_training(args, dataset_class):
     return config
 
 
-def find_run_dir(args):
-    """Return the directory of the run that is meant, if there is one.
+def find_run_dir(args: Command) -> str | None:
+    """Find the directory of the run that the command line names.
 
     Parameters
     ----------
@@ -89,7 +95,7 @@ def find_run_dir(args):
     Returns
     -------
     str or None
-        That of the checkpoint, else that of ``--run_id``, else the latest run's.
+        That of the checkpoint, then of ``--run_id``, then of the latest run. None: there is none.
     """
     if args.checkpoint is not None:
         return _directory_of_checkpoint(args.checkpoint)
@@ -98,13 +104,13 @@ def find_run_dir(args):
     return run_dir if run_id and os.path.isdir(run_dir) else None
 
 
-def check_split(config, run_dir):
-    """Check that identities for validation are those that a run kept from training.
+def check_split(config: RunConfig, run_dir: Path) -> None:
+    """Check that the identities for validation are those that a run was not trained on.
 
     Parameters
     ----------
     config : RunConfig
-        How data are split now.
+        How the data are split now.
     run_dir : str or Path
 
     Raises
@@ -114,7 +120,7 @@ def check_split(config, run_dir):
     """
     if config.dataset is None or not is_dataset_of_run(run_dir, config.dataset):
         return
-    recorded = _load(run_dir)
+    recorded = RunConfig.load(run_dir)
     for name in ("num_validation", "split_seed"):
         before, now = getattr(recorded, name), getattr(config, name)
         if before != now:
@@ -125,7 +131,7 @@ def check_split(config, run_dir):
             )
 
 
-def is_dataset_of_run(run_dir, dataset_dir):
+def is_dataset_of_run(run_dir: Path, dataset_dir: Path) -> bool:
     """Tell whether a data set is the one that a run was trained on.
 
     Parameters
@@ -142,7 +148,7 @@ def is_dataset_of_run(run_dir, dataset_dir):
     return os.path.realpath(recorded.dataset) == os.path.realpath(dataset_dir)
 
 
-def open_dataset(dataset_class, config, **kwargs):
+def open_dataset(dataset_class: type[Dataset], config: RunConfig, **kwargs: Any) -> Dataset:
     """Open the data set of a run.
 
     Parameters
@@ -150,7 +156,7 @@ def open_dataset(dataset_class, config, **kwargs):
     dataset_class : type
     config : RunConfig
     **kwargs
-        Handed to `dataset_class`.
+        Further arguments of `dataset_class`.
 
     Returns
     -------
@@ -159,9 +165,9 @@ def open_dataset(dataset_class, config, **kwargs):
     Raises
     ------
     UsageError
-        If it is not known where the data set is.
+        If neither the command line nor the run names the data set's folder.
     MissingPathError, DataError
-        If it is not there, or not in order.
+        If the data set is missing, or not in order.
     """
     if config.dataset is None:
         raise UsageError(
@@ -181,7 +187,7 @@ def _load(run_dir):
     try:
         return None if run_dir is None else RunConfig.load(run_dir)
     except MissingPathError:
-        return None  # a new run, or one of another program
+        return None  # a new run, or another program's
 
 
 def _read_defaults(path):
@@ -193,13 +199,5 @@ def _read_defaults(path):
         raise MissingPathError(
             f"--config {path} does not exist: name the {CONFIG_FILENAME} of a run"
         ) from error
-    # These follow from the data and the network of that run.
+    # They depend on the data and the network of that run.
     return dataclasses.replace(config, num_classes=None, image_source=None)
-
-
-def _settle_image_shape(args, recorded_shape):
-    height, width, num_channels = recorded_shape
-    height, width = args.given.get("image_shape", (height, width))
-    if args.gray is not None:
-        num_channels = 1 if args.gray else 3
-    return (height, width, num_channels)

@@ -1,7 +1,7 @@
-"""Stopping by signals: an interrupt or a request to end leaves nothing half done.
+"""Stops by signals, which leave nothing half done.
 
 Within `handled`, the first SIGINT (Ctrl-C), SIGTERM or SIGHUP raises `Stopped` in the main thread.
-Within `deferred`, it only leaves a note: a training finishes its step and saves. A second SIGINT or
+Within `deferred`, it only sets a flag: a training finishes its step and saves. A second SIGINT or
 SIGTERM ends the process at once.
 """
 
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 _logger = logging.getLogger(__name__)
 _SIGNALS = tuple(
@@ -19,7 +20,7 @@ _SIGNALS = tuple(
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to end by a signal.
+    """A signal has asked the process to end.
 
     Parameters
     ----------
@@ -27,14 +28,14 @@ class Stopped(KeyboardInterrupt):
         The signal's number.
     """
 
-    def __init__(self, number):
+    def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
 
 
 @contextlib.contextmanager
-def handled():
-    """Take in signals, as this module says.
+def handled() -> Iterator[None]:
+    """Handle signals as the module's docstring describes, until the block ends.
 
     Signals that were ignored before (``nohup``) stay ignored. Outside the main thread, where
     Python allows no handlers, nothing changes.
@@ -57,13 +58,13 @@ def handled():
 
 
 @contextlib.contextmanager
-def deferred():
-    """Let the work in the block come to a good end by itself when a signal comes.
+def deferred() -> Iterator[Callable[[], int | None]]:
+    """Let the block end its work by itself when a signal comes.
 
     Yields
     ------
     callable
-        Returns the number of the first signal, or None. Always None outside `handled`.
+        Returns the number of the first signal; None before it. Always None outside `handled`.
     """
     if not _installed:
         yield lambda: None
@@ -77,14 +78,14 @@ def deferred():
 
 
 class _Watcher:
-    """Learns of each signal, in a thread of its own.
+    """Receives each signal in a separate thread.
 
     Python runs a signal's handler in the main thread only, and not while that waits in TensorFlow.
     A second signal has to work at any time.
     """
 
     def __init__(self, numbers):
-        self.first = None
+        self.first: int | None = None
         self.is_deferred = False
         self._numbers = frozenset(numbers)
 
@@ -102,7 +103,7 @@ class _Watcher:
         self._thread.join()
         self._receiver.close()
 
-    def handle(self, number, frame):
+    def handle(self, number: int, frame: object) -> None:
         """Handle a signal in the main thread."""
         del frame
         if not self.is_deferred:
@@ -111,7 +112,7 @@ class _Watcher:
     def _watch(self):
         while byte := self._receiver.recv(1):
             number = byte[0]
-            # Whoever put a handler of its own in decides for itself, as old scripts do.
+            # Another handler, which an old script may have set, comes first.
             if number not in self._numbers or signal.getsignal(number) != self.handle:
                 continue
             name = signal.Signals(number).name
@@ -121,10 +122,10 @@ class _Watcher:
                     _logger.warning(
                         "%s: finishing the step and saving; once more ends at once", name
                     )
-            # A terminal that is closed may say so twice.
+            # A terminal that is closed may send SIGHUP twice.
             elif name != "SIGHUP":
                 _logger.warning("%s: ending at once", name)
                 os._exit(128 + number)
 
 
-_installed = []
+_installed: list[_Watcher] = []

@@ -4,19 +4,25 @@ import functools
 import importlib.metadata
 import logging
 import platform
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from deep_reid import __version__, nets
+from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, is_dataset_of_run
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
 from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.interfaces import Dataset
 from deep_reid.runs import labels
 
 _logger = logging.getLogger(__name__)
 
 
-def require_run(args):
-    """Find the directory of the run that is meant.
+def require_run(args: Command) -> str:
+    """Find the directory of the run that the command line names.
 
     Parameters
     ----------
@@ -40,8 +46,8 @@ def require_run(args):
     return run_dir
 
 
-def find_checkpoint(args, config):
-    """Find the checkpoint that is meant, and check that it is of the run's network.
+def find_checkpoint(args: Command, config: RunConfig) -> str:
+    """Find the checkpoint that the command line names, and check that it fits the network.
 
     Parameters
     ----------
@@ -70,20 +76,19 @@ def find_checkpoint(args, config):
     network = nets.load_network(config.network)
     if not nets.may_fit(network, checkpoints.variable_shapes(checkpoint_path)):
         raise UsageError(
-            f"checkpoint {checkpoint_path} is of another network than {config.network}: tell which "
+            f"checkpoint {checkpoint_path} is of another network than {config.network}: name it "
             f"with --network ({', '.join(NETWORKS)}, or MODULE:NAME of your own)"
         )
     return checkpoint_path
 
 
-def create_encoder(checkpoint_path, config):
+def create_encoder(checkpoint_path: str, config: RunConfig) -> Callable[..., np.ndarray]:
     """Create a function that computes the features of images with a checkpoint.
 
     Parameters
     ----------
     checkpoint_path : str
     config : RunConfig
-        With what belongs to this machine.
 
     Returns
     -------
@@ -103,15 +108,15 @@ def create_encoder(checkpoint_path, config):
     )
 
 
-def check_unseen(run_dir, dataset, test_labels):
-    """Check that a run is not scored on what it was trained on, where it is the same data."""
+def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> None:
+    """Check that a run is not scored on identities that it was trained on."""
     if is_dataset_of_run(run_dir, dataset.dataset_dir):
         names = {dataset.name_of(label) for label in set(test_labels.tolist())}
         labels.check_unseen(run_dir, names)
 
 
-def list_versions():
-    """List the versions of what scores and exports depend on.
+def list_versions() -> dict[str, str]:
+    """List the versions of the packages that scores and exports depend on.
 
     Returns
     -------
@@ -122,12 +127,12 @@ def list_versions():
     for title, package in packages.items():
         try:
             versions[title] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # installed by another name, or not
+        except importlib.metadata.PackageNotFoundError:  # installed under another name
             versions[title] = "unknown"
     return {**versions, "Python": platform.python_version()}
 
 
-def progress_bar(total, title):
+def progress_bar(total: int, title: str) -> Any:
     """Open a progress bar over images.
 
     Parameters
@@ -141,5 +146,5 @@ def progress_bar(total, title):
     """
     from tqdm import tqdm
 
-    # After a second: an error of the first moment leaves no bar behind.
+    # With a delay: an error at the start leaves no bar behind.
     return tqdm(total=total, desc=title, unit=" images", delay=1)

@@ -3,7 +3,11 @@
 import functools
 import logging
 import sys
+from collections.abc import Callable
 
+import numpy as np
+
+from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
     check_unseen,
@@ -16,14 +20,15 @@ from deep_reid.cli.subject import (
 from deep_reid.config import ComputeSettings
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
+from deep_reid.interfaces import Dataset
 from deep_reid.scoring import protocols, ranking, report
 from deep_reid.system.tables import align
 
 _logger = logging.getLogger(__name__)
 
 
-def test(args, dataset_class):
-    """Score a checkpoint, a frozen graph or ready features by the official protocol."""
+def test(args: Command, dataset_class: type[Dataset]) -> None:
+    """Score a checkpoint, a frozen graph or a file of features by the official protocol."""
     _check_test_arguments(args)
     if args.report_dir is not None:
         report.check_dependencies()
@@ -55,7 +60,6 @@ def test(args, dataset_class):
     protocols.write_metrics(args.metrics_file, results["score"], results.get("re-ranked"), facts)
     _logger.info("Wrote the scores to %s", args.metrics_file)
     if args.report_dir is not None:
-        rules = {name: settings[name] for name in ("same_camera_is_junk", "self_indices")}
         query_images, gallery_images = protocols.list_item_images(test_set)
         path = report.write_report(
             args.report_dir,
@@ -69,7 +73,7 @@ def test(args, dataset_class):
             gallery_images=gallery_images,
             measure=settings["measure"],
             settings=facts,
-            nearest_kwargs=rules,
+            nearest_kwargs=settings,
         )
         _logger.info("Wrote the report to %s", path)
 
@@ -100,7 +104,7 @@ def _check_test_arguments(args):
 
 
 def _find_features(args, config, test_set):
-    """Return where features come from, and those of gallery and query."""
+    """Return the source of the features for the report, and the features of gallery and query."""
     has_query_images = test_set.list_query_images is not None
     if args.features is not None:
         if has_query_images and args.query_features is None:
@@ -111,7 +115,7 @@ def _find_features(args, config, test_set):
         from deep_reid.export.encoding import encode_with_frozen_graph
 
         source = {"frozen_graph": args.frozen_graph}
-        encode_images = functools.partial(
+        encode_images: Callable[..., np.ndarray] = functools.partial(
             encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
         )
     else:

@@ -1,7 +1,7 @@
 """``--mode=train``: trains a run until its last step.
 
-TensorFlow takes seconds to import. Arguments and data are checked first, so that a mistake is
-answered at once: therefore the imports within the functions.
+TensorFlow takes seconds to import. The functions import it after they have checked arguments and
+data, so that the answer to a mistake comes at once.
 """
 
 import dataclasses
@@ -11,16 +11,18 @@ import sys
 
 from deep_reid import nets
 from deep_reid.cli import signals
+from deep_reid.cli.command import Command
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import list_versions, progress_bar
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import DataError
+from deep_reid.interfaces import Dataset
 from deep_reid.runs import labels
 
 _logger = logging.getLogger(__name__)
 
 
-def train(args, dataset_class):
+def train(args: Command, dataset_class: type[Dataset]) -> None:
     """Train a run until its last step."""
     config = settle_training(args, dataset_class)
     dataset = open_dataset(dataset_class, config)
@@ -52,19 +54,20 @@ def train(args, dataset_class):
     with signals.deferred() as should_stop, Run.open(args.log_dir, args.run_id) as run:
         loop.train(
             *subject,
-            dataclasses.replace(config, dataset=os.path.abspath(config.dataset)),
+            dataclasses.replace(config, dataset=os.path.abspath(dataset.dataset_dir)),
             run,
             class_names,
             should_stop=should_stop,
         )
-    if should_stop() is not None:
+    signal_number = should_stop()
+    if signal_number is not None:
         _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
-        raise signals.Stopped(should_stop())
+        raise signals.Stopped(signal_number)
     _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run.run_id)
 
 
 def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes):
-    """Print how fast the images come, and how fast the training steps are, each alone."""
+    """Print how fast images are read, and how fast training steps are, each alone."""
     from deep_reid.training import speed
 
     measure = {
@@ -80,7 +83,7 @@ def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes)
         sys.stdout.write(f"{name} alone: {speeds[name]:.1f} images/s\n")
         sys.stdout.flush()
     if len(speeds) > 1:
-        sys.stdout.write(f"the {min(speeds, key=speeds.get)} limits this training\n")
+        sys.stdout.write(f"the {min(speeds, key=speeds.__getitem__)} limits this training\n")
 
 
 def _fit_batches(config, num_identities):

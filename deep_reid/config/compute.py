@@ -1,13 +1,14 @@
 """How the machine computes."""
 
 import dataclasses
+from typing import Any
 
 from deep_reid.config.kinds import Choice, On, Switch, count
 from deep_reid.config.setting import MACHINE, Checked, documented, setting
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _THREADS = count(at_most=1024)
-_OF_MACHINE = {
+_OF_MACHINE: dict[str, Any] = {
     "modes": ("train", "eval", "test", "export"),
     "group": "machine",
     "belongs_to": MACHINE,
@@ -17,7 +18,7 @@ _OF_MACHINE = {
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComputeSettings(Checked):
-    """How TensorFlow computes; nothing here changes what is computed, but its precision.
+    """How TensorFlow computes; no setting but the precision changes the results.
 
     Raises
     ------
@@ -34,24 +35,24 @@ class ComputeSettings(Checked):
         otherwise="weights are float32",
     )
     intra_op_threads: int | None = setting(
-        None, _THREADS, "threads within an op", **_OF_MACHINE, default_text="all cores"
+        None, _THREADS, "threads that one op uses", **_OF_MACHINE, default_text="all cores"
     )
     inter_op_threads: int | None = setting(
-        None, _THREADS, "ops side by side", **_OF_MACHINE, default_text="all cores"
+        None, _THREADS, "ops that run in parallel", **_OF_MACHINE, default_text="all cores"
     )
     gpu_memory_growth: bool = setting(
         True,
         Switch(),
-        "take GPU memory as it is needed, so that two processes fit, instead of all at once",
+        "take GPU memory only when it is needed, so that two processes fit on a GPU",
         **_OF_MACHINE,
     )
     xla: bool = setting(
-        False, On(), "compile with XLA: pays on some GPUs, not on CPUs", **_OF_MACHINE
+        False, On(), "compile with XLA: faster on some GPUs, not on CPUs", **_OF_MACHINE
     )
 
     @staticmethod
-    def of(compute):
-        """Return these settings out of an object that has them, such as a `RunConfig`.
+    def of(compute: "ComputeSettings") -> "ComputeSettings":
+        """Return the settings that this class defines, such as those in a `RunConfig`.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""Networks and losses of the user's own, found by their names; free of TensorFlow.
+"""Imports the user's own networks and losses by their names; free of TensorFlow.
 
-A name is ``MODULE:NAME``. The module is looked for where Python looks, then in the working
-directory, where the user's file is while a command runs elsewhere.
+A name is ``MODULE:NAME``. Python looks for the module on its path, then in the working directory:
+an installed command does not have that on its path, but the user's file is there.
 """
 
 import difflib
@@ -11,6 +11,8 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import Any
 
 from deep_reid.errors import UsageError, first_line
 from deep_reid.system.tables import list_some
@@ -20,37 +22,32 @@ _MISSING = object()
 _logger = logging.getLogger(__name__)
 
 
-def split_name(text):
-    """Split ``MODULE:NAME``, and check both parts.
+def find_problem(text: str) -> str | None:
+    """Find out what is wrong with the form of a name.
 
     Parameters
     ----------
     text : str
+        Should be ``MODULE:NAME``.
 
     Returns
     -------
-    module, name : str
-
-    Raises
-    ------
-    UsageError
-        If it has another form.
+    str or None
+        What to say after the name. None: nothing is wrong.
     """
     module, _, name = text.partition(":")
     if "/" in module or "\\" in module or module.endswith(".py"):
-        raise UsageError(
-            f"{text!r} has the path of a file: write the module as Python imports it, such as "
-            f"{EXAMPLE}, and start in its folder"
+        return (
+            f"has the path of a file: write the module as Python imports it, such as {EXAMPLE}, "
+            "and start in its folder"
         )
     if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise UsageError(
-            f"{text!r} must be MODULE:NAME, such as {EXAMPLE}: two names of Python, and one colon"
-        )
-    return module, name
+        return f"must be MODULE:NAME, such as {EXAMPLE}: two names of Python, and one colon"
+    return None
 
 
-def import_named(text):
-    """Import something by its name.
+def import_named(text: str) -> Any:
+    """Import an object by its name.
 
     Parameters
     ----------
@@ -60,29 +57,34 @@ def import_named(text):
     Returns
     -------
     object
-        What the module has by this name. Of a class: an object, made without arguments.
+        The module's object of this name. If that is a class: an instance, made without arguments.
 
     Raises
     ------
     UsageError
         If the name has another form, the module is not found or cannot be imported, has nothing of
-        this name, or the class cannot be made. What went wrong in the module is the cause.
+        this name, or the class cannot be instantiated. The cause is the error in the module.
     """
-    module_name, name = split_name(text)
+    problem = find_problem(text)
+    if problem:
+        raise UsageError(f"{text!r} {problem}")
+    module_name, _, name = text.partition(":")
     _look_in_working_directory()
     is_new = module_name not in sys.modules
     try:
         module = importlib.import_module(module_name)
         value = getattr(module, name, _MISSING)  # may import, too
-    except ModuleNotFoundError as error:
-        if f"{module_name}.".startswith(f"{error.name}."):
+    except (Exception, SystemExit) as error:  # a script may end the process when it is imported
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
             raise UsageError(
-                f"{text}: there is no module {error.name} in {os.getcwd()} or where Python looks: "
+                f"{text}: there is no module {missing} in {os.getcwd()} or where Python looks: "
                 "start in the folder of its file, or add that folder to PYTHONPATH"
             ) from error
-        raise _cannot_be_imported(text, module_name, error) from error
-    except (Exception, SystemExit) as error:  # a script may end the process when it is imported
-        raise _cannot_be_imported(text, module_name, error) from error
+        raise UsageError(
+            f"{text}: module {module_name} cannot be imported: {_describe_error(error)}; --debug "
+            "shows more"
+        ) from error
     if value is _MISSING:
         raise UsageError(f"{text}: {_describe(module)} has no {name}{_propose(module, name)}")
     if is_new:
@@ -90,17 +92,19 @@ def import_named(text):
     return _make(text, value) if isinstance(value, type) else value
 
 
-def check_call(text, function, positional, by_name=()):
-    """Check that something of the user's can be called as the package calls it.
+def check_call(
+    text: str, function: object, positional: Sequence[str], by_name: Sequence[str] = ()
+) -> None:
+    """Check that the user's function can be called as the package calls it.
 
     Parameters
     ----------
     text : str
-        How the user knows it.
+        The user's name for it.
     function : object
         None: it is missing.
     positional, by_name : sequence of str
-        The arguments.
+        The names of the arguments.
 
     Raises
     ------
@@ -121,7 +125,7 @@ def check_call(text, function, positional, by_name=()):
 def _find_mismatch(function, positional, by_name):
     try:
         signature = inspect.signature(function)
-    except ValueError:  # a function of a C library does not tell
+    except ValueError:  # a function of a C library has no signature
         return None
     try:
         signature.bind(*positional, **dict.fromkeys(by_name))
@@ -133,18 +137,18 @@ def _find_mismatch(function, positional, by_name):
 def _look_in_working_directory():
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
-        # Last: a file there must not take the place of a module that the package imports later.
+        # Last: a file there must not shadow a module that the package imports later.
         sys.path.append(here)
-    importlib.invalidate_caches()  # the file may be newer than what Python knows of the folder
+    importlib.invalidate_caches()  # the file may be newer than Python's listing of the folder
 
 
-def _make(text, own_class):
+def _make(text, user_class):
     try:
-        return own_class()
+        return user_class()
     except Exception as error:
         raise UsageError(
-            f"{text}() failed: {_describe_error(error)}. A class is made without arguments; one "
-            "that takes some can be made in the module, and the object be named here"
+            f"{text}() failed: {_describe_error(error)}. A class is made without arguments: if it "
+            "needs some, make the object in the module, and give the object's name"
         ) from error
 
 
@@ -166,18 +170,11 @@ def _propose(module, name):
     return f": it has {list_some(sorted(own))}" if own else ": define it there"
 
 
-def _cannot_be_imported(text, module_name, error):
-    return UsageError(
-        f"{text}: module {module_name} cannot be imported: {_describe_error(error)}; --debug shows "
-        "more"
-    )
-
-
 def _describe_error(error):
     """Return the error's kind, its first line, and the place in the user's file."""
     text = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
     frames = traceback.extract_tb(error.__traceback__)
     of_import = (__file__, importlib.__file__, "<frozen")
     own = [frame for frame in frames if not frame.filename.startswith(of_import)]
-    # None: an error of syntax, which says it itself.
+    # An error of syntax has no such frame: its text names file and line.
     return f"{text} ({own[0].filename}, line {own[0].lineno})" if own else text

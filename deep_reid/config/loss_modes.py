@@ -1,10 +1,9 @@
-"""What is to be known of a loss before a graph is built; free of TensorFlow.
+"""What must be known about a loss before a graph is built; free of TensorFlow.
 
-A loss of the user's own (`deep_reid.interfaces.Loss`) says it of itself, and its module is imported
-for that.
+The user's own loss (`deep_reid.interfaces.Loss`) has it as attributes, so its module is imported.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.kinds import ChoiceOrImport
@@ -14,14 +13,14 @@ MEASURES = ("cosine", "euclidean")
 
 
 class LossFacts(NamedTuple):
-    """What a loss needs, and what it trains for.
+    """What a loss needs, and which distance it trains.
 
     Parameters
     ----------
     needs_logits : bool
-        Whether it is computed of the logits of a classifier.
+        Whether it is computed from the logits of a classifier.
     measure : {"cosine", "euclidean"}
-        The distance by which features trained with it are ranked.
+        The distance that ranks features trained with it.
     """
 
     needs_logits: bool = False
@@ -39,8 +38,8 @@ LOSS_MODES = tuple(_FACTS)
 LOSS_MODE = ChoiceOrImport(LOSS_MODES)
 
 
-def facts_of_loss(loss_mode):
-    """Return what is to be known of a loss.
+def facts_of_loss(loss_mode: str) -> LossFacts:
+    """Return what must be known about a loss.
 
     Parameters
     ----------
@@ -54,15 +53,14 @@ def facts_of_loss(loss_mode):
     Raises
     ------
     UsageError
-        If the loss is unknown, cannot be imported, or is not what a loss has to be.
+        If the loss is unknown or cannot be imported, or an attribute has a wrong value.
     """
     LOSS_MODE.check("loss_mode", loss_mode)
     if loss_mode in _FACTS:
         return _FACTS[loss_mode]
     loss = import_loss(loss_mode)
     facts = LossFacts(
-        getattr(loss, "needs_logits", LossFacts().needs_logits),
-        getattr(loss, "measure", LossFacts().measure),
+        **{name: getattr(loss, name) for name in LossFacts._fields if hasattr(loss, name)}
     )
     for name, choices in (("needs_logits", (True, False)), ("measure", MEASURES)):
         if getattr(facts, name) not in choices:
@@ -73,8 +71,8 @@ def facts_of_loss(loss_mode):
     return facts
 
 
-def import_loss(loss_mode):
-    """Import a loss of the user's own.
+def import_loss(loss_mode: str) -> Any:
+    """Import the user's own loss.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from deep_reid.config.compute import ComputeSettings
 from deep_reid.config.kinds import (
@@ -21,6 +22,7 @@ from deep_reid.config.kinds import (
 from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES
 from deep_reid.config.setting import MACHINE, MODES, documented, list_settings, setting
 from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.samplers.batches import count_identities
 from deep_reid.system import files
 
 BAD_IMAGE_POLICIES = ("stop", "skip")
@@ -31,7 +33,9 @@ NETWORKS = ("deep_sort", "mars_small128")
 NETWORK = ChoiceOrImport(NETWORKS)
 
 CONFIG_FILENAME = "config.json"
-_OF_DATA = ("train", "eval", "test", "export")
+_OF_DATA: dict[str, Any] = {"group": "data", "modes": MODES}
+_OF_SPLITS: dict[str, Any] = {"group": "data", "modes": ("train", "eval", "test", "export")}
+_OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 
 
 @documented
@@ -53,10 +57,10 @@ class StepSettings(ComputeSettings):
         is_main=True,
         is_fixed=True,
     )
-    trainable_scopes: tuple = setting(
+    trainable_scopes: tuple[str, ...] = setting(
         (),
         Scopes(),
-        "train these alone",
+        "train only these",
         is_fixed=True,
         default_text="all",
         detail="Names of scopes, or regular expressions for whole names",
@@ -64,21 +68,19 @@ class StepSettings(ComputeSettings):
     monitor_losses: bool = setting(
         True,
         Switch(),
-        "show the losses that are not trained on in TensorBoard; computed with summaries only",
+        "show the other losses in TensorBoard, too; they are computed only for summaries",
     )
     num_enqueue_threads: int = setting(
         4,
         count(at_most=256),
         "threads that read and decode images (one, with --deterministic)",
-        group="machine",
-        belongs_to=MACHINE,
+        **_OF_FEEDING,
     )
     queue_capacity: int = setting(
         512,
         count(at_most=100_000),
         "decoded images that wait for the training step, in whole batches",
-        group="machine",
-        belongs_to=MACHINE,
+        **_OF_FEEDING,
     )
 
 
@@ -90,7 +92,7 @@ class RunConfig(StepSettings):
     Raises
     ------
     UsageError
-        If a setting breaks its rule; the message says which, and what to use instead.
+        If a setting breaks its rule; the message names it, and what to use instead.
 
     Examples
     --------
@@ -103,12 +105,11 @@ class RunConfig(StepSettings):
     deep_reid.errors.UsageError: batch_size (130) must be a multiple of num_images_per_id (4): ...
     """
 
-    image_shape: tuple = setting(
+    image_shape: tuple[int, int, int] = setting(
         dataclasses.MISSING,
         ImageShape(),
-        "size that images are brought to",
-        modes=MODES,
-        group="data",
+        "size that images are resized to",
+        **_OF_DATA,
         is_fixed=True,
         detail="(height, width, channels) of the network's input",
     )
@@ -119,9 +120,13 @@ class RunConfig(StepSettings):
         flags=(),
     )
     batch_size: int = setting(128, COUNT, "images per step, four of each identity", is_main=True)
-    learning_rate: float = setting(1e-3, POSITIVE, "of Adam", is_main=True)
+    learning_rate: float = setting(1e-3, POSITIVE, "learning rate of Adam", is_main=True)
     number_of_steps: int | None = setting(
-        None, COUNT, "last step", is_main=True, default_text="until it is stopped"
+        None,
+        COUNT,
+        "step at which training ends",
+        is_main=True,
+        default_text="no end",
     )
     seed: int | None = setting(
         None,
@@ -133,16 +138,15 @@ class RunConfig(StepSettings):
     restore_path: str | None = setting(
         None,
         Path(),
-        "checkpoint that a new run takes its weights from: its prefix, any of its files or its "
-        "directory",
+        "checkpoint that a new run starts from: its prefix, any of its files or its directory",
         is_main=True,
         flags=("--restore_path", "--checkpoint"),
         default_text="none",
     )
-    exclude_from_restore: tuple = setting(
+    exclude_from_restore: tuple[str, ...] = setting(
         (),
         Scopes(),
-        "leave these at their start values instead of restoring them from --restore_path",
+        "initialize these anew instead of restoring them from --restore_path",
         default_text="none",
         detail="Names of scopes, or regular expressions for whole names",
     )
@@ -158,12 +162,11 @@ class RunConfig(StepSettings):
         None,
         NETWORK,
         "network, or MODULE:NAME of your own",
-        modes=MODES,
-        group="data",
+        **_OF_DATA,
         is_main=True,
         is_fixed=True,
         default_text=NETWORKS[0],
-        detail="None: a network that the caller brought",
+        detail="None: the caller's network",
     )
     num_classes: int | None = setting(
         None,
@@ -171,12 +174,12 @@ class RunConfig(StepSettings):
         "number of classes of the network's logits",
         flags=(),
         is_fixed=True,
-        detail="None: it has none",
+        detail="None: the network has no logits",
     )
     image_source: str | None = setting(
         None,
         Choice(IMAGE_SOURCES),
-        "what the images were trained from",
+        "what the run was trained on",
         flags=(),
         detail="None: an older version did not record it",
     )
@@ -184,22 +187,18 @@ class RunConfig(StepSettings):
         None,
         Path(),
         "folder or file of the data set",
-        modes=MODES,
-        group="data",
+        **_OF_DATA,
         is_main=True,
         flags=("--dataset_dir", "--dataset"),
-        detail="None: the caller brought the images",
+        detail="None: the caller's images",
     )
     num_validation: int | float = setting(
         0.1,
         COUNT_OR_SHARE,
         "identities kept for validation: a number such as 10, or a share such as 0.1",
-        modes=_OF_DATA,
-        group="data",
+        **_OF_SPLITS,
     )
-    split_seed: int = setting(
-        1234, SEED, "chooses the identities for validation", modes=_OF_DATA, group="data"
-    )
+    split_seed: int = setting(1234, SEED, "chooses the identities for validation", **_OF_SPLITS)
     compact_labels: bool = setting(
         False,
         Switch(),
@@ -216,8 +215,8 @@ class RunConfig(StepSettings):
     on_bad_image: str = setting(
         "stop",
         Choice(BAD_IMAGE_POLICIES),
-        "what to do when an image cannot be read: stop, or skip, which puts another one of its "
-        "identity in its place, up to 1 % of the images",
+        "what to do when an image cannot be read: stop, or skip, which replaces up to 1 % of the "
+        "images by others of their identity",
     )
     feed_timeout_secs: float = setting(
         600,
@@ -226,25 +225,17 @@ class RunConfig(StepSettings):
         modes=("train", "eval"),
     )
 
-    def __post_init__(self):
-        """Check the settings, each by its kind, and those that depend on each other."""
+    def __post_init__(self) -> None:
+        """Check each setting by its kind, then those that depend on each other."""
         super().__post_init__()
-        remainder = self.batch_size % self.num_images_per_id
-        if remainder:
-            below = self.batch_size - remainder
-            above = below + self.num_images_per_id
-            choices = f"{below} or {above}" if below else str(above)
-            raise UsageError(
-                f"batch_size ({self.batch_size}) must be a multiple of num_images_per_id "
-                f"({self.num_images_per_id}): use {choices}"
-            )
+        count_identities(self.batch_size, self.num_images_per_id)
 
     @property
-    def num_identities_per_batch(self):
+    def num_identities_per_batch(self) -> int:
         """Number of identities in a batch, P of the P x K batches."""
-        return self.batch_size // self.num_images_per_id
+        return count_identities(self.batch_size, self.num_images_per_id)
 
-    def save(self, run_dir):
+    def save(self, run_dir: files.Path) -> None:
         """Write the settings to ``config.json`` in the run directory.
 
         Parameters
@@ -255,7 +246,7 @@ class RunConfig(StepSettings):
         files.write_text(pathlib.Path(run_dir) / CONFIG_FILENAME, text + "\n")
 
     @classmethod
-    def load(cls, run_dir):
+    def load(cls, run_dir: files.Path) -> "RunConfig":
         """Read the settings of a run.
 
         Parameters
@@ -266,7 +257,7 @@ class RunConfig(StepSettings):
         Returns
         -------
         RunConfig
-            Settings that this version does not know are left out.
+            Without the settings that this version does not know.
 
         Raises
         ------
@@ -282,7 +273,7 @@ class RunConfig(StepSettings):
             raise MissingPathError(f"{path} does not exist: name the directory of a run") from error
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: files.Path) -> "RunConfig":
         """Read the settings of a run from their file.
 
         Parameters
@@ -299,7 +290,7 @@ class RunConfig(StepSettings):
             If the file is not what `save` writes.
         """
         try:
-            settings = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+            settings = files.read_json(path)
         except ValueError as error:
             raise DataError(f"{path} is not valid JSON ({error}): restore or delete it") from error
         if not isinstance(settings, dict) or "image_shape" not in settings:
@@ -311,7 +302,7 @@ class RunConfig(StepSettings):
             raise DataError(f"{path}: {error}") from error
 
 
-def check_positive_integer(name, value):
+def check_positive_integer(name: str, value: object) -> None:
     """Check a count by the rule of the setting of this name.
 
     Parameters
@@ -323,7 +314,7 @@ def check_positive_integer(name, value):
     Raises
     ------
     UsageError
-        If it is none, less than 1, or beyond what is of use for that setting.
+        If it is no count, less than 1, or more than that setting allows.
     """
     facts = list_settings(RunConfig).get(name)
     (COUNT if facts is None else facts.kind).check(name, value)

@@ -1,71 +1,102 @@
-"""What is written of a setting, in one place: all else follows from it.
+"""The definition of a setting: all else follows from it.
 
 From a field that `setting` makes come its check, its flag on the command line, its line in
-``--help``, the modes that take or refuse it, and what a resumed run keeps of it.
+``--help``, the modes that take or refuse it, and whether a resumed run keeps it.
 """
 
 import dataclasses
 import inspect
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from deep_reid.config.kinds import Kind
 
 MODES = ("train", "eval", "test", "export", "finalize", "freeze")
-GROUPS = ("run", "data", "training", "saving", "machine", "evaluation", "test", "export")
-"""Under which ``--help=all`` lists settings, and ``--help=GROUP`` those of one group."""
+GROUPS = {
+    "run": "run",
+    "data": "network and data (a run keeps them; the other modes take them from there)",
+    "training": "training",
+    "saving": "what training saves and logs",
+    "machine": "machine (never taken from a run)",
+    "evaluation": "evaluation",
+    "test": "test",
+    "export": "export, finalize, freeze",
+}
+"""``--help=all`` lists settings under these titles; ``--help=GROUP`` lists those of one group."""
 
 RUN = "run"
 MACHINE = "machine"
+COMMAND = "command"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of a setting beside its name and default.
+    """A setting of a run or a command.
 
     Parameters
     ----------
-    kind : object
-        One of `deep_reid.config.kinds`.
+    kind : Kind
     help : str
         One sentence, for ``--help`` and for the documentation.
-    modes : tuple of str
+    modes : sequence of str
         The modes that take it; no other mode has its flag.
     group : str
         One of `GROUPS`.
     is_main : bool
         Whether the short help shows it.
-    belongs_to : {"run", "machine"}
-        A resumed run keeps what belongs to the run. What belongs to the machine is set anew.
+    belongs_to : {"run", "machine", "command"}
+        A resumed run keeps what belongs to the run. What belongs to the machine or to the command
+        comes from the command line each time.
     is_fixed : bool
-        Whether a run can never change it, since it decides on the variables of a checkpoint.
-    flags : tuple of str
-        Its names on the command line; none: it is not to be set there.
+        Whether a run can never change it, because the variables of its checkpoints depend on it.
+    flags : sequence of str
+        Its names on the command line, the main one first; ``{name}`` stands for `name`. Empty: it
+        has none there.
     default_text : str, optional
-        What the help says of the default, where the value does not say it.
+        The default in the help, where the value itself does not tell it.
     detail : str
-        What the documentation says beyond the help.
+        What the documentation adds to the help.
     otherwise : str
         What to do in a mode that does not take it.
+    default : object
+    name : str
+        `list_settings` sets it.
     """
 
-    kind: object
+    kind: Kind
     help: str
-    modes: tuple
+    modes: Sequence[str]
     group: str
     is_main: bool = False
     belongs_to: str = RUN
     is_fixed: bool = False
-    flags: tuple | None = None
+    flags: Sequence[str] = ("--{name}",)
     default_text: str | None = None
     detail: str = ""
     otherwise: str = ""
+    default: Any = None
+    name: str = ""
 
 
-def setting(default, kind, help_text, *, modes=("train",), group="training", **facts):
+def setting(
+    default: Any,
+    kind: Kind,
+    help_text: str,
+    *,
+    modes: Sequence[str] = ("train",),
+    group: str = "training",
+    **facts: Any,
+) -> Any:
     """Create a field of a class of settings.
 
     Parameters
     ----------
     default : object
-        `dataclasses.MISSING` where there is none. None: the setting may be left open.
+        `dataclasses.MISSING`: the setting must be given. None: it may stay open.
     kind, help_text, modes, group, **facts
         As in `Setting`.
 
@@ -73,11 +104,11 @@ def setting(default, kind, help_text, *, modes=("train",), group="training", **f
     -------
     dataclasses.Field
     """
-    known = Setting(kind, help_text, tuple(modes), group, **facts)
+    known = Setting(kind, help_text, modes, group, default=default, **facts)
     return dataclasses.field(default=default, metadata={"setting": known})
 
 
-def list_settings(settings_class):
+def list_settings(settings_class: type) -> dict[str, Setting]:
     """List the settings of a class.
 
     Parameters
@@ -87,41 +118,30 @@ def list_settings(settings_class):
     Returns
     -------
     dict of str -> Setting
+        With `name` and `flags` filled in.
     """
-    fields = dataclasses.fields(settings_class)
-    return {x.name: x.metadata["setting"] for x in fields if "setting" in x.metadata}
-
-
-def flags_of(name, facts):
-    """Return the flags of a setting, the main one first.
-
-    Parameters
-    ----------
-    name : str
-    facts : Setting
-
-    Returns
-    -------
-    tuple of str
-    """
-    return (f"--{name}",) if facts.flags is None else facts.flags
+    settings = {}
+    for field in dataclasses.fields(settings_class):
+        if "setting" in field.metadata:
+            known = field.metadata["setting"]
+            flags = tuple(flag.format(name=field.name) for flag in known.flags)
+            settings[field.name] = dataclasses.replace(known, name=field.name, flags=flags)
+    return settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checked:
     """Base of the classes of settings: checks and normalizes each value when it is made."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check the settings, each by its kind."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is None and field.default is None:
-                continue
-            kind = field.metadata["setting"].kind
-            object.__setattr__(self, field.name, kind.check(field.name, value))
+        for name, known in list_settings(type(self)).items():
+            value = getattr(self, name)
+            if value is not None or known.default is not None:
+                object.__setattr__(self, name, known.kind.check(name, value))
 
 
-def documented(settings_class):
+def documented(settings_class: _Class) -> _Class:
     """Add the list of its settings to the docstring of a class.
 
     Parameters
@@ -131,31 +151,30 @@ def documented(settings_class):
     Returns
     -------
     type
-        The same.
+        The same class.
     """
     lines = []
-    for field in dataclasses.fields(settings_class):
-        facts = field.metadata["setting"]
-        optional = ", optional" if field.default is None else ""
-        lines.append(f"{field.name} : {facts.kind.type_name}{optional}")
-        text = ". ".join(filter(None, (facts.help[0].upper() + facts.help[1:], facts.detail)))
+    for name, known in list_settings(settings_class).items():
+        optional = ", optional" if known.default is None else ""
+        lines.append(f"{name} : {known.kind.type_name}{optional}")
+        text = ". ".join(filter(None, (known.help[0].upper() + known.help[1:], known.detail)))
         lines += textwrap.wrap(text.rstrip(".") + ".", 92, initial_indent="    ",
                                subsequent_indent="    ")  # fmt: skip
-    head, _, tail = settings_class.__doc__.partition("\n    Raises\n")
+    head, _, tail = (settings_class.__doc__ or "").partition("\n    Raises\n")
     parameters = textwrap.indent("\n".join(["Parameters", "-" * 10, *lines]), "    ")
     settings_class.__doc__ = f"{head}\n{parameters}\n\n    Raises\n{tail}"
     return settings_class
 
 
-def takes_settings(settings_class, base):
+def takes_settings(settings_class: type, base: type) -> Callable[[_Function], _Function]:
     """Write the settings that a function takes as ``**settings`` into its signature.
 
     Parameters
     ----------
     settings_class : type
-        The class that is made of them.
+        The function makes an object of this class from them.
     base : type
-        A class whose settings the function takes in another way.
+        A base class of it; the function takes its settings in another way.
 
     Returns
     -------
@@ -163,17 +182,19 @@ def takes_settings(settings_class, base):
         A decorator.
     """
 
-    def decorate(function):
+    def decorate(function: _Function) -> _Function:
         signature = inspect.signature(function)
         kinds = inspect.Parameter
         own = [p for p in signature.parameters.values() if p.kind is not kinds.VAR_KEYWORD]
         known = {parameter.name for parameter in own} | set(list_settings(base))
         further = [
-            kinds(field.name, kinds.KEYWORD_ONLY, default=field.default)
-            for field in dataclasses.fields(settings_class)
-            if field.name not in known and field.metadata["setting"].flags != ()
+            kinds(name, kinds.KEYWORD_ONLY, default=facts.default)
+            for name, facts in list_settings(settings_class).items()
+            if name not in known and facts.flags
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *further])
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *further]
+        )
         return function
 
     return decorate

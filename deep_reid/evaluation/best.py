@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from deep_reid.config.run import CONFIG_FILENAME
@@ -17,13 +18,36 @@ from deep_reid.evaluation.score_log import ScoreLog
 from deep_reid.runs import checkpoints
 from deep_reid.runs import folder as runs
 from deep_reid.runs.labels import LABELS_FILENAME
-from deep_reid.system import files
+from deep_reid.system import files, locks
 
 _TEMPORARY = f".{runs.BEST_DIRNAME}-"
 _CURRENT_DIRECTORY = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
 
 _logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def keeping_best(run_dir: str | os.PathLike[str], criterion: str) -> Iterator["BestCheckpoint"]:
+    """Keep the best checkpoint of a run until the block ends; no other process does so meanwhile.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+    criterion : str
+        As in `BestCheckpoint`.
+
+    Yields
+    ------
+    BestCheckpoint
+
+    Raises
+    ------
+    RunError
+        If another process keeps the best checkpoint of this run.
+    """
+    with locks.holding(run_dir, f"run {pathlib.Path(run_dir).name}", locks.BEST):
+        yield BestCheckpoint(run_dir, criterion)
 
 
 class BestCheckpoint:
@@ -101,10 +125,11 @@ class BestCheckpoint:
     def _replace(self, line):
         with tempfile.TemporaryDirectory(
             prefix=_TEMPORARY, dir=self._run_dir, ignore_cleanup_errors=True
-        ) as folder:
-            self._fill(pathlib.Path(folder), line)
-            os.chmod(folder, 0o777 & ~files.umask())
-            _swap(folder, self._folder)
+        ) as temporary:
+            new = pathlib.Path(temporary, runs.BEST_DIRNAME)
+            new.mkdir()  # with the permissions of any new folder, which the temporary one lacks
+            self._fill(new, line)
+            _swap(new, self._folder)
             files.flush_to_disk(self._run_dir)
 
     def _fill(self, folder, line):
@@ -123,7 +148,7 @@ class BestCheckpoint:
     def _read_score(self):
         path = self._folder / runs.SCORE_FILENAME
         try:
-            score = float(json.loads(path.read_text(encoding="utf-8"))[self._criterion])
+            score = float(files.read_json(path)[self._criterion])
         except (FileNotFoundError, NotADirectoryError):
             return -math.inf
         except (ValueError, KeyError, TypeError):
@@ -133,12 +158,11 @@ class BestCheckpoint:
 
     def _mend(self):
         """Remove what a killed evaluation left; restore the folder if it was moved away."""
-        for folder in sorted(self._run_dir.glob(f"{_TEMPORARY}*")):
-            is_whole = (folder / runs.SCORE_FILENAME).exists()
-            if is_whole and not self._folder.exists():
-                os.rename(folder, self._folder)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
+        for temporary in sorted(self._run_dir.glob(f"{_TEMPORARY}*")):
+            complete = sorted(path.parent for path in temporary.rglob(runs.SCORE_FILENAME))
+            if complete and not self._folder.exists():
+                os.rename(complete[0], self._folder)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _copy(path, folder):
@@ -148,7 +172,7 @@ def _copy(path, folder):
 
 
 def _swap(new, old):
-    """Replace a folder, if it exists, by a new one; the old one gets the name of the new one.
+    """Replace a folder, if it exists, by a new one; the old one goes to the folder of the new one.
 
     A reader finds the old or the new folder at any moment. Only where the system cannot exchange
     names, there is a moment without a folder. (A symbolic link would need no exchange, but a copy
@@ -158,10 +182,8 @@ def _swap(new, old):
     if not os.path.lexists(old):
         os.rename(new, old)
     elif not _exchange(new, old):
-        aside = tempfile.mkdtemp(prefix=_TEMPORARY, dir=os.path.dirname(old))
-        os.rename(old, aside)
+        os.rename(old, f"{new}-before")
         os.rename(new, old)
-        os.rename(aside, new)
 
 
 def _exchange(one, other):

@@ -1,5 +1,6 @@
 """Evaluation beside training: CMC scores of each new checkpoint, on seeded gallery draws."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from deep_reid.distances import measure_of_loss_mode
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError
 from deep_reid.evaluation import reporting
-from deep_reid.evaluation.best import BestCheckpoint
+from deep_reid.evaluation.best import keeping_best
 from deep_reid.evaluation.reporting import ProjectorFiles
 from deep_reid.export.encoding import encode
 from deep_reid.images.source import as_image_source, check_image_shape
@@ -122,8 +123,9 @@ def eval_loop(
         If there is not one label for each image, no identity has two images, or an image cannot be
         read.
     RunError
-        If another process writes to the same evaluation directory, the scores cannot be written (no
-        space, for example), or reading the images takes too long.
+        If another process writes to the same evaluation directory, or keeps the run's best
+        checkpoint, the scores cannot be written (no space, for example), or reading the images
+        takes too long.
     """
     images, read_from_file = as_image_source(data_x)
     image_shape = check_image_shape(images, read_from_file, image_shape)
@@ -136,14 +138,17 @@ def eval_loop(
         encode, preprocess_fn, network_factory, image_shape=image_shape, compute=compute
     )
     shown_images = reporting.to_rgb(images, preprocess_fn)
-    with locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION):
+    with (
+        locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION),
+        keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
+    ):
         shown = (images, shown_images, labels, camera_indices)
         report = reporting.Report(
             eval_dir,
             shown_images,
             labels,
             galleries[-1],
-            best=BestCheckpoint(run_dir, "Precision@1") if keep_best else None,
+            best=best,
             projector=ProjectorFiles(eval_dir, *shown, encode_images) if projector else None,
         )
         with tf.Graph().as_default():

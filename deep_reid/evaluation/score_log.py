@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deep_reid.errors import RunError
+from deep_reid.system import files
 
 FILENAME = "metrics.jsonl"
 
@@ -122,7 +123,7 @@ class ScoreLog:
 def _parse(text):
     """Return the scores of a line; None if it is incomplete."""
     try:
-        line = json.loads(text)
+        line = files.parse_json(text)
     except ValueError:
         return None
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None

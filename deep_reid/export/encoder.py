@@ -2,23 +2,30 @@
 
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from deep_reid import nets
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.kinds import add_channels
 from deep_reid.config.run import NETWORKS
-from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
+from deep_reid.errors import DataError, UsageError
+from deep_reid.export.frozen_graph import (
+    create_frozen_graph,
+    find_run_config,
+    read_frozen_graph,
+)
 from deep_reid.runs import checkpoints
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
 
 _logger = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
-# As in Deep SORT. More at once are no faster, and slower where others use the caches, too.
+# As in Deep SORT. Larger batches are no faster, and slower if other programs use the caches, too.
 _MAX_BATCH_SIZE = 32
 
 
@@ -34,20 +41,20 @@ class Encoder:
         A frozen graph, named ``*.pb``, as ``--mode=freeze`` writes it, or a checkpoint, in any form
         that `deep_reid.runs.checkpoints.resolve_checkpoint` takes. Both give the same features.
     network : {"deep_sort", "mars_small128"} or "MODULE:NAME", optional
-        Of a checkpoint. Default: what is recorded with its run, else ``"deep_sort"``.
+        The network of a checkpoint. Default: that of its run, or ``"deep_sort"`` without a record.
     image_shape : tuple of int, optional
-        (height, width, channels) of a checkpoint's network. Default: what is recorded with its run,
-        else (128, 64, 3).
+        (height, width, channels) of a checkpoint's network. Default: that of its run, or
+        (128, 64, 3) without a record.
     max_batch_size : int
-        Crops that go through the network at once: memory does not grow with more of them.
+        Number of crops in a batch of the network: more crops in a call need no more memory.
     compute : ComputeSettings
-        How TensorFlow computes. A narrower precision than float32 needs a checkpoint: the
+        Precision, threads and memory. A narrower precision than float32 needs a checkpoint: the
         normalization of a frozen graph, which must stay exact, cannot be separated from its layers.
 
     Raises
     ------
     MissingPathError, DataError
-        If the file is missing, or is not what it has to be.
+        If the file is missing, or is neither a frozen graph nor a checkpoint of the network.
     UsageError
         If a setting breaks its rule, or the machine does not support it.
     TypeError
@@ -62,13 +69,13 @@ class Encoder:
 
     def __init__(
         self,
-        path,
+        path: str | os.PathLike[str],
         *,
-        network=None,
-        image_shape=None,
-        max_batch_size=_MAX_BATCH_SIZE,
-        compute=ComputeSettings(),
-    ):
+        network: str | None = None,
+        image_shape: Sequence[int] | None = None,
+        max_batch_size: int = _MAX_BATCH_SIZE,
+        compute: ComputeSettings = ComputeSettings(),
+    ) -> None:
         if max_batch_size < 1:
             raise UsageError(f"max_batch_size ({max_batch_size}) must be at least 1")
         compute = ComputeSettings.of(compute)
@@ -78,26 +85,28 @@ class Encoder:
         self._session = _start_session(graph_def, compute)
         features = self._session.graph.get_tensor_by_name("features:0")
         self._feature_size = features.get_shape().as_list()[1]
-        # What to feed and to fetch is resolved once.
-        self._run = self._session.make_callable(features, ["images:0"])
+        # Looks up the nodes once.
+        self._run: Any = self._session.make_callable(features, ["images:0"])
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """The network's input: (height, width, channels)."""
         return self._image_shape
 
     @property
-    def feature_size(self):
-        """Numbers of a feature, D."""
+    def feature_size(self) -> int:
+        """Length of a feature, D."""
         return self._feature_size
 
-    def __call__(self, images, boxes=None):
+    def __call__(
+        self, images: Sequence[np.ndarray] | np.ndarray, boxes: ArrayLike | None = None
+    ) -> np.ndarray:
         """Compute the features of crops, or of boxes on a frame.
 
-        A box is cut out as Deep SORT does it: it keeps its center and height, and gets the aspect
-        ratio of the network's input; corners are rounded toward zero, and clipped to the frame. Of
-        a box without a pixel on the frame nothing is known: in place of its crop stands noise,
-        always the same (in Deep SORT: each time another), and a warning is logged.
+        Boxes are cut as in Deep SORT: a box keeps its center and height, and gets the aspect ratio
+        of the network's input; corners are rounded toward zero, and clipped to the frame. A box
+        without a pixel on the frame gets the feature of noise, always the same (in Deep SORT: each
+        time another), and a warning is logged.
 
         Parameters
         ----------
@@ -110,12 +119,12 @@ class Encoder:
         Returns
         -------
         np.ndarray of float32, shape (N, D)
-            In the order of crops or boxes; of shape (0, D) where there are none.
+            In the order of crops or boxes; shape (0, D) if there are none.
 
         Raises
         ------
         TypeError
-            If an image is no array of uint8.
+            If an image is not an array of uint8.
         UsageError
             If images or boxes have the wrong shape, or the encoder is closed.
         """
@@ -131,15 +140,15 @@ class Encoder:
             features[batch] = self._encode(self._resize(crops[batch]))
         return features
 
-    def close(self):
-        """Free the network's memory. The encoder cannot be called any more."""
+    def close(self) -> None:
+        """Free the network's memory. The encoder cannot be called after that."""
         self._run = None
         self._session.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Encoder":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _encode(self, batch):
@@ -156,8 +165,8 @@ class Encoder:
             if images.size == 0:
                 return []
             raise TypeError(
-                f"one array of shape {images.shape} is no sequence of crops: use [crop], or give "
-                "boxes to cut out of it"
+                f"one array of shape {images.shape} is not a sequence of crops: use [crop], or "
+                "give boxes to cut out of it"
             )
         return [self._check_image(image, f"crop {number}") for number, image in enumerate(images)]
 
@@ -169,7 +178,7 @@ class Encoder:
                 f"{name} is of type {kind}{reason}: use an array of uint8, as OpenCV reads it"
             )
         if image.size == 0:
-            raise UsageError(f"{name} has the shape {image.shape}: leave out what has no pixels")
+            raise UsageError(f"{name} has the shape {image.shape}: leave out images without pixels")
         num_channels = self._image_shape[2]
         if num_channels == 1 and image.ndim == 2:
             image = image[:, :, np.newaxis]
@@ -182,7 +191,7 @@ class Encoder:
         return image
 
     def _cut(self, frame, boxes):
-        """Cut boxes out of a frame, without copying."""
+        """Cut boxes out of a frame, without a copy."""
         corners = _find_corners(boxes, frame.shape, self._image_shape)
         crops = [frame[top:bottom, left:right] for left, top, right, bottom in corners.tolist()]
         outside = [number for number, crop in enumerate(crops) if crop.size == 0]
@@ -204,7 +213,7 @@ class Encoder:
         """Resize crops to the network's input: an array of uint8, shape (N, H, W, C)."""
         batch = np.empty((len(crops), *self._image_shape), np.uint8)
         height, width, _ = self._image_shape
-        # One by one: to hand a crop to another thread takes longer than to resize it, 15 us.
+        # Other threads would not help: to pass a crop on takes longer than to resize it, 15 us.
         for crop, resized in zip(crops, batch, strict=True):
             cv2.resize(crop, (width, height), dst=resized)
         return batch
@@ -239,11 +248,8 @@ def _load(path, network, image_shape, compute):
 
 
 def _settle(checkpoint_path, network, image_shape):
-    """Return network and image shape of a checkpoint: the arguments, else what its run recorded."""
-    try:
-        recorded = RunConfig.load(os.path.dirname(checkpoint_path) or ".")
-    except MissingPathError:  # such as one that was finalized
-        recorded = RunConfig(image_shape=_DEFAULT_IMAGE_SHAPE)
+    """Return network and image shape of a checkpoint: arguments, then record, then default."""
+    recorded = find_run_config(checkpoint_path) or RunConfig(image_shape=_DEFAULT_IMAGE_SHAPE)
     network = network or recorded.network or NETWORKS[0]
     config = RunConfig(image_shape=image_shape or recorded.image_shape, network=network)
     return config.network, config.image_shape
@@ -252,8 +258,8 @@ def _settle(checkpoint_path, network, image_shape):
 def _start_session(graph_def, compute):
     config = create_session_config(compute)
     if compute.inter_op_threads is None:
-        # The network is a chain of ops, each on all cores. To pass them on between threads takes
-        # some per cent of the time of a crop.
+        # The network is a chain of ops, and each op uses all cores. With several threads for ops,
+        # passing them on takes some per cent of the time of a crop.
         config.use_per_session_threads = True
         config.inter_op_parallelism_threads = 1
     with tf.Graph().as_default() as graph:
@@ -266,7 +272,7 @@ def _check_boxes(boxes):
         boxes = np.asarray(boxes, np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"boxes are no array of numbers ({error}): use the shape (N, 4)"
+            f"boxes are not an array of numbers ({error}): use the shape (N, 4)"
         ) from error
     if boxes.size == 0:
         return np.empty((0, 4))
@@ -292,12 +298,12 @@ def _find_corners(boxes, frame_shape, image_shape):
     Returns
     -------
     np.ndarray of int64, shape (N, 4)
-        Of boxes outside the frame, right is not more than left, or bottom not more than top.
+        For a box outside the frame, right <= left or bottom <= top.
     """
     x, y, widths, heights = boxes.T
     new_widths = image_shape[1] / image_shape[0] * heights
     left = x - (new_widths - widths) / 2
     corners = np.stack([left, y, left + new_widths, y + heights], axis=1)
-    # Deep SORT leaves out the last row and the last column of the frame.
+    # As in Deep SORT, which never uses the last row and the last column of the frame.
     limits = np.array([frame_shape[1], frame_shape[0]] * 2) - 1
     return np.trunc(corners).clip(0, limits).astype(np.int64)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from deep_reid.errors import UsageError
 from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
 from deep_reid.images import decoding, pipeline
 from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runs import checkpoints, restoring, saving
 from deep_reid.runtime.compat import slim, tf
@@ -25,20 +27,20 @@ _logger = logging.getLogger(__name__)
 
 
 def encode(
-    preprocess_fn,
-    network_factory,
-    checkpoint_path,
-    images_or_filenames,
-    batch_size=32,
-    session=None,
-    image_shape=None,
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    checkpoint_path: str | os.PathLike[str],
+    images_or_filenames: Sequence[str | os.PathLike[str]] | Sequence[np.ndarray] | np.ndarray,
+    batch_size: int = 32,
+    session: tf.Session | None = None,
+    image_shape: Sequence[int] | None = None,
     *,
-    progress=None,
-    compute=ComputeSettings(),
-):
+    progress: Callable[[int], object] | None = None,
+    compute: ComputeSettings = ComputeSettings(),
+) -> np.ndarray:
     """Compute the features of images, the same as the frozen graph's.
 
-    Files are decoded as OpenCV does, whose images the frozen graph takes.
+    Files are decoded as in OpenCV, because the frozen graph takes images of OpenCV.
 
     Parameters
     ----------
@@ -50,17 +52,18 @@ def encode(
         In any form that `deep_reid.runs.checkpoints.resolve_checkpoint` takes.
     images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
     batch_size : int
-        Images that go through the network at once.
+        Number of images in a batch of the network.
     session : tf.Session, optional
-        Session whose graph the network is added to, or shared with. Default: a new one.
+        The network is added to its graph, or shares the variables that are there. Default: a new
+        session with a new graph.
     image_shape : tuple of int, optional
-        (height, width, channels), or (height, width) for gray images. Needed with files; default
-        with arrays: their own shape.
+        (height, width, channels), or (height, width) for gray images. Needed with files. Default
+        with arrays: their shape.
     progress : callable, optional
         ``progress(num_images)`` after each batch, such as the ``update`` of a progress bar.
     compute : ComputeSettings
-        Precision and threads; of a `session` that is given, only the precision counts, and it must
-        be of the same.
+        Precision and threads. With `session`, only the precision is used: it must be that of the
+        session.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def encode(
     TypeError
         If `images_or_filenames` is neither file names nor uint8 images.
     MissingPathError, DataError
-        If the checkpoint or an image is missing or cannot be used.
+        If the checkpoint or an image is missing, or cannot be used.
     UsageError
         If a setting breaks its rule, or the machine does not support it.
     """
@@ -103,8 +106,13 @@ def encode(
 
 
 def encode_with_frozen_graph(
-    frozen_graph_path, filenames, batch_size=32, *, progress=None, compute=ComputeSettings()
-):
+    frozen_graph_path: str | os.PathLike[str],
+    filenames: Sequence[str | os.PathLike[str]],
+    batch_size: int = 32,
+    *,
+    progress: Callable[[int], object] | None = None,
+    compute: ComputeSettings = ComputeSettings(),
+) -> np.ndarray:
     """Compute the features of image files with a frozen graph, by the names of its nodes.
 
     Parameters
@@ -112,7 +120,7 @@ def encode_with_frozen_graph(
     frozen_graph_path : str or Path
         A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
     filenames : sequence of str or Path
-        Images of any size: they are resized as `encode` does, and rounded to uint8.
+        Images of any size: they are resized as in `encode`, and rounded to uint8.
     batch_size : int
     progress, compute
         As in `encode`.
@@ -124,7 +132,7 @@ def encode_with_frozen_graph(
     Raises
     ------
     TypeError
-        If `filenames` are something else, such as images.
+        If `filenames` is something else, for example images.
     MissingPathError, DataError
         If the graph or an image is missing or cannot be used.
     UsageError
@@ -150,8 +158,14 @@ def encode_with_frozen_graph(
         )
 
 
-def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, output_filename):
-    """Save the model variables of a checkpoint alone: without optimizer state and step.
+def finalize(
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    checkpoint_path: str | os.PathLike[str],
+    image_shape: Sequence[int],
+    output_filename: str | os.PathLike[str],
+) -> None:
+    """Save only the model variables of a checkpoint, without optimizer state and step.
 
     Parameters
     ----------
@@ -188,30 +202,30 @@ def finalize(preprocess_fn, network_factory, checkpoint_path, image_shape, outpu
 
 
 def freeze(
-    preprocess_fn,
-    network_factory,
-    checkpoint_path,
-    image_shape,
-    output_filename,
-    input_name="images",
-    feature_name="features",
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    checkpoint_path: str | os.PathLike[str],
+    image_shape: Sequence[int],
+    output_filename: str | os.PathLike[str],
+    input_name: str = "images",
+    feature_name: str = "features",
     *,
-    with_preprocessing=True,
-):
+    with_preprocessing: bool = True,
+) -> None:
     """Export the network with its weights as a frozen graph, as Deep SORT reads it.
 
-    The graph takes BGR (or gray) images, which is what ``cv2.imread`` and Deep SORT give, of uint8
-    and shape (N, H, W, C), and returns features of float32 and shape (N, D), of unit length. What
-    only training needs is folded away (see `deep_reid.export.folding`): features differ from those
-    of `encode` by rounding.
+    The graph takes BGR (or gray) images, as ``cv2.imread`` and Deep SORT give them, of uint8 and
+    shape (N, H, W, C), and returns features of float32 and shape (N, D), of unit length. Batch norm
+    is folded into other layers (see `deep_reid.export.folding`): features differ from those of
+    `encode` by rounding.
 
     Parameters
     ----------
     preprocess_fn : callable
-        Takes RGB images: the graph swaps the channels before it. A function that expects BGR gets
-        the images as they are: ``functools.partial(preprocess, input_is_bgr=True)``, a lambda that
-        calls the package's `preprocess` in that way, or one with the attribute ``input_is_bgr =
-        True``.
+        Takes RGB images: the graph swaps the channels for it. A function that expects BGR gets the
+        images as they are: ``functools.partial(preprocess, input_is_bgr=True)``, a lambda that
+        calls the package's `preprocess` in that way, or a function with the attribute
+        ``input_is_bgr = True``.
     network_factory, checkpoint_path
         As in `encode`.
     image_shape : tuple of int
@@ -222,16 +236,16 @@ def freeze(
     input_name, feature_name : str
         Names of the graph's two nodes.
     with_preprocessing : bool
-        Without, the graph takes what the network takes, as `preprocess_fn` returns it: float32, RGB
-        (or gray); those of `deep_reid.nets.deep_sort` in [0, 1].
+        Whether the graph has the preprocessing. Without it, the graph takes the results of
+        `preprocess_fn`: float32, RGB (or gray); for `deep_reid.nets.deep_sort` in [0, 1].
 
     Raises
     ------
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
     UsageError
-        If a setting breaks its rule, the network has a scope of a node's name, or `preprocess_fn`
-        moves color channels and does not say which order it expects.
+        If a setting breaks its rule, a scope of the network has the name of a node, or
+        `preprocess_fn` moves color channels and does not declare the order that it expects.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
     graph_def, feature_size = create_frozen_graph(
@@ -285,7 +299,5 @@ def _round_to_uint8(images, is_training):
 _round_to_uint8.takes_batches = True
 
 
-@contextlib.contextmanager
 def _new_session(compute=ComputeSettings()):
-    with tf.Session(graph=tf.Graph(), config=create_session_config(compute)) as session:
-        yield session
+    return tf.Session(graph=tf.Graph(), config=create_session_config(compute))

@@ -1,13 +1,13 @@
-"""Frozen graphs made faster: what a network needs for training only is folded away.
+"""Makes frozen graphs faster: ops that only training needs are folded into other ops.
 
-TensorFlow's own graph optimizer folds constants, and removes what does nothing. What it leaves, or
-does only while a graph runs, is here: batch norm and the swap of the image's channels become part
-of a convolution. (`fold_batch_norms` of TensorFlow's ``optimize_for_inference_lib`` takes no heed
-of batch norm in training mode, nor of layers whose result is used elsewhere, too.)
+TensorFlow's own graph optimizer folds constants, and removes ops without an effect. This module
+does more: batch norm and the swap of the image's channels become part of a convolution. (The
+function `fold_batch_norms` of TensorFlow's ``optimize_for_inference_lib`` also folds batch norm in
+training mode, and layers whose result is used by other ops, too, which is wrong.)
 
-The batch norm of a fully connected layer is left alone on purpose: with a bias in its place, oneDNN
-computes the layer with weights in a layout that depends on the number of images, and rearranges all
-of them in each run whose number is another than the first one's.
+The batch norm of a fully connected layer stays on purpose. With a bias instead, oneDNN computes the
+layer with weights in a layout that depends on the number of images, and rearranges all weights in
+each run with another number of images than the first run.
 """
 
 import collections
@@ -16,53 +16,54 @@ import numpy as np
 
 from deep_reid.runtime.compat import tf, tf_optimizer
 
-# Of TensorFlow's optimizer. The last one rearranges what is recognized here: it comes afterwards.
+# Passes of TensorFlow's optimizer. "arithmetic" rearranges the patterns that this module looks for,
+# and therefore runs afterwards.
 _BEFORE = ("pruning", "constfold", "dependency")
 _AFTER = (*_BEFORE, "arithmetic")
 _BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-# What TensorFlow computes together with a convolution and its bias, in one go.
+# TensorFlow computes these together with a convolution and its bias, in one op.
 _ACTIVATIONS = ("Elu", "Relu", "Relu6")
 
 
-def fold(graph_def, output_name):
-    """Fold a frozen graph; its results stay the same but for rounding.
+def fold(graph_def: tf.GraphDef, output_name: str) -> tf.GraphDef:
+    """Fold a frozen graph; its results change by rounding only.
 
-    What is not recognized stays as it is: batch norm in training mode, say. The ops that are
-    written are ordinary ones.
+    Unknown patterns stay as they are, for example batch norm in training mode. The new graph has
+    common ops only.
 
     Parameters
     ----------
     graph_def : tf.GraphDef
-        With constants in place of variables. Left as it is.
+        With constants instead of variables. It is not changed.
     output_name : str
-        Node whose result is wanted. What it does not need is removed.
+        The node to compute. Nodes that it does not need are removed.
 
     Returns
     -------
     tf.GraphDef
-        Its placeholders and the output have the names, types and static shapes that they had.
+        Placeholders and the output keep their names, types and static shapes.
     """
-    # From here on nothing uses the output: what would has been removed.
+    # After this, no other node uses the output.
     graph = _Graph(_optimize(graph_def, output_name, _BEFORE))
     for node in graph.list_nodes(*_BATCH_NORMS):
         _fold_batch_norm(graph, node)
     for node in graph.list_nodes("Conv2D"):
         _fold_channel_swap(graph, node)
-    # Older releases do not know the newest attributes, even where these have their default values.
+    # Older releases do not know the newest attributes, even with their default values.
     return _optimize(graph.graph_def, output_name, _AFTER, strip_default_attributes=True)
 
 
 def _optimize(graph_def, output_name, optimizers, strip_default_attributes=False):
-    """Fold constants, and remove nodes that do nothing or are not needed."""
+    """Fold constants, and remove nodes that have no effect or are not needed."""
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
-        # There the optimizer looks for what is wanted.
+        # The optimizer keeps the nodes of this collection, and what they need.
         tf.add_to_collection(tf.GraphKeys.TRAIN_OP, graph.get_operation_by_name(output_name))
         meta_graph = tf.train.export_meta_graph()
     config = tf.ConfigProto()
     settings = config.graph_options.rewrite_options
     settings.optimizers.extend(optimizers)
-    settings.min_graph_nodes = -1  # Small graphs, too.
+    settings.min_graph_nodes = -1  # optimize small graphs, too
     return tf_optimizer.OptimizeGraph(
         config, meta_graph, verbose=False, strip_default_attributes=strip_default_attributes
     )
@@ -83,30 +84,30 @@ class _Graph:
         return [node for node in self.graph_def.node if node.op in ops]
 
     def input_of(self, node, position=0):
-        """Return the node whose first result is an input; None where it is another result."""
+        """Return the node of an input; None if the input is not its first result."""
         return self._nodes.get(node.input[position])
 
     def is_used_once(self, node):
         return len(self._uses[node.name]) == 1
 
     def only_user_of(self, node):
-        """Return the node that takes a node's result, if nothing else does; None otherwise."""
+        """Return the node that uses a node's result; None if it is not the only one."""
         users = [user for user in self.graph_def.node if node.name in user.input]
         return users[0] if users and self.is_used_once(node) else None
 
     def has_one_result(self, node):
-        """Tell whether none but the first result of a node is used."""
+        """Tell whether only the first result of a node is used."""
         return not any(":" in name for name in self._uses[node.name])
 
     def constant(self, node, position):
-        """Return the value of an input; None where it is no constant, or waits for a check."""
+        """Return the value of an input; None if it is not a constant, or depends on a check."""
         source = self.input_of(node, position)
         if source is None or source.op != "Const" or source.input:
             return None
         return tf.make_ndarray(source.attr["value"].tensor)
 
     def set_weights(self, layer, weights):
-        # A constant of its own: others may use the old one.
+        # A new constant: other nodes may use the old one.
         layer.input[1] = self._add_constant(f"{layer.name}/folded_weights", weights)
 
     def add_depthwise_convolution(self, node, weights):
@@ -119,23 +120,11 @@ class _Graph:
         return layer.name
 
     def turn_into_bias(self, node, layer_name, bias):
-        """Let a node add a bias to a layer's result, in place of what it did."""
+        """Replace a node by one that adds a bias to a layer's result."""
         data_format = _data_format(node)
         bias_name = self._add_constant(f"{node.name}/folded_bias", bias)
-        node.op = "BiasAdd"
-        node.input[:] = [layer_name, bias_name, *_control_inputs(node)]
-        node.attr.clear()
-        node.attr["T"].type = tf.float32.as_datatype_enum
+        _replace_op(node, "BiasAdd", [layer_name, bias_name])
         node.attr["data_format"].s = data_format
-
-    @staticmethod
-    def skip(node):
-        """Let a node hand on its first input as it is."""
-        dtype = node.attr["T"].type
-        node.op = "Identity"
-        node.input[:] = [node.input[0], *_control_inputs(node)]
-        node.attr.clear()
-        node.attr["T"].type = dtype
 
     def _add_constant(self, name, value):
         node = self._add("Const", name, dtype=tf.float32)
@@ -153,7 +142,7 @@ class _Graph:
 
 
 def _fold_batch_norm(graph, batch_norm):
-    """Turn a batch norm into a bias, and its scale into weights of a convolution before it."""
+    """Convert a batch norm to a bias, and its scale to weights of a convolution before it."""
     parameters = [graph.constant(batch_norm, position) for position in range(1, 5)]
     is_constant = not any(value is None for value in parameters)
     if batch_norm.attr["is_training"].b or not is_constant or not graph.has_one_result(batch_norm):
@@ -167,8 +156,8 @@ def _fold_batch_norm(graph, batch_norm):
         graph.set_weights(layer, graph.constant(layer, 1) * scale)
         graph.turn_into_bias(batch_norm, layer.name, bias)
     elif user is not None and user.op in _ACTIVATIONS and _is_plain(batch_norm):
-        # Before a residual block, where the input is used beside the batch norm, too. TensorFlow
-        # would multiply, add and activate, each for itself; this it does in one go.
+        # Before a residual block, other nodes use the input, too. TensorFlow would multiply, add
+        # and activate in three ops; it computes this in one.
         layer_name = graph.add_depthwise_convolution(batch_norm, scale)
         graph.turn_into_bias(batch_norm, layer_name, bias)
 
@@ -188,7 +177,7 @@ def _is_plain(batch_norm):
 
 
 def _fold_channel_swap(graph, layer):
-    """Let a layer take the image's channels in the order in which they come."""
+    """Remove a swap of the image's channels, and swap those of the weights instead."""
     weights = graph.constant(layer, 1)
     swap = graph.input_of(layer)
     while swap is not None and _is_cast_or_scale(graph, swap) and graph.is_used_once(swap):
@@ -203,7 +192,7 @@ def _fold_channel_swap(graph, layer):
     # Fewer in the weights: the layer has groups of channels.
     if num_channels == [weights.shape[2]] and axes is not None and axes.tolist() in ([-1], [3]):
         graph.set_weights(layer, weights[:, :, ::-1])
-        graph.skip(swap)
+        _replace_op(swap, "Identity", swap.input[:1])
 
 
 def _is_cast_or_scale(graph, node):
@@ -213,8 +202,13 @@ def _is_cast_or_scale(graph, node):
     return factor is not None and factor.size == 1
 
 
-def _control_inputs(node):
-    return [name for name in node.input if name.startswith("^")]
+def _replace_op(node, op, inputs):
+    """Let a node compute another op of the same type; it still waits for the same nodes."""
+    dtype = node.attr["T"].type
+    node.op = op
+    node.input[:] = [*inputs, *(name for name in node.input if name.startswith("^"))]
+    node.attr.clear()
+    node.attr["T"].type = dtype
 
 
 def _data_format(node):

@@ -2,16 +2,18 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from deep_reid.config import RunConfig
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export import folding
 from deep_reid.images import pipeline
 from deep_reid.images.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
+from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runs import restoring
 from deep_reid.runtime.compat import tf
@@ -20,16 +22,16 @@ from deep_reid.runtime.sessions import create_session_config
 
 
 def create_frozen_graph(
-    preprocess_fn,
-    network_factory,
-    checkpoint_path,
-    image_shape,
-    input_name="images",
-    feature_name="features",
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    checkpoint_path: str | os.PathLike[str],
+    image_shape: Sequence[int],
+    input_name: str = "images",
+    feature_name: str = "features",
     *,
-    with_preprocessing=True,
-    compute,
-):
+    with_preprocessing: bool = True,
+    compute: ComputeSettings,
+) -> tuple[tf.GraphDef, int]:
     """Create the frozen graph that `deep_reid.export.freeze` writes.
 
     Parameters
@@ -39,7 +41,8 @@ def create_frozen_graph(
     with_preprocessing : bool
         As in `deep_reid.export.freeze`.
     compute : ComputeSettings
-        How the graph is going to be run: what must stay exact in a narrower precision is marked.
+        The settings that the graph will run with. In a narrower precision, some ops must stay
+        exact: they are computed in float64.
 
     Returns
     -------
@@ -53,15 +56,16 @@ def create_frozen_graph(
     UsageError
         If a setting breaks its rule, or the network has a scope of a node's name.
     """
-    frozen_input = _FrozenInput(preprocess_fn, image_shape, _find_image_source(checkpoint_path))
     config = create_session_config(compute)
     with tf.Session(graph=tf.Graph(), config=config) as session:
         with session.graph.as_default():
             set_precision(compute)
             if with_preprocessing:
+                frozen_input = _FrozenInput(preprocess_fn, image_shape, checkpoint_path)
                 images, network_input = frozen_input.add(session, input_name)
             else:
-                images = network_input = frozen_input.add_preprocessed(input_name)
+                shape = (None, *add_channels(image_shape))
+                images = network_input = tf.placeholder(tf.float32, shape, name=input_name)
             features, _ = build_network(allow_reuse(network_factory), network_input)
             output = tf.identity(features, name=feature_name)
             _check_names(images, input_name, output, feature_name)
@@ -72,7 +76,9 @@ def create_frozen_graph(
     return folding.fold(graph_def, feature_name), output.get_shape().as_list()[1]
 
 
-def read_frozen_graph(path, compute):
+def read_frozen_graph(
+    path: str | os.PathLike[str], compute: ComputeSettings
+) -> tuple[tf.GraphDef, tuple[int, ...]]:
     """Read a frozen graph that takes images, and find their shape.
 
     Parameters
@@ -81,24 +87,24 @@ def read_frozen_graph(path, compute):
         A graph that `deep_reid.export.freeze` wrote, or another with the nodes ``images`` and
         ``features``.
     compute : ComputeSettings
-        How it is going to be run.
+        The settings that it will run with.
 
     Returns
     -------
     graph_def : tf.GraphDef
     image_shape : tuple of int
-        (height, width, channels), or (height, width) of a graph for gray images without a channel
-        axis.
+        (height, width, channels), or (height, width) if the graph takes gray images without a
+        channel axis.
 
     Raises
     ------
     MissingPathError, DataError
         If the graph is missing or cannot be used.
     UsageError
-        If it is to be run in another precision than float32.
+        If it would run in another precision than float32.
     """
     if compute.precision != "float32":
-        # Nothing separates its normalization, which must stay exact, from its layers any more.
+        # Its normalization must stay exact, and cannot be separated from its layers any more.
         raise UsageError(
             f"{path} is a frozen graph, which is computed in float32, not {compute.precision}: "
             "name the checkpoint instead"
@@ -131,39 +137,47 @@ def _read_graph_def(path):
     try:
         return tf.GraphDef.FromString(path.read_bytes())
     except DecodeError as error:
-        raise DataError(f"{path} is no frozen graph: name a file of --mode=freeze") from error
+        raise DataError(f"{path} is not a frozen graph: name a file of --mode=freeze") from error
 
 
-def _find_image_source(checkpoint_path):
-    """Find out what a run was trained from: "files", "arrays", or None where that is not known."""
+def find_run_config(checkpoint_path: str | os.PathLike[str]) -> RunConfig | None:
+    """Read the settings of the run that saved a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint_path : str or Path
+
+    Returns
+    -------
+    RunConfig or None
+        None if there is no record beside the checkpoint, for example because it was finalized.
+    """
     try:
-        return RunConfig.load(os.path.dirname(checkpoint_path) or ".").image_source
-    except MissingPathError:  # such as a checkpoint that was finalized
+        return RunConfig.load(os.path.dirname(checkpoint_path) or ".")
+    except MissingPathError:
         return None
 
 
 class _FrozenInput:
-    """The input of a frozen graph: BGR images, brought to the order that preprocessing expects."""
+    """The input of a frozen graph: BGR images, in the order that preprocessing expects."""
 
-    def __init__(self, preprocess_fn, image_shape, image_source):
+    def __init__(self, preprocess_fn, image_shape, checkpoint_path):
         self._preprocess_fn = WatchedPreprocessing(preprocess_fn)
         self._given_shape = tuple(image_shape)
         self._image_shape = add_channels(image_shape)
-        self._image_source = image_source
+        config = find_run_config(checkpoint_path)
+        # The run was trained from "files", "arrays", or None: unknown.
+        self._image_source = None if config is None else config.image_source
         self._is_color = self._image_shape[2] == 3
 
-    def add_preprocessed(self, input_name):
-        """Add a placeholder for what the network takes."""
-        return tf.placeholder(tf.float32, (None, *self._image_shape), name=input_name)
-
     def add(self, session, input_name):
-        """Add a placeholder for images, and what comes between it and the network."""
+        """Add a placeholder for images, and the ops between it and the network."""
         images = tf.placeholder(tf.uint8, (None, *self._given_shape), name=input_name)
         if self._image_source == "arrays" and KEEP_ORDER_OF_ARRAYS.get():
             return images, self._preprocess(images, is_bgr_expected=True)
         was_expected = bool(self._preprocess_fn.is_bgr_expected)
         network_input = self._preprocess(images, was_expected)
-        # The call may have shown what the function asks of the package's own preprocessing.
+        # The function may have called the package's own preprocessing, and shown its order so.
         is_bgr_expected = self._preprocess_fn.is_bgr_expected
         if is_bgr_expected is None and self._is_color:
             is_bgr_expected = self._infer(session, images, network_input)
@@ -177,16 +191,16 @@ class _FrozenInput:
         return pipeline.apply_preprocessing(self._preprocess_fn, images)
 
     def _infer(self, session, images, network_input):
-        """Tell whether a function that does not say expects BGR.
+        """Tell whether a function expects BGR that does not declare its order.
 
-        The network takes RGB. A function that moves channels, and got arrays in training, makes
-        RGB of them: they were BGR. What files give is RGB.
+        The network takes RGB. If the function moves channels, and the run was trained on arrays, it
+        converts them to RGB: they were BGR. Images from files are RGB.
         """
         if not self._moves_channels(session, images, network_input):
             return False
         if self._image_source is None:
             raise UsageError(
-                "preprocess_fn moves the color channels itself, and it cannot be told whether it "
+                "preprocess_fn moves the color channels itself, and it is unknown whether it "
                 "expects RGB or OpenCV's BGR: set preprocess_fn.input_is_bgr = True (BGR, as the "
                 "frozen graph's images are) or False (RGB, the graph swaps the channels before it)"
             )
@@ -201,7 +215,7 @@ class _FrozenInput:
         session.run(tf.global_variables_initializer())
         plain, *changed = session.run(network_input, {images: values})
         changes = np.array([abs(image - plain).mean(axis=(0, 1)) for image in changed])
-        # Row: the changed channel of a BGR image. Column: the channel of RGB in which it arrives.
+        # Row: the changed channel of a BGR image. Column: the RGB channel that changes with it.
         stayed = np.diag(changes[:, ::-1])
         return bool((changes.max(axis=1) > 1.01 * stayed).any())
 

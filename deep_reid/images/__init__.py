@@ -1,1 +1,1 @@
-"""From image files or arrays to the network's input."""
+"""Turns image files or arrays into the network's input."""

@@ -1,46 +1,37 @@
-"""Whether a preprocessing function expects RGB or OpenCV's BGR.
+"""Finds out whether a preprocessing function expects RGB or OpenCV's BGR; free of TensorFlow.
 
-Images are RGB inside the package. A function that takes BGR says so, or is seen to: while it is
-called, the package's own preprocessing notes what was asked of it.
+Images are RGB inside the package. A function that takes BGR has an attribute or a parameter for
+this, or calls the package's own preprocessing for BGR: this is watched while the function runs.
 """
 
 import contextvars
 import functools
 import inspect
 
-KEEP_ORDER_OF_ARRAYS = contextvars.ContextVar("keep_order_of_arrays", default=False)
-"""Whether a graph that is frozen after training on arrays takes images in the order that these had,
-as the original's did; set where old code runs as it is."""
+from deep_reid.interfaces import Preprocess, Tensor
 
-_ATTRIBUTE = "input_is_bgr"
-_CALLED = contextvars.ContextVar("called preprocessing functions", default=())
-# Ops that leave the channels in their order, and have the image as their first input.
+KEEP_ORDER_OF_ARRAYS = contextvars.ContextVar("keep_order_of_arrays", default=False)
+"""Whether a graph that is frozen after training on arrays takes images in these arrays' channel
+order, as the original's graphs did. Set where old code runs unchanged."""
+
+_INPUT_IS_BGR = "input_is_bgr"
+_RUNNING: contextvars.ContextVar[tuple["WatchedPreprocessing", ...]] = contextvars.ContextVar(
+    "running preprocessing", default=()
+)
+# Ops that keep the order of the channels and have the image as their first input.
 _KEEPING_ORDER = {
-    "AddV2",
-    "Cast",
-    "ClipByValue",
-    "Div",
-    "ExpandDims",
-    "Identity",
-    "Maximum",
-    "Minimum",
-    "Mul",
-    "RealDiv",
-    "ResizeArea",
-    "ResizeBicubic",
-    "ResizeBilinear",
-    "ResizeNearestNeighbor",
-    "Squeeze",
-    "Sub",
-}
+    "AddV2", "Cast", "ClipByValue", "Div", "ExpandDims", "Identity",
+    "Maximum", "Minimum", "Mul", "RealDiv", "ResizeArea", "ResizeBicubic",
+    "ResizeBilinear", "ResizeNearestNeighbor", "Squeeze", "Sub",
+}  # fmt: skip
 
 
 class WatchedPreprocessing:
-    """A preprocessing function, and the order of channels that it expects.
+    """A preprocessing function and the channel order that it expects.
 
-    In this order, these decide: the function's attribute ``input_is_bgr``; what it is seen to ask
-    of the package's own preprocessing for the very image that it is given, so that a lambda around
-    that is understood; the value of its parameter ``input_is_bgr``, also of ``functools.partial``.
+    The first of these decides: the function's attribute ``input_is_bgr``; the order for which it
+    calls the package's own preprocessing on its image (so a lambda around that works, too); the
+    default of its parameter ``input_is_bgr``, which may come from ``functools.partial``.
 
     Parameters
     ----------
@@ -48,33 +39,33 @@ class WatchedPreprocessing:
         ``preprocess_fn(image, is_training=...)``.
     """
 
-    def __init__(self, preprocess_fn):
+    def __init__(self, preprocess_fn: Preprocess) -> None:
         self._preprocess_fn = preprocess_fn
         self._image = None
-        self._seen = set()
+        self._seen: set[bool] = set()
 
     @property
-    def takes_batches(self):
+    def takes_batches(self) -> bool:
         """Whether the function takes a batch of images in one call."""
-        return bool(getattr(_unwrap(self._preprocess_fn), "takes_batches", False))
+        return bool(_find_attribute(self._preprocess_fn, "takes_batches"))
 
     @property
-    def is_bgr_expected(self):
-        """True for BGR, False for RGB, None where that is not known, or not yet."""
-        attribute = _find_attribute(self._preprocess_fn)
+    def is_bgr_expected(self) -> bool | None:
+        """True for BGR, False for RGB, None if unknown: a call of the function may show it."""
+        attribute = _find_attribute(self._preprocess_fn, _INPUT_IS_BGR)
         if attribute is not None:
             return attribute
         if len(self._seen) == 1:
             return next(iter(self._seen))
         return _find_parameter(self._preprocess_fn)
 
-    def __call__(self, image, is_training):
-        """Call the function, and see what it asks of the package's own preprocessing.
+    def __call__(self, image: Tensor, is_training: bool = False) -> Tensor:
+        """Call the function, and watch its calls of the package's own preprocessing.
 
         Parameters
         ----------
         image : tf.Tensor
-            One image, or a batch where the function takes that.
+            One image, or a batch if the function takes batches.
         is_training : bool
 
         Returns
@@ -82,14 +73,14 @@ class WatchedPreprocessing:
         tf.Tensor
         """
         self._image = image
-        token = _CALLED.set((*_CALLED.get(), self))
+        token = _RUNNING.set((*_RUNNING.get(), self))
         try:
             return self._preprocess_fn(image, is_training=is_training)
         finally:
-            _CALLED.reset(token)
+            _RUNNING.reset(token)
 
-    def note(self, image, input_is_bgr):
-        """Take in that the package's own preprocessing was called.
+    def note(self, image: Tensor, input_is_bgr: bool) -> None:
+        """Note a call of the package's own preprocessing, if it is for this function's image.
 
         Parameters
         ----------
@@ -100,19 +91,20 @@ class WatchedPreprocessing:
             self._seen.add(bool(input_is_bgr))
 
 
-def note_call(image, input_is_bgr):
-    """Tell the functions that are being watched what the package's own one is called with.
+def note_call(image: Tensor, input_is_bgr: bool) -> None:
+    """Let the watched functions that are running note a call of the package's own preprocessing.
 
     Parameters
     ----------
     image : tf.Tensor
     input_is_bgr : bool
     """
-    for watched in _CALLED.get():
+    for watched in _RUNNING.get():
         watched.note(image, input_is_bgr)
 
 
 def _is_in_order_of(image, original):
+    """Tell whether an image was computed from another one without moving its channels."""
     while image is not original:
         if image.op.type not in _KEEPING_ORDER:
             return False
@@ -120,26 +112,19 @@ def _is_in_order_of(image, original):
     return True
 
 
-def _find_attribute(function):
-    while True:
-        value = getattr(function, _ATTRIBUTE, None)
-        if isinstance(value, bool):
-            return value
-        if not isinstance(function, functools.partial) or _ATTRIBUTE in function.keywords:
+def _find_attribute(function, name):
+    """Return a bool attribute of a function, or of the one inside a partial; else None."""
+    while not isinstance(value := getattr(function, name, None), bool):
+        if not isinstance(function, functools.partial) or name in function.keywords:
             return None
         function = function.func
+    return value
 
 
 def _find_parameter(function):
     try:
         parameters = inspect.signature(function, follow_wrapped=False).parameters
-    except (TypeError, ValueError):  # such as a function of a C library
+    except (TypeError, ValueError):  # for example a function of a C library
         return None
-    value = parameters[_ATTRIBUTE].default if _ATTRIBUTE in parameters else None
+    value = parameters[_INPUT_IS_BGR].default if _INPUT_IS_BGR in parameters else None
     return value if isinstance(value, bool) else None
-
-
-def _unwrap(function):
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function

@@ -1,4 +1,4 @@
-"""Look at every image of a data set, to find what would stop a training, or mislead it."""
+"""Checks all images of a data set for what would stop a training, or mislead it."""
 
 import concurrent.futures
 import contextlib
@@ -6,16 +6,18 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from deep_reid.config.kinds import COUNT
 from deep_reid.errors import UsageError
 from deep_reid.images import decoding
 from deep_reid.images import files as image_files
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
 
-# Small images take half the time in blocks. The contents of one block per thread are in memory.
+# Blocks halve the time for small images. Memory holds the contents of one block per thread.
 _BLOCK_SIZE = 16
 _MAX_DEFAULT_THREADS = 8
 
@@ -28,36 +30,44 @@ class Problem:
     ----------
     filename : str
     reason : str
-        Goes on from the file's name, such as ``"it is empty"``.
+        Follows the file's name in a message, such as ``"it is empty"``.
     """
 
     filename: str
     reason: str
 
 
-def check_images(filenames, identities, num_channels, *, progress=None, num_threads=None):
-    """Find files that cannot be read or decoded, and copies under different identities.
+def check_images(
+    filenames: Iterable[str | os.PathLike[str]],
+    identities: Iterable[int | str],
+    num_channels: int,
+    *,
+    progress: Callable[[int], object] | None = None,
+    num_threads: int | None = None,
+) -> list[Problem]:
+    """Find files that cannot be read or decoded, and copies with different identities.
 
-    Each file is read once, and decoded as in training.
+    Reads each file once, and decodes it as training does.
 
     Parameters
     ----------
     filenames : sequence of N str or Path
     identities : sequence of N int or str
-        Labels, or names.
+        Labels or names.
     num_channels : {1, 3}
-        Gray or color, as in ``image_shape[2]``.
+        Gray or color: ``image_shape[2]``.
     progress : callable, optional
-        ``progress(num_images)`` after each block of images, in the order of the files and from
-        the thread that calls this function; such as the ``update`` of a progress bar.
+        ``progress(num_images)`` is called after each block of images, in the order of the files
+        and in the caller's thread; for example the ``update`` of a progress bar.
     num_threads : int, optional
-        Blocks that are read at the same time. Default: the number of processors, at most 8.
+        Number of blocks that are read at the same time. Default: the number of processors, at
+        most 8.
 
     Returns
     -------
     list of Problem
-        In the order of the files. Of copies, all that have another identity than the first one of
-        them are listed. What is kept in memory of a file is a digest of 16 bytes.
+        In the order of the files. A copy is listed if its identity differs from the identity of
+        the first copy. Memory holds 16 bytes for each file that was checked.
 
     Raises
     ------
@@ -85,31 +95,30 @@ def check_images(filenames, identities, num_channels, *, progress=None, num_thre
 def _check_arguments(filenames, identities, num_channels, num_threads):
     if len(filenames) != len(identities):
         raise UsageError(
-            f"there are {len(filenames)} files, but {len(identities)} identities: give one for "
-            "each file"
+            f"there are {len(filenames)} files, but {len(identities)} identities: give one "
+            "identity for each file"
         )
     if num_channels not in (1, 3):
         raise UsageError(f"num_channels ({num_channels}) must be 3 (color) or 1 (gray)")
-    if num_threads < 1:
-        raise UsageError(f"num_threads ({num_threads}) must be at least 1, or None")
+    COUNT.check("num_threads", num_threads)
 
 
 @contextlib.contextmanager
 def _map_in_threads(filenames, num_channels, num_threads):
-    """Give an iterator over blocks: lists of (digest, None) or (None, reason), one per file."""
+    """Open an iterator over blocks: lists with (digest, None) or (None, reason) for each file."""
     blocks = [filenames[i : i + _BLOCK_SIZE] for i in range(0, len(filenames), _BLOCK_SIZE)]
     with (
         tf.Session(graph=tf.Graph(), config=create_session_config()) as session,
         concurrent.futures.ThreadPoolExecutor(num_threads) as executor,
     ):
         check_block = functools.partial(_check_block, _create_decoder(session, num_channels))
-        # Closed before the executor: what has not begun when an error is raised is left undone.
+        # Closed before the executor, so that an error cancels the blocks that have not started.
         with contextlib.closing(executor.map(check_block, blocks)) as results:
             yield results
 
 
 def _create_decoder(session, num_channels):
-    """Create a function that decodes a list of bytes, and returns nothing."""
+    """Create a function that decodes a list of files' contents and returns nothing."""
     with session.graph.as_default():
         contents_var = tf.placeholder(tf.string, (None,))
         sizes = tf.map_fn(
@@ -117,7 +126,7 @@ def _create_decoder(session, num_channels):
             contents_var,
             dtype=tf.int32,
             back_prop=False,
-            parallel_iterations=1,  # the threads work in parallel, and photos are large
+            parallel_iterations=1,  # the threads already run in parallel, and photos are large
         )
     run = session.make_callable(sizes.op, [contents_var])
     return lambda contents: run(np.array(contents, object))
@@ -127,9 +136,12 @@ def _check_block(decode, filenames):
     files = [_read(filename) for filename in filenames]
     try:
         decode([contents for contents, fault in files if fault is None])
-    except tf.errors.OpError:  # some of them: find out which
+    except tf.errors.OpError:  # decode one by one, to find the bad ones
         files = [(contents, fault or _explain(decode, contents)) for contents, fault in files]
-    return [(None, fault) if fault else (_digest(contents), None) for contents, fault in files]
+    return [
+        (None, fault) if fault else (hashlib.blake2b(contents, digest_size=16).digest(), None)
+        for contents, fault in files
+    ]
 
 
 def _read(filename):
@@ -148,16 +160,12 @@ def _explain(decode, contents):
     return None
 
 
-def _digest(contents):
-    return hashlib.blake2b(contents, digest_size=16).digest()
-
-
 def _compare(filenames, identities, row, first_rows, digest):
-    """Say what is wrong with an image that equals an earlier one, or return None."""
+    """Return a reason if an image is a copy of an earlier one of another identity, else None."""
     first_row = first_rows.setdefault(digest, row)
     if identities[row] == identities[first_row]:
         return None
     return (
-        f"it is a copy of {filenames[first_row]}, but has the identity {identities[row]}, and that "
-        f"has {identities[first_row]}"
+        f"it is a copy of {filenames[first_row]} (identity {identities[first_row]}), but has the "
+        f"identity {identities[row]}"
     )

@@ -1,10 +1,10 @@
-"""Decodes image files to the pixels of ``cv2.imread``, and resizes them.
+"""Decodes image files to the same pixels as ``cv2.imread``, and resizes them.
 
-Images are RGB, or gray for a network of one channel; turned upright as their EXIF orientation
-says, 16 bit reduced to 8, without their alpha channel.
+Images are RGB, or gray for a network with one channel. They are turned upright by their EXIF
+orientation, reduced from 16 bits to 8, and lose their alpha channel.
 """
 
-import contextlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,24 +14,25 @@ from deep_reid.runtime.compat import tf
 from deep_reid.runtime.mapping import map_images
 from deep_reid.runtime.sessions import IN_OWN_THREAD, create_session_config
 
-# How JPEG files are decoded: their pixels differ by up to some gray levels. The original trained
-# and evaluated with the first, TensorFlow's default. OpenCV, which the frozen graph is fed from,
-# has the second: features that leave the package are computed with it, to agree with the graph's.
+# Two ways to decode JPEG files; pixels differ by up to some gray levels. The original trained and
+# evaluated with the first, TensorFlow's default. OpenCV, which trackers use to read images for the
+# frozen graph, has the second: it is used for features that leave the package, so that they equal
+# the graph's.
 ORIGINAL_DCT = "INTEGER_FAST"
 OPENCV_DCT = "INTEGER_ACCURATE"
 
-# What is seen in the first bytes of files that are more than a plain JPEG: other formats, and
-# metadata, of which EXIF may be a part. EXIF comes first in most files, but XMP, Photoshop's data
-# or a color profile may come before it. (A search through the whole file takes 5 % of the time
-# that a small JPEG takes; the patterns cannot contain bytes above 127.)
+# The first bytes tell whether a file is more than a plain JPEG: another format, or a JPEG with
+# metadata that may contain EXIF. EXIF comes first in most files, but XMP, Photoshop's data or a
+# color profile may come before it. (To search the whole file would take 5 % of the decoding time
+# of a small JPEG. The patterns cannot contain bytes above 127.)
 _HEADER_SIZE = 1024
 _METADATA = r"Exif\x00|http:|Photoshop|ICC_PROFILE"
-_ADOBE = "Adobe"  # CMYK files have it, and some others
+_ADOBE = "Adobe"  # in CMYK files, and in some others
 _SPECIAL = r"(BM|\CPNG|GIF8|RIFF)\C*|\C*({})\C*"
 
 
-def decode_image(contents, num_channels, jpeg_dct=ORIGINAL_DCT):
-    """Decode a JPEG, PNG, BMP or GIF file by its content, whatever its name says.
+def decode_image(contents: tf.Tensor, num_channels: int, jpeg_dct: str = ORIGINAL_DCT) -> tf.Tensor:
+    """Decode a JPEG, PNG, BMP or GIF file by its content; its name does not matter.
 
     Parameters
     ----------
@@ -39,15 +40,15 @@ def decode_image(contents, num_channels, jpeg_dct=ORIGINAL_DCT):
         The bytes of a whole file.
     num_channels : {1, 3}
     jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
-        How JPEG files are decoded: as by the original, or as by OpenCV.
+        How to decode JPEG files: as the original does, or as OpenCV does.
 
     Returns
     -------
     tf.Tensor of uint8, shape (H, W, num_channels)
-        RGB, or gray; upright. Evaluating it raises a ``tf.errors.OpError`` over a file that is
-        truncated, damaged or no image. The static shape is not known.
+        RGB or gray, upright. The static shape is unknown. Evaluation raises a
+        ``tf.errors.OpError`` if the file is truncated, damaged or not an image.
     """
-    # Nothing but this test is added to the way of plain JPEGs: each op counts there.
+    # Plain JPEGs pass this test and nothing else: each op costs time there.
     return tf.cond(
         _is_special(contents, num_channels),
         lambda: _decode_special(contents, num_channels, jpeg_dct),
@@ -55,7 +56,9 @@ def decode_image(contents, num_channels, jpeg_dct=ORIGINAL_DCT):
     )
 
 
-def decode_files(filenames, image_shape, jpeg_dct=ORIGINAL_DCT):
+def decode_files(
+    filenames: tf.Tensor, image_shape: Sequence[int], jpeg_dct: str = ORIGINAL_DCT
+) -> tf.Tensor:
     """Decode and resize image files.
 
     Parameters
@@ -80,13 +83,13 @@ def decode_files(filenames, image_shape, jpeg_dct=ORIGINAL_DCT):
             lambda: _decode_plain(contents, image_shape, jpeg_dct),
         )
 
-    # To squeeze all images at once takes less time than one by one.
+    # To squeeze all images at once is faster than one by one.
     images = map_images(decode_and_resize, [filenames], tf.float32, (1, *image_shape))
     return tf.squeeze(images, axis=1)
 
 
-def resize(images, image_shape):
-    """Resize images as the original does, without half-pixel centers.
+def resize(images: tf.Tensor, image_shape: Sequence[int]) -> tf.Tensor:
+    """Resize images bilinearly as the original does, without half-pixel centers.
 
     Parameters
     ----------
@@ -96,8 +99,8 @@ def resize(images, image_shape):
 
     Returns
     -------
-    tf.Tensor of float32, shape (N, height, width, C), or without C where `images` has none
-        uint8 where the images have this size already.
+    tf.Tensor of float32, shape (N, height, width, C), or without C if `images` has none
+        `images` itself, of uint8, if they already have this size.
     """
     height, width, _ = image_shape
     if images.get_shape().as_list()[1:3] == [height, width]:
@@ -108,59 +111,61 @@ def resize(images, image_shape):
     return tf.squeeze(resized, axis=3)
 
 
-def find_unreadable_image(filenames, num_channels):
-    """Find out which of a batch's files makes decoding fail.
+def find_unreadable_image(filenames: Iterable[str], num_channels: int) -> DataError | None:
+    """Find the first of a batch's files that cannot be decoded.
 
     Parameters
     ----------
-    filenames : sequence of str
-    num_channels : int
+    filenames : iterable of str
+    num_channels : {1, 3}
 
     Returns
     -------
-    MissingPathError, DataError or None
-        An error that names the file. None where each file can be read.
+    DataError or None
+        An error that names the file, `MissingPathError` if it does not exist. None if every file
+        can be decoded.
     """
-    with open_decoder(num_channels) as decode:
-        for filename in filenames:
-            try:
-                decode(filename)
-            except tf.errors.NotFoundError:
-                return MissingPathError(
-                    f"image {filename} does not exist: restore the file, or remove it from the "
-                    "data set"
-                )
-            except tf.errors.OpError:
-                return DataError(
-                    f"image {filename} cannot be read ({files.explain_file(filename)}): "
-                    "replace the file, or remove it from the data set"
-                )
+    for filename, error in find_decoding_errors(filenames, num_channels).items():
+        if isinstance(error, tf.errors.NotFoundError):
+            return MissingPathError(
+                f"image {filename} does not exist: restore the file, or remove it from the data set"
+            )
+        return DataError(
+            f"image {filename} cannot be read ({files.explain_file(filename)}): replace the file, "
+            "or remove it from the data set"
+        )
     return None
 
 
-@contextlib.contextmanager
-def open_decoder(num_channels):
-    """Try files one by one, in a graph of their own.
+def find_decoding_errors(
+    filenames: Iterable[str], num_channels: int
+) -> dict[str, tf.errors.OpError]:
+    """Decode files one by one, in a graph of their own.
 
     Parameters
     ----------
+    filenames : iterable of str
     num_channels : {1, 3}
 
-    Yields
-    ------
-    callable
-        ``decode(filename)`` raises a ``tf.errors.OpError`` over a file that cannot be read.
+    Returns
+    -------
+    dict of str -> tf.errors.OpError
+        The files that cannot be decoded, in their order.
     """
+    decoding_errors = {}
     with (
         tf.Graph().as_default(),
         tf.device("/cpu:0"),
         tf.Session(config=create_session_config()) as session,
     ):
         filename_var = tf.placeholder(tf.string, ())
-        image = _decode_file(filename_var, num_channels)
-        yield lambda filename: session.run(
-            image.op, {filename_var: filename}, options=IN_OWN_THREAD
-        )
+        image = decode_image(tf.io.read_file(filename_var), num_channels)
+        for filename in filenames:
+            try:
+                session.run(image.op, {filename_var: filename}, options=IN_OWN_THREAD)
+            except tf.errors.OpError as error:
+                decoding_errors[filename] = error
+    return decoding_errors
 
 
 def _is_special(contents, num_channels):
@@ -170,9 +175,9 @@ def _is_special(contents, num_channels):
 
 
 def _decode_special(contents, num_channels, jpeg_dct):
-    """Add the ops for all but plain JPEGs, as a function: one node that plain JPEGs skip.
+    """Add the ops for all files but plain JPEGs, as a function: one node that plain JPEGs skip.
 
-    Ops of their own, though skipped as well, would take 7 % of the time of a small plain JPEG.
+    Without the function, skipping the ops would take 7 % of the time of a small plain JPEG.
     """
     decode = tf.function(
         lambda contents: _turn_upright(contents, _decode_any(contents, num_channels, jpeg_dct)),
@@ -185,7 +190,7 @@ def _decode_special(contents, num_channels, jpeg_dct):
 
 def _decode_any(contents, num_channels, jpeg_dct):
     def decode_bmp(contents):
-        return np.ascontiguousarray(files.decode_bmp(contents, num_channels))
+        return files.decode_bmp(contents, num_channels)
 
     return tf.case(
         [
@@ -224,7 +229,7 @@ def _turn_upright(contents, image):
         image = files.turn_upright(image, files.read_orientation(contents))
         return np.ascontiguousarray(image)
 
-    # JPEG writes Exif, PNG eXIf and WebP EXIF. In other files the word does no harm.
+    # JPEG has Exif, PNG eXIf and WebP EXIF. In other files the word does no harm.
     return tf.cond(
         tf.strings.regex_full_match(contents, r"\C*(?i:exif)\C*"),
         lambda: _call_python(turn, contents, image),
@@ -240,22 +245,18 @@ def _starts_with(contents, magic):
     return tf.equal(tf.strings.substr(contents, 0, len(magic)), magic)
 
 
-def _decode_file(filename, num_channels, jpeg_dct=ORIGINAL_DCT):
-    return decode_image(tf.io.read_file(filename), num_channels, jpeg_dct)
-
-
 def _decode_plain(contents, image_shape, jpeg_dct):
     """Decode and resize a plain JPEG.
 
-    To resize an image of twice the size, as those of MARS are, takes each second pixel. Without the
-    last row and column, the last pixels to take are its corners: the same pixels. It saves more
-    than to decode these. Rows of a whole image, most often of a multiple of 32 bytes, are written
-    past the cache, from where resizing would have to read them.
+    To halve an image, as all of MARS, resizing takes each second pixel. The last row and column are
+    not needed: without them, the same pixels are taken with aligned corners. This saves more than
+    the decoding of the row and column: the rows of a whole image mostly have a multiple of 32 bytes
+    and are then written past the cache, which makes resizing slow.
     """
     height, width, num_channels = image_shape
     options = {"channels": num_channels, "dct_method": jpeg_dct}
 
-    def take_each_second_pixel():
+    def halve():
         window = (0, 0, 2 * height - 1, 2 * width - 1)
         image = tf.io.decode_and_crop_jpeg(contents, window, **options)
         return _resize_one(image, image_shape, align_corners=True)
@@ -263,13 +264,13 @@ def _decode_plain(contents, image_shape, jpeg_dct):
     size = tf.image.extract_jpeg_shape(contents)[:2]
     return tf.cond(
         tf.reduce_all(tf.equal(size, (2 * height, 2 * width))),
-        take_each_second_pixel,
+        halve,
         lambda: _resize_one(tf.io.decode_jpeg(contents, **options), image_shape),
     )
 
 
 def _resize_one(image, image_shape, align_corners=False):
-    """Return a batch of one."""
+    """Resize an image, and return it as a batch of one."""
     return tf.raw_ops.ResizeBilinear(
         images=tf.expand_dims(image, 0), size=image_shape[:2], align_corners=align_corners
     )

@@ -1,35 +1,43 @@
-"""What is done with images that cannot be read: training stops, or does without them.
+"""Policies for images that cannot be read: training stops, or skips them.
 
-A policy has two methods, which feed threads call side by side: ``replace(batch)`` before a batch is
-decoded, and ``handle(batch, error)`` when that fails, which returns the batch to try next or
+A policy has two methods, which feed threads call in parallel: ``replace(batch)`` before a batch is
+decoded, and ``handle(batch, error)`` if decoding fails. `handle` returns the batch to try next, or
 raises.
 """
 
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
 
 import numpy as np
 
+from deep_reid.config.kinds import Choice
 from deep_reid.config.run import BAD_IMAGE_POLICIES
 from deep_reid.errors import DataError, UsageError
 from deep_reid.images import decoding, files, pipeline
 from deep_reid.runtime.compat import tf
 
 MAX_PERCENT_BAD = 1
-"""More bad files than these, of the distinct files of a data set, end a training."""
+"""Highest share of bad files, in percent of a data set's distinct files: more end a training."""
 
 _logger = logging.getLogger(__name__)
 
 
-def create_policy(on_bad_image, read_from_file, image_shape, num_files=None):
+def create_policy(
+    on_bad_image: str,
+    read_from_file: bool,
+    image_shape: Sequence[int],
+    num_files: int | None = None,
+) -> "StopAtBadImages | SkipBadImages":
     """Create the policy for a data set.
 
     Parameters
     ----------
     on_bad_image : {"stop", "skip"}
     read_from_file : bool
-        Images that are no files cannot be bad: "skip" is "stop" for them.
+        Whether images are files. Arrays cannot be bad: "skip" means "stop" for them.
     image_shape : tuple of int
         (height, width, channels) of the network's input.
     num_files : int, optional
@@ -44,9 +52,7 @@ def create_policy(on_bad_image, read_from_file, image_shape, num_files=None):
     UsageError
         If the policy is unknown, or `num_files` is missing.
     """
-    if on_bad_image not in BAD_IMAGE_POLICIES:
-        choices = ", ".join(BAD_IMAGE_POLICIES)
-        raise UsageError(f"on_bad_image ({on_bad_image!r}) is unknown: use one of {choices}")
+    Choice(BAD_IMAGE_POLICIES).check("on_bad_image", on_bad_image)
     if on_bad_image == "stop" or not read_from_file:
         return StopAtBadImages(pipeline.create_error_explainer(read_from_file, image_shape))
     if num_files is None:
@@ -54,8 +60,8 @@ def create_policy(on_bad_image, read_from_file, image_shape, num_files=None):
     return SkipBadImages(num_files, lambda names: find_unreadable_images(names, image_shape[2]))
 
 
-def find_unreadable_images(filenames, num_channels):
-    """Find out which files cannot be decoded.
+def find_unreadable_images(filenames: Iterable[str], num_channels: int) -> list[str]:
+    """Find the files that cannot be decoded.
 
     Parameters
     ----------
@@ -66,18 +72,11 @@ def find_unreadable_images(filenames, num_channels):
     -------
     list of str
     """
-    unreadable = []
-    with decoding.open_decoder(num_channels) as decode:
-        for filename in filenames:
-            try:
-                decode(filename)
-            except tf.errors.OpError:
-                unreadable.append(filename)
-    return unreadable
+    return list(decoding.find_decoding_errors(filenames, num_channels))
 
 
 class StopAtBadImages:
-    """The first image that cannot be read is an error.
+    """Ends a training at the first image that cannot be read.
 
     Parameters
     ----------
@@ -87,11 +86,11 @@ class StopAtBadImages:
 
     num_bad = 0
 
-    def __init__(self, explain_error):
+    def __init__(self, explain_error: Callable[[Sequence], Exception | None]) -> None:
         self._explain_error = explain_error
 
-    def replace(self, batch):
-        """Return the batch as it is.
+    def replace(self, batch: Sequence) -> Sequence:
+        """Return the batch unchanged.
 
         Parameters
         ----------
@@ -103,14 +102,14 @@ class StopAtBadImages:
         """
         return batch
 
-    def handle(self, batch, error):
-        """Raise the error, or the one that explains it.
+    def handle(self, batch: Sequence, error: tf.errors.OpError) -> NoReturn:
+        """Raise an error that explains the given one; if there is none, the given one.
 
         Parameters
         ----------
         batch : sequence of array
         error : tf.errors.OpError
-            What was raised over the batch.
+            The error that decoding the batch raised.
         """
         better_error = self._explain_error(batch)
         if better_error is None:
@@ -119,17 +118,17 @@ class StopAtBadImages:
 
 
 class SkipBadImages:
-    """Images that cannot be read are replaced by others of their batch, up to a limit.
+    """Replaces images that cannot be read by others of their batch, up to a limit.
 
-    The other image has the same label; where no image of a label is left, it comes with its own
-    label. Which one it is depends on the batch alone.
+    The other image has the same label. If no image with that label is left, another image takes
+    the row together with its own label. The choice depends only on the batch.
 
     Parameters
     ----------
     num_files : int
-        Distinct files of the data set, of which `MAX_PERCENT_BAD` may be bad.
+        Number of distinct files of the data set. `MAX_PERCENT_BAD` of them may be bad.
     find_unreadable : callable
-        ``find_unreadable(filenames)`` returns those that cannot be decoded.
+        ``find_unreadable(filenames)`` returns the files that cannot be decoded.
 
     Raises
     ------
@@ -137,31 +136,33 @@ class SkipBadImages:
         If `num_files` is less than 1.
     """
 
-    def __init__(self, num_files, find_unreadable):
+    def __init__(
+        self, num_files: int, find_unreadable: Callable[[Iterable[str]], Iterable[str]]
+    ) -> None:
         if num_files < 1:
             raise UsageError(f"num_files ({num_files}) must be at least 1")
         self._num_files = num_files
         self._find_unreadable = find_unreadable
-        self._bad = set()
+        self._bad: set[str] = set()
         self._lock = threading.Lock()
 
     @property
-    def num_bad(self):
-        """Number of distinct bad files that were met so far."""
+    def num_bad(self) -> int:
+        """Number of distinct bad files found so far."""
         return len(self._bad)
 
-    def replace(self, batch):
+    def replace(self, batch: Sequence) -> Sequence:
         """Replace the files that are known to be bad.
 
         Parameters
         ----------
         batch : sequence of array
-            File names, labels, and whatever else goes with them row by row.
+            File names, labels, and any further arrays with the same rows.
 
         Returns
         -------
         sequence of array
-            The batch itself where nothing is to be replaced.
+            The batch itself if it has no bad files.
 
         Raises
         ------
@@ -182,7 +183,7 @@ class SkipBadImages:
         rows = _choose_rows(is_bad, np.asarray(batch[1]))
         return tuple(np.asarray(array)[rows] for array in batch)
 
-    def handle(self, batch, error):
+    def handle(self, batch: Sequence, error: tf.errors.OpError) -> Sequence:
         """Find the bad files of a batch that could not be decoded, and replace them.
 
         Parameters
@@ -190,7 +191,7 @@ class SkipBadImages:
         batch : sequence of array
             As in `replace`.
         error : tf.errors.OpError
-            What was raised over the batch.
+            The error that decoding the batch raised.
 
         Returns
         -------
@@ -199,12 +200,12 @@ class SkipBadImages:
         Raises
         ------
         DataError
-            If too many files are bad by now, or all of the batch.
+            If too many files of the data set are bad, or all files of the batch.
         tf.errors.OpError
-            The error itself, if each file can be read.
+            The given error, if every file can be read.
         """
         replaced = self.replace(batch)
-        if replaced is not batch:  # another thread was faster
+        if replaced is not batch:  # another thread has found bad files of this batch
             return replaced
         found = self._find_unreadable(dict.fromkeys(batch[0]))
         if not found:
@@ -236,7 +237,7 @@ class SkipBadImages:
 
 
 def _choose_rows(is_bad, labels):
-    """Choose for each row the one that takes its place: itself, where it is not bad."""
+    """Choose a row for each row's place: itself if it is good, otherwise a good one."""
     rows = np.arange(len(labels))
     good = np.flatnonzero(~is_bad)
     for label in np.unique(labels[is_bad]):

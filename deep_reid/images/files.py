@@ -1,10 +1,11 @@
-"""What TensorFlow leaves open about image files, on their bytes; free of TensorFlow.
+"""What TensorFlow cannot do with image files: EXIF orientation, BMP, reasons of errors.
 
-Which way up an image is, BMP images, and why a file cannot be decoded. All of it agrees with what
-``cv2.imread`` does, since that is what the frozen graph's images are read with.
+Works on the files' bytes and is free of TensorFlow. The results equal those of ``cv2.imread``, with
+which trackers read images for the frozen graph.
 """
 
 import io
+import os
 import re
 import struct
 
@@ -21,26 +22,26 @@ _JPEG, _PNG, _BMP, _GIF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"
 
 _NAMES = {_JPEG: "JPEG", _PNG: "PNG", _BMP: "BMP", _GIF: "GIF"}
 
-# How EXIF data begin in JPEG, PNG and WebP files. (Pillow finds them, too, but warns on the way of
-# all that is wrong in a file, and takes the orientation from elsewhere where EXIF has none.)
-_EXIF = re.compile(
-    rb"(?:Exif\0\0|eXIf|EXIF[\0-\xff]{4})(?P<tiff>II\*\0|MM\0\*)",
-)
+# The start of EXIF data in JPEG, PNG and WebP files. The headers are read here, and not by OpenCV,
+# because OpenCV 4.11, the oldest supported version, decodes no GIF, does not turn WebP, and
+# overlooks EXIF behind XMP. Pillow warns of everything that is wrong in a file, and takes the
+# orientation from other metadata if EXIF has none.
+_EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF[\0-\xff]{4})(?P<tiff>II\*\0|MM\0\*)")
 
 
-def read_orientation(contents):
-    """Find out how an image has to be turned for people to see it upright.
+def read_orientation(contents: bytes) -> int:
+    """Read from EXIF how an image must be turned to be upright.
 
     Parameters
     ----------
     contents : bytes
-        A whole file of JPEG, PNG or WebP.
+        A whole JPEG, PNG or WebP file.
 
     Returns
     -------
     int
-        EXIF's number, 1 to 8. 1, which is upright, where it is not given, wrong or damaged. XMP,
-        which may have it, too, is not looked at: OpenCV ignores it.
+        EXIF's number, 1 to 8. It is 1 (upright) if EXIF is missing, wrong or damaged. An
+        orientation in XMP is ignored, as by OpenCV.
     """
     match = _EXIF.search(contents)
     if match is None:
@@ -52,8 +53,8 @@ def read_orientation(contents):
     return orientation if orientation in range(1, 9) else UPRIGHT
 
 
-def turn_upright(image, orientation):
-    """Turn and mirror an image as its orientation says.
+def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror an image by its orientation.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def turn_upright(image, orientation):
 
     Returns
     -------
-    np.ndarray, shape (H, W, C), or (W, H, C) for orientations from 5 on
+    np.ndarray, shape (H, W, C), or (W, H, C) for orientations of at least 5
         May be a view.
     """
     if orientation >= 5:
@@ -75,8 +76,8 @@ def turn_upright(image, orientation):
     return image
 
 
-def decode_bmp(contents, num_channels):
-    """Decode a BMP file of any kind with OpenCV, but no truncated one.
+def decode_bmp(contents: bytes, num_channels: int) -> np.ndarray:
+    """Decode a BMP file with OpenCV.
 
     Parameters
     ----------
@@ -86,33 +87,33 @@ def decode_bmp(contents, num_channels):
     Returns
     -------
     np.ndarray of uint8, shape (H, W, num_channels)
-        Gray, or RGB; an alpha channel is left out.
+        Gray or RGB, without an alpha channel.
 
     Raises
     ------
     DataError
         If the file is truncated or damaged.
     """
-    # OpenCV may fill up what is missing with gray or black, depending on its version.
+    # Some versions of OpenCV fill what is missing with gray or black.
     if _is_truncated_bmp(contents):
         raise DataError("the BMP image is truncated: replace the file")
-    flags = cv2.IMREAD_GRAYSCALE if num_channels == 1 else cv2.IMREAD_COLOR
+    flags = cv2.IMREAD_GRAYSCALE if num_channels == 1 else cv2.IMREAD_COLOR_RGB
     try:
         image = cv2.imdecode(np.frombuffer(contents, np.uint8), flags)
-    except cv2.error:  # as for sizes beyond all bounds
+    except cv2.error:  # for example if the header has an enormous size
         image = None
     if image is None:
         raise DataError("the BMP image is damaged: replace the file")
-    return image[..., np.newaxis] if num_channels == 1 else image[..., ::-1]
+    return image.reshape(*image.shape[:2], num_channels)
 
 
-def explain_contents(contents):
-    """Say why a file cannot be decoded.
+def explain_contents(contents: bytes) -> str:
+    """Explain why a file cannot be decoded.
 
     Parameters
     ----------
     contents : bytes
-        Of a file that the input pipeline cannot decode.
+        The contents of a file that the input pipeline cannot decode.
 
     Returns
     -------
@@ -126,12 +127,12 @@ def explain_contents(contents):
             fault = "truncated" if _is_truncated(contents, magic) else "damaged"
             return f"it is a {fault} {name} image"
     other = _identify(contents)
-    named = f"but {other}" if other else "or it lacks its beginning"
-    return f"it is no JPEG, PNG or BMP image, {named}"
+    alternative = f"but {other}" if other else "or its beginning is missing"
+    return f"it is not a JPEG, PNG or BMP image, {alternative}"
 
 
-def explain_file(filename):
-    """Say why a file cannot be read or decoded.
+def explain_file(filename: str | os.PathLike[str]) -> str:
+    """Explain why a file cannot be read or decoded.
 
     Parameters
     ----------
@@ -150,8 +151,8 @@ def explain_file(filename):
         return explain_os_error(error)
 
 
-def explain_os_error(error):
-    """Say in words why a file cannot be read.
+def explain_os_error(error: OSError) -> str:
+    """Explain why a file cannot be read.
 
     Parameters
     ----------
@@ -166,12 +167,12 @@ def explain_os_error(error):
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
     if isinstance(error, PermissionError):
-        return "its permissions do not let you read it"
+        return "you have no permission to read it"
     return error.strerror or type(error).__name__
 
 
 def _find_orientation(tiff):
-    """Return the orientation from the first directory of EXIF data, which has the form of TIFF."""
+    """Return the orientation from the first directory of EXIF data, which are in TIFF format."""
     order = "<" if tiff[:2] == b"II" else ">"
     (start,) = struct.unpack_from(f"{order}4xI", tiff)
     (num_entries,) = struct.unpack_from(f"{order}H", tiff, start)
@@ -184,7 +185,7 @@ def _find_orientation(tiff):
 
 def _is_truncated(contents, magic):
     if magic == _JPEG:
-        # Image data escapes these markers. A thumbnail's end comes before the image's start.
+        # Image data never contain these markers. A thumbnail ends before the image data start.
         start_of_scan, end_of_image = b"\xff\xda", b"\xff\xd9"
         return contents.rfind(end_of_image) <= contents.rfind(start_of_scan)
     if magic == _PNG:
@@ -195,9 +196,9 @@ def _is_truncated(contents, magic):
 
 
 def _is_truncated_bmp(contents):
-    """Compare the size of a BMP file with what its header says about the pixels.
+    """Compare the size of a BMP file with the size of the pixels in its header.
 
-    The header's size of the file itself is not looked at: some programs write nonsense there.
+    Ignores the file size in the header: some programs write nonsense there.
     """
     try:
         offset, header_size = struct.unpack_from("<10xII", contents)

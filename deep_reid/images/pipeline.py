@@ -1,48 +1,49 @@
-"""From file names or arrays to the network's input: the one way in, for every mode.
+"""Turns file names or arrays into the network's input, in every mode.
 
-``decode -> resize -> preprocess``. Images are RGB from the moment they are decoded, or gray for a
-network of one channel.
+``decode -> resize -> preprocess``. Decoded images are RGB, or gray for a network with one channel.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
 from deep_reid.images.channel_order import WatchedPreprocessing
 from deep_reid.images.decoding import ORIGINAL_DCT, decode_files, find_unreadable_image, resize
+from deep_reid.interfaces import Preprocess
 from deep_reid.runtime.compat import tf
 
 
 def create_image_input(
-    preprocess_fn,
-    image_shape,
-    read_from_file,
-    is_training=False,
+    preprocess_fn: Preprocess,
+    image_shape: Sequence[int],
+    read_from_file: bool,
+    is_training: bool = False,
     *,
-    array_shape=None,
-    jpeg_dct=ORIGINAL_DCT,
-):
-    """Create a placeholder for file names or images, and the network's input from it.
+    array_shape: Sequence[int] | None = None,
+    jpeg_dct: str = ORIGINAL_DCT,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Create a placeholder for file names or arrays, and the network's input from it.
 
     Parameters
     ----------
     preprocess_fn : callable
         ``preprocess_fn(image, is_training=...)`` takes one image (H, W, C) and returns float32
-        (H, W, C). The image is uint8 as it comes from an array of `image_shape`, and float32 in
-        [0, 255] where it was resized, as all from files are. Gray arrays without a channel axis
-        give (H, W); the result gets a channel axis where it has none. With an attribute
-        ``takes_batches = True`` the function is called once for the batch (N, H, W, C).
+        (H, W, C). The image is uint8 if it comes from an array of `image_shape`, otherwise float32
+        in [0, 255]: resized, or from a file. Gray arrays without a channel axis give (H, W), and
+        the result may lack the axis, too. With an attribute ``takes_batches = True`` the function
+        is called once for the batch (N, H, W, C).
     image_shape : tuple of int
-        (height, width, channels) to which images are resized; (height, width) are gray ones.
+        (height, width, channels) to which images are resized, or (height, width) for gray images.
     read_from_file : bool
         Whether the placeholder takes file names (str) or arrays (uint8).
     is_training : bool
-        Handed to `preprocess_fn`.
+        Passed to `preprocess_fn`.
     array_shape : tuple of int, optional
-        (height, width, channels) of arrays, or (height, width) of gray ones. Default: `image_shape`
-        as it is given.
+        (height, width, channels) of arrays, or (height, width) of gray arrays. Default:
+        `image_shape`.
     jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
-        How JPEG files are decoded: as by the original, or as by OpenCV.
+        How to decode JPEG files: as the original does, or as OpenCV does.
 
     Returns
     -------
@@ -52,8 +53,8 @@ def create_image_input(
     Raises
     ------
     UsageError
-        If `image_shape` is none, or files are to be read, which gives RGB or gray, by a
-        `preprocess_fn` that expects BGR, or to another number of channels.
+        If `image_shape` is wrong. For files, which give RGB or gray, also if it has another number
+        of channels, or if `preprocess_fn` expects BGR.
     """
     array_shape = image_shape if array_shape is None else array_shape
     image_shape = add_channels(image_shape)
@@ -72,14 +73,16 @@ def create_image_input(
     inputs = apply_preprocessing(watched, images, is_training)
     if read_from_file and watched.is_bgr_expected:
         raise UsageError(
-            "preprocess_fn has input_is_bgr=True, but files are decoded to RGB: leave it out, it "
-            "is for arrays that were read with OpenCV"
+            "preprocess_fn has input_is_bgr=True, but files are decoded to RGB: leave it out for "
+            "files; it is for arrays that were read with OpenCV"
         )
     return placeholder, inputs
 
 
-def apply_preprocessing(preprocess_fn, images, is_training=False):
-    """Preprocess a batch: in one call where the function takes batches, else image by image.
+def apply_preprocessing(
+    preprocess_fn: Preprocess, images: tf.Tensor, is_training: bool = False
+) -> tf.Tensor:
+    """Preprocess a batch: in one call if the function takes batches, otherwise image by image.
 
     Parameters
     ----------
@@ -99,21 +102,22 @@ def apply_preprocessing(preprocess_fn, images, is_training=False):
     return _with_channels(tf.map_fn(call, images, dtype=tf.float32, back_prop=False))
 
 
-def expects_bgr(preprocess_fn, image_shape=None):
-    """Tell whether a preprocessing function expects BGR images.
+def expects_bgr(preprocess_fn: Preprocess, image_shape: Sequence[int] | None = None) -> bool:
+    """Find out whether a preprocessing function expects BGR images.
 
     Parameters
     ----------
     preprocess_fn : callable
     image_shape : tuple of int, optional
-        (height, width, channels). With it, a function that does not say is called in a graph of its
-        own, to see what it asks of the package's own preprocessing.
+        (height, width, channels). If it is given, a function without an attribute or parameter
+        ``input_is_bgr`` is called in a temporary graph, to watch how it calls the package's own
+        preprocessing.
 
     Returns
     -------
     bool
         True for ``functools.partial(preprocess, input_is_bgr=True)``, and for a function with the
-        attribute ``input_is_bgr = True``. False where nothing says so.
+        attribute ``input_is_bgr = True``. False if nothing shows that it expects BGR.
     """
     watched = WatchedPreprocessing(preprocess_fn)
     if watched.is_bgr_expected is None and image_shape is not None:
@@ -122,8 +126,10 @@ def expects_bgr(preprocess_fn, image_shape=None):
     return bool(watched.is_bgr_expected)
 
 
-def create_error_explainer(read_from_file, image_shape):
-    """Create a function that finds out which file of a batch cannot be read.
+def create_error_explainer(
+    read_from_file: bool, image_shape: Sequence[int]
+) -> Callable[[Sequence], Exception | None]:
+    """Create a function that finds the file of a batch that cannot be read.
 
     Parameters
     ----------
@@ -134,8 +140,9 @@ def create_error_explainer(read_from_file, image_shape):
     Returns
     -------
     callable
-        ``explain_error(batch)`` for `deep_reid.queued_trainer.QueuedTrainer`, where the first array
-        of a batch are the images: `find_unreadable_image`, or None where they are no files.
+        ``explain_error(batch)`` for `deep_reid.queued_trainer.QueuedTrainer`. It returns what
+        `find_unreadable_image` finds among the file names, the first array of the batch. For images
+        from arrays it always returns None.
     """
     if not read_from_file:
         return lambda batch: None
@@ -143,5 +150,5 @@ def create_error_explainer(read_from_file, image_shape):
 
 
 def _with_channels(images):
-    """Give gray images without a channel axis one."""
+    """Add a channel axis to gray images without one."""
     return images[..., tf.newaxis] if images.get_shape().ndims == 3 else images

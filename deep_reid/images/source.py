@@ -1,25 +1,27 @@
-"""Images as callers give them, files or arrays, checked before anything is built on them."""
+"""Checks the images that callers give, files or arrays, before anything is built on them."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
 
-# One image of (height, width, channels) looks like many gray ones of (height, width): no image is
-# this narrow.
+# Separates one image (height, width, channels) from gray images (N, height, width): no gray image
+# is this narrow.
 _MAX_CHANNELS = 4
 
 
-def as_image_source(images_or_filenames):
-    """Check images, and say whether they are read from files.
+def as_image_source(images_or_filenames: Any) -> tuple[np.ndarray, bool]:
+    """Check images, and find out whether they must be read from files.
 
     Parameters
     ----------
     images_or_filenames : sequence of str or Path, uint8 array, or sequence of uint8 arrays
-        An array has the shape (N, H, W, C), or (N, H, W) for gray images. Arrays of a sequence must
-        have one shape; they are stacked.
+        An array has the shape (N, H, W, C), or (N, H, W) for gray images. Arrays in a sequence are
+        stacked, and must have the same shape.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def as_image_source(images_or_filenames):
     Raises
     ------
     TypeError
-        If it is anything else.
+        If the images are something else.
     """
     if not isinstance(images_or_filenames, np.ndarray):
         images_or_filenames = _stack(images_or_filenames)
@@ -50,8 +52,10 @@ def as_image_source(images_or_filenames):
     return images_or_filenames, False
 
 
-def check_image_shape(images, read_from_file, image_shape):
-    """Return the network's input shape, from the images where it is not given.
+def check_image_shape(
+    images: np.ndarray, read_from_file: bool, image_shape: Sequence[int] | None
+) -> tuple[int, int, int]:
+    """Return the network's input shape: the given one, or the shape of the images.
 
     Parameters
     ----------
@@ -69,8 +73,8 @@ def check_image_shape(images, read_from_file, image_shape):
     Raises
     ------
     UsageError
-        If there is no shape for images that are read from files, it is no shape of an image, or the
-        number of channels differs.
+        If the shape is missing for images from files, is not the shape of an image, or has another
+        number of channels than the images.
     """
     if image_shape is None and read_from_file:
         raise UsageError(
@@ -85,9 +89,9 @@ def check_image_shape(images, read_from_file, image_shape):
     network_shape = add_channels(image_shape)
     if own_shape[2] != network_shape[2]:
         raise UsageError(
-            f"image_shape {tuple(image_shape)} must be (height, width, {own_shape[2]}), as images "
-            f"of shape {images.shape} do not have the channels that it says: change it, or convert "
-            "them"
+            f"image_shape {tuple(image_shape)} must have the number of channels of the images, "
+            f"(height, width, {own_shape[2]}), as these have the shape {images.shape}: change it, "
+            "or convert the images"
         )
     return network_shape
 

@@ -1,6 +1,7 @@
 """The runner's own arguments, which come before the script's."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from deep_reid.errors import UsageError
 
@@ -31,24 +32,24 @@ class Command:
     module : str, optional
         Dotted name.
     arguments : tuple of str
-        The script's own.
+        The arguments of the script.
     wants_help : bool
-        Whether only the help is asked for.
+        Whether to print the help, and nothing else.
     """
 
     engine: str = ENGINES[0]
     script: str | None = None
     module: str | None = None
-    arguments: tuple = ()
+    arguments: tuple[str, ...] = ()
     wants_help: bool = False
 
 
-def parse(argv):
+def parse(argv: Sequence[str]) -> Command:
     """Read the command line.
 
     Parameters
     ----------
-    argv : list of str
+    argv : sequence of str
 
     Returns
     -------
@@ -72,7 +73,7 @@ def parse(argv):
     if first.startswith("-m"):
         return _parse_module(engine, [first[2:], *rest] if first[2:] else rest)
     if first.startswith("-"):
-        raise UsageError(f"{first} is no option of the runner: {USAGE}")
+        raise UsageError(f"{first} is not an option of the runner: {USAGE}")
     return Command(engine, script=first, arguments=tuple(rest))
 
 

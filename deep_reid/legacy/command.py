@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
@@ -14,13 +15,13 @@ from deep_reid.legacy.originals import OriginalFinder
 _EXIT_CODE_INTERRUPTED = 130
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> int:
     """Run a script of old code.
 
     Parameters
     ----------
-    argv : list of str
-        The runner's arguments and behind them the script's.
+    argv : sequence of str
+        The arguments of the runner, then those of the script.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def main(argv):
 
 
 def _run(command, folder):
-    # Python put the working folder there; with -P it did not.
+    # Python puts the working folder there, except with -P.
     if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.realpath("."):
         del sys.path[0]
     sys.path.insert(0, folder)
@@ -54,10 +55,11 @@ def _run(command, folder):
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     old_code = OldCode(folder, command.engine)
     old_code.install()
-    sys.meta_path.insert(0, FolderFinder(folder))
     if command.engine == "deep_reid":
         channel_order.KEEP_ORDER_OF_ARRAYS.set(True)
         sys.meta_path.insert(0, OriginalFinder(old_code, command.module, _say))
+    else:
+        sys.meta_path.insert(0, FolderFinder(folder))
     sys.excepthook = _create_excepthook(old_code)
     if command.script:
         program.run_script(command.script, command.arguments, old_code.builtins)
@@ -66,7 +68,7 @@ def _run(command, folder):
 
 
 def _create_excepthook(old_code):
-    """Answer what cannot be had in one line, and all other errors with Python's trace."""
+    """Create a hook that describes what old code lacks in one line, and shows other traces."""
 
     def answer(kind, error, trace):
         error = traces.without_runner(error.with_traceback(trace))

@@ -1,170 +1,104 @@
 """``tensorflow.contrib`` as far as TF-Slim and TensorFlow have its names."""
 
-import functools
 import importlib
-import types
+import operator
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
 
 from deep_reid.runtime.compat import slim, tf
 
 _CONTRIB = "tensorflow.contrib"
-# The modules of TF-Slim that have a package's names; their own modules are found by file name, as
-# in tensorflow.contrib.layers.python.layers.initializers.
+# The modules of TF-Slim that have a package's names; the first one wins.
 _COUNTERPARTS = {
-    "framework": ("tf_slim.ops.arg_scope", "tf_slim.ops.variables", "tf_slim.ops.framework_ops"),
-    "layers": ("tf_slim.layers", "tf_slim.ops.arg_scope"),
-    "losses": ("tf_slim.losses",),
-    "metrics": ("tf_slim.metrics", "tf_slim.metrics.metric_ops"),
-    "training": ("tf_slim.training.training", "tf_slim.training.evaluation"),
+    "framework": ("ops.arg_scope", "ops.variables", "ops.framework_ops"),
+    "layers": ("layers", "ops.arg_scope"),
+    "losses": ("losses",),
+    "metrics": ("metrics", "metrics.metric_ops"),
+    "training": ("training.training", "training.evaluation"),
 }
-_FOLDERS = {"framework": "tf_slim.ops"}
 _MOVED_MODULES = {
-    "checkpoint_utils": "tensorflow.python.training.checkpoint_utils",
-    "metric_loss_ops": "tf_slim.losses.metric_learning",
+    "framework": {"checkpoint_utils": "tensorflow.python.training.checkpoint_utils"},
+    "losses": {"metric_loss_ops": "tf_slim.losses.metric_learning"},
 }
 # Names that TensorFlow itself took over from contrib, with the same meaning.
 _TAKEN_OVER = {
-    "framework": {
-        "CriticalSection": tf.CriticalSection,
-        "argsort": tf.argsort,
-        "assert_same_float_dtype": tf.debugging.assert_same_float_dtype,
-        "assert_scalar": tf.debugging.assert_scalar,
-        "create_global_step": tf.train.create_global_step,
-        "get_global_step": tf.train.get_global_step,
-        "get_or_create_global_step": tf.train.get_or_create_global_step,
-        "init_from_checkpoint": tf.train.init_from_checkpoint,
-        "is_non_decreasing": tf.debugging.is_non_decreasing,
-        "is_numeric_tensor": tf.debugging.is_numeric_tensor,
-        "is_strictly_increasing": tf.debugging.is_strictly_increasing,
-        "is_tensor": tf.is_tensor,
-        "list_variables": tf.train.list_variables,
-        "load_checkpoint": tf.train.load_checkpoint,
-        "load_variable": tf.train.load_variable,
-        "nest": tf.nest,
-        "sort": tf.sort,
-        "zero_initializer": tf.zeros_initializer,
-    },
-    "metrics": {"confusion_matrix": tf.math.confusion_matrix},
+    "framework": (
+        *("CriticalSection", "argsort", "is_tensor", "nest", "sort"),
+        *("debugging.assert_same_float_dtype", "debugging.assert_scalar"),
+        *("debugging.is_non_decreasing", "debugging.is_numeric_tensor"),
+        *("debugging.is_strictly_increasing", "train.create_global_step", "train.get_global_step"),
+        *("train.get_or_create_global_step", "train.init_from_checkpoint", "train.list_variables"),
+        *("train.load_checkpoint", "train.load_variable"),
+    ),
+    "metrics": ("math.confusion_matrix",),
 }
-_MISSING = object()
 
 
-class Package(types.ModuleType):
-    """A package that old code knows, made of other modules' names.
+def create_contrib() -> ModuleType:
+    """Create ``tensorflow.contrib``.
+
+    Returns
+    -------
+    module
+    """
+    vars(slim)["python"] = create_package(f"{_CONTRIB}.slim.python", {"slim": slim})
+    packages = {name: _create_counterpart(name) for name in _COUNTERPARTS}
+    return create_package(_CONTRIB, {"slim": slim, **packages})
+
+
+def create_package(name: str, values: Mapping[str, Any], package: str = "") -> ModuleType:
+    """Create a package that old code knows, made of other modules' names.
 
     Parameters
     ----------
     name : str
         Dotted name, as old code knows it.
-    find : callable
-        ``find(name)`` returns the value of a name. It raises ModuleNotFoundError or AttributeError
-        where there is none.
-    names : collection of str
-        What ``from ... import *`` takes.
-    """
-
-    def __init__(self, name, find, names=()):
-        super().__init__(name)
-        self.__path__ = []
-        self.__package__ = name
-        self.__all__ = sorted(names)
-        self.__dict__["_find"] = find
-
-    def __dir__(self):
-        return sorted({*super().__dir__(), *self.__all__})
-
-    def __getattr__(self, name):
-        if not name.startswith("__"):
-            try:
-                value = self._find(name)
-            except (AttributeError, ModuleNotFoundError):
-                pass
-            else:
-                setattr(self, name, value)
-                return value
-        raise AttributeError(
-            f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self
-        )
-
-
-@functools.cache
-def resolve(path):
-    """Find the module that stands for one of contrib's.
-
-    Parameters
-    ----------
-    path : str
-        Dotted name below ``tensorflow.contrib``; empty for contrib itself.
+    values : mapping from str to object
+        Its attributes.
+    package : str
+        Name of the package that has its other modules.
 
     Returns
     -------
     module
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If there is none.
     """
-    if not path:
-        return Package(_CONTRIB, resolve, {"slim", *_COUNTERPARTS})
-    package, *rest = path.split(".")
-    if package == "slim":
-        return _resolve_slim(path, rest)
-    if package not in _COUNTERPARTS:
-        raise _not_found(path)
-    # tensorflow.contrib.layers.python.layers is the package again, with its modules.
-    if not rest or (rest[0] == "python" and len(rest) < 3):
-        find = functools.partial(_find_in, package)
-        return Package(f"{_CONTRIB}.{path}", find, _names_in(package))
-    return _import(_module_of(package, rest[-1]), path)
+    module = ModuleType(name)
+    module.__dict__.update({"__path__": [], "__package__": package or name, **values})
+    return module
 
 
-def _resolve_slim(path, rest):
-    importlib.import_module("tf_slim.nets")  # slim.nets was there without an import of its own
-    if rest == ["python"]:
-        return Package(f"{_CONTRIB}.{path}", {"slim": slim}.__getitem__)
-    if rest[:2] == ["python", "slim"]:
-        rest = rest[2:]
-    return _import(".".join(["tf_slim", *rest]), path)
+def _create_counterpart(name):
+    path = f"{_CONTRIB}.{name}"
+    today = importlib.import_module(f"tf_slim.{'ops' if name == 'framework' else name}")
+    values = _collect_values(name, today)
+    # tensorflow.contrib.layers.python.layers is the package again.
+    folders = {
+        folder: create_package(f"{path}.python.{folder}", values, today.__name__)
+        for folder in (name, "ops", "metric_learning")
+    }
+    python = create_package(f"{path}.python", folders)
+    return create_package(path, {**values, "python": python}, today.__name__)
 
 
-def _find_in(package, name):
-    value = _TAKEN_OVER.get(package, {}).get(name, _MISSING)
-    for module in _COUNTERPARTS[package]:
-        if value is _MISSING:
-            value = getattr(importlib.import_module(module), name, _MISSING)
-    if value is _MISSING or _is_foreign_module(value):
-        return importlib.import_module(_module_of(package, name))
-    return value
-
-
-def _names_in(package):
-    names = set(_TAKEN_OVER.get(package, ()))
-    for module in map(importlib.import_module, _COUNTERPARTS[package]):
-        names |= {name for name, x in vars(module).items() if not isinstance(x, types.ModuleType)}
-    return {name for name in names if not name.startswith("_")}
-
-
-def _is_foreign_module(value):
-    """Tell whether a module of TF-Slim only uses this one, as ``ops`` or ``six``."""
-    return isinstance(value, types.ModuleType) and not (
-        value.__name__.startswith("tf_slim.") or value is tf.nest
-    )
-
-
-def _module_of(package, name):
-    folder = _FOLDERS.get(package, f"tf_slim.{package}")
-    return _MOVED_MODULES.get(name, f"{folder}.{name}")
-
-
-def _import(name, path):
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise _not_found(path) from None
-        raise
-
-
-def _not_found(path):
-    name = f"{_CONTRIB}.{path}"
-    return ModuleNotFoundError(f"No module named {name!r}", name=name)
+def _collect_values(package, today):
+    files = {
+        name: f"{today.__name__}.{name}"
+        for _, name, _ in pkgutil.iter_modules(today.__path__)
+        if not name.endswith("_test")
+    }
+    files |= _MOVED_MODULES.get(package, {})
+    values: dict[str, Any] = {}
+    for name in reversed(_COUNTERPARTS[package]):
+        values |= vars(importlib.import_module(f"tf_slim.{name}"))
+    # The modules that TF-Slim's files import, such as ops, are not part of the package.
+    public = {
+        name: value
+        for name, value in values.items()
+        if not (name.startswith("_") or isinstance(value, ModuleType))
+    }
+    for path in _TAKEN_OVER.get(package, ()):
+        public[path.rpartition(".")[2]] = operator.attrgetter(path)(tf)
+    modules = {name: importlib.import_module(file) for name, file in files.items()}
+    return {**modules, **public, "__all__": sorted(public)}

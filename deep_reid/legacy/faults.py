@@ -1,18 +1,13 @@
-"""Describes, in one line, what old code asks for and cannot have."""
+"""Describes, in one line, what old code asks for and cannot get."""
 
 import linecache
 import os
-import re
+import traceback
 
-from deep_reid.legacy import gone_names, python_2, traces
+from deep_reid.legacy import gone_names, python_2
+from deep_reid.legacy.old_code import OldCode
 
-_NO_ATTRIBUTE = re.compile(r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'")
-_NO_NAME = re.compile(
-    r"cannot import name '(?P<name>\w+)' from (?:partially initialized module )?"
-    r"'(?P<module>[\w.]+)'"
-)
-_NO_MODULE = re.compile(r"No module named '(?P<module>[\w.]+)'")
-# From the module that lacks a name to what old code calls it; the first that fits.
+# From the module that lacks a name to its name in old code; the first match counts.
 _OLD_PREFIXES = (
     ("tensorflow._api.v2.compat.v1", "tensorflow"),
     ("tensorflow._api.v2", "tensorflow"),
@@ -22,7 +17,7 @@ _OLD_PREFIXES = (
     ("tf_keras.api._v1.keras", "tensorflow.keras"),
     ("tf_slim", "tensorflow.contrib.slim"),
 )
-# Modules that only hand on an error about a missing name.
+# Errors about a missing name pass through these files.
 _GO_BETWEENS = (
     os.path.join("tensorflow", "python", "util", "module_wrapper.py"),
     os.path.join("tensorflow", "python", "util", "lazy_loader.py"),
@@ -33,7 +28,7 @@ _GO_BETWEENS = (
 )
 
 
-def describe(error, old_code):
+def describe(error: BaseException, old_code: OldCode) -> str | None:
     """Describe an error that an old name, a missing package or Python 2 caused.
 
     Parameters
@@ -59,14 +54,11 @@ def describe(error, old_code):
 
 
 def _find_place(error, old_code):
-    """Find file and line of old code; None where a library that it called raised the error."""
-    for path, line in reversed(traces.frames(error)):
+    """Find file and line in old code; None if a library that it called raised the error."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
         # "<string>" is code that a script gave to exec.
-        if path.startswith("<") or path.endswith(_GO_BETWEENS):
-            continue
-        if old_code.holds(path):
-            return path, line
-        return None
+        if not (frame.filename.startswith("<") or frame.filename.endswith(_GO_BETWEENS)):
+            return (frame.filename, frame.lineno) if old_code.holds(frame.filename) else None
     return None
 
 
@@ -74,15 +66,10 @@ def _describe_at(error, place):
     if python_2.is_cause(error):
         return python_2.describe(linecache.getline(*place), place[0])
     if isinstance(error, ModuleNotFoundError):
-        match = _NO_MODULE.search(str(error))
-        return match and _describe_module(match["module"])
-    if isinstance(error, ImportError):
-        match = _NO_NAME.search(str(error))
-        return match and _describe_name(match["module"], match["name"], "tensorflow", place)
-    if isinstance(error, AttributeError):
-        match = _NO_ATTRIBUTE.search(str(error))
-        return match and _describe_name(match["module"], match["name"], "tf", place)
-    return None
+        return error.name and _describe_module(error.name)
+    owner, name = python_2.find_missing_name(error)
+    is_import = isinstance(error, ImportError)
+    return owner and _describe_name(owner, name, "tensorflow" if is_import else "tf", place)
 
 
 def _describe_module(name):
@@ -126,7 +113,7 @@ def _describe_library(name):
 
 
 def _look_up(table, name):
-    """Look up a name, or else the longest beginning of it that the table has."""
+    """Look up a name, or the innermost package of it that the table has."""
     while name and name not in table:
         name = name.rpartition(".")[0]
     return table.get(name)

@@ -1,8 +1,22 @@
 """What replaced the names that old code misses today."""
 
-# Of TensorFlow 1; a name stands for all that was in it, unless it has a line of its own.
+# These have the same names in tf as they had in tf.contrib.
+_FROM_CONTRIB = (
+    *("autograph", "data.Dataset", "data.Iterator", "distribute", "feature_column", "keras"),
+    *("linalg", "lite", "lookup", "quantization", "saved_model", "signal", "tpu"),
+)
+# These take batches today, as only batch_cholesky and the like did.
+_OF_BATCHES = (
+    *("cholesky", "matmul", "matrix_determinant", "matrix_diag", "matrix_inverse"),
+    "matrix_transpose",
+)
+_SUMMARIES = ("audio", "histogram", "image", "scalar")
+# From a name of TensorFlow 1 to its replacement; also for the names below it that have no line.
 TENSORFLOW = {
-    "contrib.autograph": "tf.autograph",
+    **{f"contrib.{name}": f"tf.{name}" for name in _FROM_CONTRIB},
+    **{f"batch_{name}": f"tf.{name}" for name in _OF_BATCHES},
+    **{f"{name}_summary": f"tf.summary.{name}" for name in _SUMMARIES},
+    **{f"contrib.deprecated.{name}_summary": f"tf.summary.{name}" for name in _SUMMARIES},
     "contrib.bayesflow": "the package tensorflow-probability",
     "contrib.bigtable": "the package tensorflow-io",
     "contrib.boosted_trees": "the package tensorflow-decision-forests",
@@ -13,27 +27,19 @@ TENSORFLOW = {
     "contrib.crf": "crf_log_likelihood and crf_decode of the package tensorflow-addons",
     "contrib.cudnn_rnn": "tf.keras.layers.LSTM and GRU",
     "contrib.data": "tf.data and tf.data.experimental",
-    "contrib.data.Dataset": "tf.data.Dataset",
-    "contrib.data.Iterator": "tf.data.Iterator",
-    "contrib.deprecated.audio_summary": "tf.summary.audio",
-    "contrib.deprecated.histogram_summary": "tf.summary.histogram",
-    "contrib.deprecated.image_summary": "tf.summary.image",
     "contrib.deprecated.merge_all_summaries": "tf.summary.merge_all",
-    "contrib.deprecated.scalar_summary": "tf.summary.scalar",
     "contrib.deprecated": "tf.summary",
-    "contrib.distribute": "tf.distribute",
     "contrib.distributions": "tf.distributions and the package tensorflow-probability",
     "contrib.eager": "tf.enable_eager_execution, tf.GradientTape and tf.train.Checkpoint",
     "contrib.estimator": "TensorFlow 2.15, the last release with tf.estimator",
     "contrib.factorization": "scikit-learn's KMeans and NMF",
-    "contrib.feature_column": "tf.feature_column",
     "contrib.ffmpeg": "tf.audio",
     "contrib.framework.deprecated": "the decorator itself: leave it out",
+    "contrib.framework.zero_initializer": "tf.assign and tf.zeros_like",
     "contrib.gan": "the package tensorflow-gan",
     "contrib.graph_editor": "tf.import_graph_def with its input_map",
     "contrib.hparams": "argparse.Namespace",
     "contrib.image": "the package tensorflow-addons (rotate, translate), or OpenCV",
-    "contrib.keras": "tf.keras",
     "contrib.kernel_methods": "scikit-learn's kernel_approximation",
     "contrib.layers.embed_sequence": "tf.nn.embedding_lookup",
     "contrib.layers.real_valued_column": "tf.feature_column.numeric_column",
@@ -47,9 +53,6 @@ TENSORFLOW = {
     "contrib.learn": "tf.keras or TensorFlow 2.15, the last release with tf.estimator",
     "contrib.learn.datasets": "tf.keras.datasets",
     "contrib.legacy_seq2seq": "the package tensorflow-addons (seq2seq)",
-    "contrib.linalg": "tf.linalg",
-    "contrib.lite": "tf.lite",
-    "contrib.lookup": "tf.lookup",
     "contrib.memory_stats": "tf.config.experimental.get_memory_info",
     "contrib.mixed_precision": "tf.train.experimental.enable_mixed_precision_graph_rewrite",
     "contrib.model_pruning": "the package tensorflow-model-optimization",
@@ -58,14 +61,11 @@ TENSORFLOW = {
     "contrib.opt.AdamWOptimizer": "tf.keras.optimizers.AdamW",
     "contrib.predictor": "tf.saved_model.load",
     "contrib.quantize": "the package tensorflow-model-optimization",
-    "contrib.quantization": "tf.quantization",
     "contrib.recurrent": "tf.while_loop",
     "contrib.resampler": "the package tensorflow-addons (image.resampler)",
     "contrib.rnn": "tf.nn.rnn_cell, tf.nn.static_rnn and tf.nn.dynamic_rnn",
-    "contrib.saved_model": "tf.saved_model",
     "contrib.seq2seq": "the package tensorflow-addons (seq2seq)",
     "contrib.session_bundle": "tf.saved_model",
-    "contrib.signal": "tf.signal",
     "contrib.solvers": "tf.linalg.experimental.conjugate_gradient",
     "contrib.specs": "tf.layers",
     "contrib.staging": "tf.raw_ops.Stage and Unstage",
@@ -79,7 +79,6 @@ TENSORFLOW = {
     "contrib.text": "the package tensorflow-text",
     "contrib.tfprof": "tf.profiler",
     "contrib.timeseries": "the package tensorflow-probability (sts)",
-    "contrib.tpu": "tf.tpu",
     "contrib.training.HParams": "argparse.Namespace",
     "contrib.training.batch_sequences_with_states": "tf.data.Dataset.padded_batch",
     "contrib.training.bucket": "tf.data.Dataset.bucket_by_sequence_length",
@@ -98,18 +97,9 @@ TENSORFLOW = {
     "python.ops.rnn_cell_impl": "tf.nn.rnn_cell",
     "python.ops.seq2seq": "the package tensorflow-addons (seq2seq)",
     # Of TensorFlow 0.x.
-    "audio_summary": "tf.summary.audio",
-    "batch_cholesky": "tf.cholesky",
-    "batch_matmul": "tf.matmul",
-    "batch_matrix_determinant": "tf.matrix_determinant",
-    "batch_matrix_diag": "tf.matrix_diag",
-    "batch_matrix_inverse": "tf.matrix_inverse",
-    "batch_matrix_transpose": "tf.matrix_transpose",
     "complex_abs": "tf.abs",
-    "histogram_summary": "tf.summary.histogram",
     "image.per_image_whitening": "tf.image.per_image_standardization",
     "image.random_crop": "tf.random_crop",
-    "image_summary": "tf.summary.image",
     "inv": "tf.reciprocal",
     "list_diff": "tf.setdiff1d",
     "listdiff": "tf.setdiff1d",
@@ -124,7 +114,6 @@ TENSORFLOW = {
     "nn.state_saving_rnn": "tf.nn.static_state_saving_rnn",
     "op_scope": "tf.name_scope",
     "pack": "tf.stack",
-    "scalar_summary": "tf.summary.scalar",
     "select": "tf.where",
     "sub": "tf.subtract",
     "train.SummaryWriter": "tf.summary.FileWriter",
@@ -132,7 +121,7 @@ TENSORFLOW = {
     "variable_op_scope": "tf.variable_scope",
 }
 
-# Of SciPy and scikit-learn, from their full names.
+# The same for full names of SciPy and scikit-learn.
 LIBRARIES = {
     "scipy.interp": "numpy.interp",
     "scipy.misc": "the package it came from (numpy, scipy.special, PIL or cv2)",
@@ -157,28 +146,22 @@ LIBRARIES = {
     "sklearn.utils.linear_assignment_": "scipy.optimize.linear_sum_assignment",
 }
 
-# From a missing package's name to what pip calls it.
+_SAME_NAMES = (
+    *("h5py", "imageio", "joblib", "lxml", "matplotlib", "pandas", "scipy", "seaborn", "six"),
+    *("tensorboard", "tqdm"),
+)
+# From the name of a missing package to its name for pip.
 PIP_NAMES = {
+    **dict(zip(_SAME_NAMES, _SAME_NAMES, strict=True)),
     "PIL": "pillow",
     "Image": "pillow",
     "cv2": "opencv-python",
-    "h5py": "h5py",
-    "imageio": "imageio",
-    "joblib": "joblib",
-    "lxml": "lxml",
-    "matplotlib": "matplotlib",
-    "pandas": "pandas",
-    "scipy": "scipy",
-    "seaborn": "seaborn",
-    "six": "six",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
-    "tensorboard": "tensorboard",
     "tensorflow_addons": "tensorflow-addons",
     "tensorflow_probability": "tensorflow-probability",
-    "tqdm": "tqdm",
     "yaml": "pyyaml",
-    # Until Python 3.11 a part of Python.
+    # Part of Python up to 3.11.
     "distutils": "setuptools",
     "pkg_resources": "'setuptools<81'",
 }

@@ -1,22 +1,13 @@
-"""The names that NumPy 1.18 to 2.4 took away and that have an exact counterpart."""
+"""The names that NumPy 1.18 to 2.4 removed and that have an exact counterpart."""
 
 import ast
 import functools
-import importlib
 import operator
 import pickle
+from typing import Any
 
-_PYTHON_TYPES = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "complex": complex,
-    "object": object,
-    "str": str,
-    "long": int,
-    "unicode": str,
-}
-# From the old name to today's, which starts from numpy.
+import numpy as np
+
 _RENAMED = {
     "bool8": "bool_",
     "int0": "intp",
@@ -62,86 +53,76 @@ _RENAMED = {
     "TooHardError": "exceptions.TooHardError",
     "VisibleDeprecationWarning": "exceptions.VisibleDeprecationWarning",
 }
-_KINDS = {
-    "int": ("int8", "int16", "int32", "int64"),
-    "uint": ("uint8", "uint16", "uint32", "uint64"),
-    "float": ("float16", "float32", "float64", "longdouble"),
-    "complex": ("complex64", "complex128", "clongdouble"),
+
+
+class _Cast(dict):
+    def __missing__(self, kind):
+        return lambda a: np.asarray(a).astype(np.dtype(kind))
+
+
+def _scalar_type(rep, default=None):
+    if isinstance(rep, type) and issubclass(rep, np.generic):
+        return rep
+    if isinstance(rep, np.ndarray):
+        return rep.dtype.type
+    try:
+        return np.dtype(rep).type
+    except TypeError:
+        return default
+
+
+def _as_float_array(a, dtype=None):
+    is_inexact = dtype is not None and np.issubdtype(dtype, np.inexact)
+    return np.asarray(a, dtype=dtype if is_inexact else np.float64)
+
+
+def _in_1d(ar1, ar2, assume_unique=False, invert=False, **kwargs):
+    ar1 = np.asarray(ar1).ravel()
+    return np.isin(ar1, ar2, assume_unique=assume_unique, invert=invert, **kwargs)
+
+
+_VALUES: dict[str, Any] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "complex": complex,
+    "object": object,
+    "str": str,
+    "long": int,
+    "unicode": str,
+    "NINF": -np.inf,
+    "PZERO": 0.0,
+    "NZERO": -0.0,
+    "asfarray": _as_float_array,
+    "in1d": _in_1d,
+    "asscalar": lambda a: np.asarray(a).item(),
+    "alen": lambda a: len(np.atleast_1d(a)),
+    "msort": lambda a: np.sort(a, axis=0),
+    "fastCopyAndTranspose": lambda a: np.array(a).T.copy(),
+    "loads": pickle.loads,
+    "safe_eval": ast.literal_eval,
+    "cast": _Cast(),
+    "sctypes": {
+        "int": [np.int8, np.int16, np.int32, np.int64],
+        "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+        "float": [np.float16, np.float32, np.float64, np.longdouble],
+        "complex": [np.complex64, np.complex128, np.clongdouble],
+        "others": [bool, object, bytes, str, np.void],
+    },
+    "issubclass_": lambda a, b: isinstance(a, type) and issubclass(a, b),
+    "obj2sctype": _scalar_type,
+    "issubsctype": lambda a, b: issubclass(_scalar_type(a), _scalar_type(b)),
 }
 
 
 @functools.cache
-def restore():
-    """Give NumPy its old names back, where this release lacks them, for the whole process."""
-    numpy = importlib.import_module("numpy")
-    for name, value in _list_old_names(numpy):
-        # Not hasattr: NumPy warns when some of these names are looked up.
-        if name not in vars(numpy):
-            setattr(numpy, name, value)
-
-
-def _list_old_names(numpy):
-    yield from _PYTHON_TYPES.items()
-    for name, path in _RENAMED.items():
+def restore() -> None:
+    """Give NumPy the old names that this release lacks, for the whole process."""
+    # Not hasattr: NumPy warns when some of these names are looked up.
+    for name in _VALUES.keys() - vars(np).keys():
+        setattr(np, name, _VALUES[name])
+    for name in _RENAMED.keys() - vars(np).keys():
         try:
-            yield name, operator.attrgetter(path)(numpy)
-        except AttributeError:  # a release that has the old name still
+            setattr(np, name, operator.attrgetter(_RENAMED[name])(np))
+        except AttributeError:  # this release knows neither name
             continue
-    yield from _list_numbers(numpy)
-    yield from _list_functions(numpy)
-    yield from _list_type_functions(numpy)
-
-
-def _list_numbers(numpy):
-    yield "NINF", -numpy.inf
-    yield "PZERO", 0.0
-    yield "NZERO", -0.0
-
-
-def _list_functions(numpy):
-    def asfarray(a, dtype=None):
-        is_inexact = dtype is not None and numpy.issubdtype(dtype, numpy.inexact)
-        return numpy.asarray(a, dtype=dtype if is_inexact else numpy.float64)
-
-    def in1d(ar1, ar2, assume_unique=False, invert=False, **kwargs):
-        ar1 = numpy.asarray(ar1).ravel()
-        return numpy.isin(ar1, ar2, assume_unique=assume_unique, invert=invert, **kwargs)
-
-    yield "asfarray", asfarray
-    yield "in1d", in1d
-    yield "asscalar", lambda a: numpy.asarray(a).item()
-    yield "alen", lambda a: len(numpy.atleast_1d(a))
-    yield "msort", lambda a: numpy.sort(a, axis=0)
-    yield "fastCopyAndTranspose", lambda a: numpy.array(a).T.copy()
-    yield "loads", pickle.loads
-    yield "safe_eval", ast.literal_eval
-
-
-def _list_type_functions(numpy):
-    """Yield the tables and functions that deal with types."""
-
-    class Cast(dict):
-        def __missing__(self, kind):
-            return lambda a: numpy.asarray(a).astype(numpy.dtype(kind))
-
-    types = {kind: [getattr(numpy, name) for name in names] for kind, names in _KINDS.items()}
-    others = [bool, object, bytes, str, numpy.void]
-    yield "cast", Cast()
-    yield "sctypes", {**types, "others": others}
-    yield "issubclass_", lambda a, b: isinstance(a, type) and issubclass(a, b)
-    yield "obj2sctype", lambda rep, default=None: _scalar_type(numpy, rep, default)
-    yield (
-        "issubsctype",
-        lambda a, b: issubclass(_scalar_type(numpy, a, None), _scalar_type(numpy, b, None)),
-    )
-
-
-def _scalar_type(numpy, value, default):
-    if isinstance(value, type) and issubclass(value, numpy.generic):
-        return value
-    if isinstance(value, numpy.ndarray):
-        return value.dtype.type
-    try:
-        return numpy.dtype(value).type
-    except TypeError:
-        return default

@@ -1,8 +1,8 @@
 """Which files are old code, and what an import gives them.
 
 Python looks ``__import__`` up in the builtins of the importing module. Old code gets builtins with
-an ``__import__`` of its own. TensorFlow, Keras and all other libraries keep Python's: what they
-import later is what they expect.
+another ``__import__``. TensorFlow, Keras and all other libraries keep Python's, so that their own
+imports, also later ones, give today's modules.
 """
 
 import builtins
@@ -15,16 +15,12 @@ import sysconfig
 import types
 from pathlib import Path
 
-from deep_reid.legacy import numpy_names, sklearn_names
+from deep_reid.legacy import sklearn_names
 
-_LIBRARIES = tuple(
-    os.path.realpath(path)
-    for path in (
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib"),
-        Path(__file__).resolve().parents[1],
-    )
-)
+_LIBRARIES = {
+    *(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
+    str(Path(__file__).resolve().parents[1]),
+}
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -34,22 +30,22 @@ class OldCode:
     Parameters
     ----------
     folder : str
-        Where the script is, or the working folder.
+        The folder of the script, or the working folder.
     engine : {"own", "deep_reid"}
 
     Attributes
     ----------
     builtins : module
-        What old code sees as ``builtins``.
+        The ``builtins`` of old code.
     """
 
-    def __init__(self, folder, engine):
+    def __init__(self, folder: str, engine: str) -> None:
         self.folder = os.path.realpath(folder)
         self.engine = engine
         self.builtins = types.ModuleType("builtins")
         self.builtins.__dict__.update(vars(builtins), __import__=self._import)
 
-    def install(self):
+    def install(self) -> None:
         """Give these builtins to each module of old code that is loaded from now on."""
 
         def create_module(loader, spec):
@@ -59,11 +55,11 @@ class OldCode:
             module.__dict__["__builtins__"] = vars(self.builtins)
             return module
 
-        # The one loader of source files, also for importlib.util.spec_from_file_location.
-        importlib.machinery.SourceFileLoader.create_module = create_module
+        # Loads all source files, also for importlib.util.spec_from_file_location.
+        importlib.machinery.SourceFileLoader.create_module = create_module  # type: ignore
         importlib.import_module = self._create_import_module(importlib.import_module)
 
-    def holds(self, path):
+    def holds(self, path: str) -> bool:
         """Tell whether a file is old code.
 
         Parameters
@@ -91,15 +87,15 @@ class OldCode:
         root = "" if level else name.partition(".")[0]
         if root == "builtins":
             return self.builtins
-        if root == "tensorflow":
+        if root in {"tensorflow", "tf_slim"}:
             from deep_reid.legacy import tensorflow_1
 
-            return tensorflow_1.import_name(name, fromlist, self.engine)
-        if root == "tf_slim":
-            from deep_reid.legacy import tensorflow_1
-
+            if root == "tensorflow":
+                return tensorflow_1.import_name(name, fromlist, self.engine)
             tensorflow_1.load(self.engine)
         elif root == "numpy":
+            from deep_reid.legacy import numpy_names
+
             numpy_names.restore()
         elif root == "sklearn":
             sklearn_names.restore(name, fromlist)

@@ -1,12 +1,17 @@
 """The original's modules, as this package has them: what ``--engine=deep_reid`` hands out."""
 
 import ast
+import functools
 import importlib
-import importlib.machinery
+import importlib.abc
 import os
 import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec, PathFinder
 
 from deep_reid import datasets
+from deep_reid.legacy.modules import FolderFinder
+from deep_reid.legacy.old_code import OldCode
 
 _TARGETS = {
     "train_app": "deep_reid.train_app",
@@ -17,12 +22,13 @@ _TARGETS = {
 }
 _DATASETS = ("datasets.util", "datasets.market1501", "datasets.mars")
 _PACKAGES = ("nets", "nets.deep_sort", "datasets")
+# Stays the old code's: `deep_reid.nets.residual` takes other arguments.
 _RESIDUAL_NET = "nets.deep_sort.residual_net"
-# The original's modules are beside these.
+# A folder with one of these has the original's modules.
 _SIGNS = ("train_app.py", "queued_trainer.py")
 
 
-class OriginalFinder:
+class OriginalFinder(FolderFinder):
     """Finds this package's modules under the names that the original has.
 
     Names count at the top level, in the package of the module that is run, and in packages that
@@ -37,64 +43,43 @@ class OriginalFinder:
         Called with each line for the user.
     """
 
-    def __init__(self, old_code, module, say):
+    def __init__(self, old_code: OldCode, module: str | None, say: Callable[[str], None]) -> None:
+        super().__init__(old_code.folder)
         self._old_code = old_code
         self._root = module.partition(".")[0] if module and "." in module else None
         self._say = say
         self._targets = dict(_TARGETS)
-        self._warned = set()
-        # What comes from the old code all the same, and why.
-        self._kept = {_RESIDUAL_NET: "deep_reid.nets.residual takes other arguments"}
-        folder = os.path.realpath(datasets.__path__[0])
-        if folder == os.path.join(old_code.folder, "datasets"):  # the script is in a clone
-            self._own_datasets = None
+        self._warned: set[str] = set()
+        self._own_datasets: str | None = os.path.realpath(datasets.__path__[0])
+        if self._own_datasets == os.path.join(old_code.folder, "datasets"):
+            self._own_datasets = None  # the script is in a clone of this package
         else:
-            self._own_datasets = folder
             self._targets |= {name: f"deep_reid.{name}" for name in _DATASETS}
 
-    def find_spec(self, name, path=None, target=None):
-        """Find a module, or leave it to Python.
-
-        Parameters
-        ----------
-        name : str
-            Its full name.
-        path : list of str, optional
-            The folders of the package it is in; None for a top-level one.
-        target : module, optional
-            Not used.
-
-        Returns
-        -------
-        importlib.machinery.ModuleSpec or None
-        """
+    def _find(self, name, path):
         original = self._original_name(name)
         if original in _PACKAGES and not self._is_in_old_code(name, path):
-            return importlib.machinery.ModuleSpec(name, None, is_package=True)
+            return ModuleSpec(name, None, is_package=True)
         if original is None or original in _PACKAGES:
-            return None
-        found = importlib.machinery.PathFinder.find_spec(name, path)
+            return super()._find(name, path)
+        found = PathFinder.find_spec(name, path)
         file = None if found is None else found.origin
         if original in self._targets:
-            loader = _StandIn(original, self._targets, file, self._say, self._warned)
-            return importlib.machinery.ModuleSpec(name, loader)
+            return ModuleSpec(name, _StandIn(functools.partial(self._load, original, name, file)))
         if file is not None:
-            self._say(f"{name} is {file}, because {self._kept[original]}")
+            self._say(f"{name} is {file}, because deep_reid.nets.residual takes other arguments")
         return None
 
     def _original_name(self, name):
         """Find the original's name for a module, which may be in a package today."""
-        for original in (*self._targets, *self._kept, *_PACKAGES):
-            root = name.removesuffix(original)
-            if root == "" or (root != name and self._has_originals(root)):
+        for original in (*self._targets, _RESIDUAL_NET, *_PACKAGES):
+            package = name.removesuffix(f".{original}")
+            if name == original or (name != package and self._has_originals(package)):
                 return original
         return None
 
-    def _has_originals(self, root):
-        """Tell whether a package, with a dot behind its name, is the original's folder."""
-        package = root.removesuffix(".")
-        if package == root:
-            return False
+    def _has_originals(self, package):
+        """Tell whether a package has the original's modules."""
         folders = getattr(sys.modules.get(package), "__path__", ())
         signs = [os.path.join(folder, sign) for folder in folders for sign in _SIGNS]
         # This package has these files, too.
@@ -104,96 +89,68 @@ class OriginalFinder:
         )
 
     def _is_in_old_code(self, name, path):
-        """Tell whether the old code has a package, so that Python finds what else is in it."""
+        """Tell whether the old code has a package: then Python finds what else is in it."""
         module = name.rpartition(".")[2]
-        for entry in sys.path if path is None else path:
-            folder = os.path.realpath(os.path.join(entry, module))
-            # A clone of this package may be on the path.
-            is_own = folder == self._own_datasets
-            if os.path.isdir(folder) and self._old_code.holds(folder) and not is_own:
-                return True
-        return False
+        entries = sys.path if path is None else path
+        folders = [os.path.realpath(os.path.join(entry, module)) for entry in entries]
+        # A clone of this package may be on the path.
+        return any(
+            os.path.isdir(folder) and self._old_code.holds(folder) and folder != self._own_datasets
+            for folder in folders
+        )
 
-
-class _StandIn:
-    """Loads one module under another's name.
-
-    Parameters
-    ----------
-    original : str
-        Name of the module in the original.
-    targets : dict from str to str
-        Full names of this package's modules, by their names in the original.
-    file : str or None
-        The old code's own file of that name.
-    say : callable
-    warned : set of str
-        Files that were warned of; grows.
-    """
-
-    def __init__(self, original, targets, file, say, warned):
-        self._target = targets[original]
-        self._targets = targets
-        self._file = file
-        self._say = say
-        self._warned = warned
-
-    def create_module(self, spec):
-        """Leave it to Python to make a module, which is thrown away."""
-
-    def exec_module(self, module):
-        """Put this package's module in."""
-        name = module.__name__
-        target = importlib.import_module(self._target)
-        sys.modules[name] = target
-        instead = "" if self._file is None else f" instead of {self._file}"
+    def _load(self, original, name, file):
+        """Import this package's module instead of the old code's file, and tell the user."""
+        target = importlib.import_module(self._targets[original])
+        instead = "" if file is None else f" instead of {file}"
         self._say(f"{name} is {target.__file__}{instead}")
-        self._warn_of_missing(self._file, self._target)
-        # The file that is not run would have run these, of which nothing else may speak.
-        for path, target_name in self._find_imported_originals():
-            self._warn_of_missing(path, target_name)
+        if file is not None:
+            tree = _parse(file)
+            self._warn_of_missing(file, tree, original)
+            # These are not imported either if only the replaced file imports them.
+            for other in sorted(_imported_names(tree) & self._targets.keys()):
+                path = os.path.join(os.path.dirname(file), *other.split(".")) + ".py"
+                self._warn_of_missing(path, _parse(path), other)
+        return target
 
-    def _warn_of_missing(self, file, target):
-        missing = _public_names(file) - _names_of(importlib.import_module(target))
-        missing = sorted(name for name in missing if name.rpartition(".")[0] not in missing)
+    def _warn_of_missing(self, file, tree, original):
+        target = self._targets[original]
+        missing = _missing_names(tree, importlib.import_module(target))
         if missing and file not in self._warned:
             self._warned.add(file)
             self._say(
                 f"warning: {os.path.basename(file)} of this folder has {', '.join(missing)}, which "
-                f"{target} has not: --engine=own runs it"
+                f"{target} lacks: --engine=own runs it"
             )
 
-    def _find_imported_originals(self):
-        """List files beside the replaced one that it imports, and what replaces each."""
-        names = sorted(_imported_names(self._file) & set(self._targets))
-        files = [os.path.join(os.path.dirname(self._file), *name.split(".")) for name in names]
-        pairs = [
-            (f"{file}.py", self._targets[name]) for file, name in zip(files, names, strict=True)
-        ]
-        return [pair for pair in pairs if os.path.isfile(pair[0])]
+
+class _StandIn(importlib.abc.Loader):
+    """Loads a module that exists under another name, instead of the one that Python created."""
+
+    def __init__(self, load):
+        self._load = load
+
+    def exec_module(self, module):
+        sys.modules[module.__name__] = self._load()
 
 
-def _names_of(module):
-    """List what a module has, and what its classes have."""
-    names = set(dir(module))
-    classes = [name for name in names if isinstance(getattr(module, name), type)]
-    return names.union(*({f"{name}.{x}" for x in dir(getattr(module, name))} for name in classes))
+def _missing_names(tree, module):
+    """List the public functions, classes and methods of a file that a module lacks."""
+    missing = set()
+    for node in _definitions(tree):
+        if not hasattr(module, node.name):
+            missing.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            known = dir(getattr(module, node.name))
+            methods = {method.name for method in _definitions(node)}
+            missing |= {f"{node.name}.{name}" for name in methods.difference(known)}
+    return sorted(missing)
 
 
-def _public_names(file):
-    """List the functions, classes and methods that a file defines, without running it."""
-    names = set()
-    for node in _definitions(_parse(file)):
-        names.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            names |= {f"{node.name}.{method.name}" for method in _definitions(node)}
-    return names
-
-
-def _imported_names(file):
+def _imported_names(tree):
     """List the modules that a file imports on its top level, without the dots of relative ones."""
     names = set()
-    for node in _parse(file).body:
+    for node in tree.body:
         if isinstance(node, ast.ImportFrom):
             package = f"{node.module}." if node.module else ""
             names |= {package + alias.name for alias in node.names} | {node.module}
@@ -203,14 +160,11 @@ def _imported_names(file):
 
 
 def _parse(file):
-    nothing = ast.Module([], [])
-    if file is None:
-        return nothing
     try:
         with open(file, "rb") as source:
             return ast.parse(source.read())
-    except (OSError, SyntaxError, ValueError):  # nothing of it is run
-        return nothing
+    except (OSError, SyntaxError, ValueError):  # nothing of the file is run
+        return ast.Module([], [])
 
 
 def _definitions(tree):

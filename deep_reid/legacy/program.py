@@ -6,12 +6,14 @@ import io
 import os
 import sys
 import types
+from collections.abc import Sequence
 
 from deep_reid.errors import UsageError
+from deep_reid.legacy.modules import is_missing
 
 
-def find_script(path):
-    """Check a script's path.
+def find_script(path: str) -> str:
+    """Check the path of a script.
 
     Parameters
     ----------
@@ -20,7 +22,7 @@ def find_script(path):
     Returns
     -------
     str
-        Its folder, absolute, where its modules are.
+        Absolute path of its folder, which has its modules, too.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def find_script(path):
         raise UsageError(f"{path}: {error.strerror}; check its permissions") from None
 
 
-def run_script(path, arguments, builtins):
+def run_script(path: str, arguments: Sequence[str], builtins: types.ModuleType) -> None:
     """Run a script as ``__main__``.
 
     Parameters
@@ -49,14 +51,14 @@ def run_script(path, arguments, builtins):
         What the script sees as ``builtins``.
     """
     sys.argv[:] = [path, *arguments]
-    absolute = os.path.join(os.getcwd(), path)  # not normalized, as Python leaves it
+    absolute = os.path.join(os.getcwd(), path)  # Python does not normalize it either
     with io.open_code(absolute) as file:
         code = compile(file.read(), absolute, "exec", dont_inherit=True)
     loader = importlib.machinery.SourceFileLoader("__main__", absolute)
     _run_as_main(code, builtins, __file__=absolute, __loader__=loader, __package__=None)
 
 
-def run_module(name, arguments, builtins):
+def run_module(name: str, arguments: Sequence[str], builtins: types.ModuleType) -> None:
     """Run a module, or a package's ``__main__``, as ``python -m`` does.
 
     Parameters
@@ -105,7 +107,7 @@ def _find_spec(name):
     try:
         return importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+        if is_missing(name, error):
             return None
         raise
 

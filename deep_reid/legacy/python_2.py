@@ -1,6 +1,7 @@
 """Recognizes what only Python 2 understands."""
 
 import re
+from types import ModuleType
 
 from deep_reid.legacy import gone_names
 
@@ -14,13 +15,10 @@ _LINES = re.compile(
     re.IGNORECASE,
 )
 _PRINT_TO_FILE = "unsupported operand type(s) for >>: 'builtin_function_or_method'"
-_MISSING = re.compile(
-    r"(?:module '(?P<module>\w+)'|'(?P<kind>\w+)' object) has no attribute '(?P<name>\w+)'"
-    r"|cannot import name '(?P<taken>\w+)' from '(?P<source>\w+)'"
-)
+_NO_NAME = re.compile(r"cannot import name '(\w+)'")
 
 
-def describe_syntax(error):
+def describe_syntax(error: SyntaxError) -> str | None:
     """Describe a line that does not compile.
 
     Parameters
@@ -30,7 +28,7 @@ def describe_syntax(error):
     Returns
     -------
     str or None
-        None if it is no Python 2 either.
+        None if Python 2 does not know the line either.
     """
     text = error.text or ""
     if isinstance(error, TabError):
@@ -40,14 +38,14 @@ def describe_syntax(error):
     return None
 
 
-def describe(line, path):
-    """Say that a line is Python 2, and what converts it.
+def describe(line: str, path: str | None) -> str:
+    """Describe a line of Python 2, and what converts it.
 
     Parameters
     ----------
     line : str
         The code.
-    path : str
+    path : str or None
         The file.
 
     Returns
@@ -60,8 +58,8 @@ def describe(line, path):
     )
 
 
-def is_cause(error):
-    """Tell whether an error comes from a name or a call that Python 3 has not.
+def is_cause(error: BaseException) -> bool:
+    """Tell whether an error comes from a name or a call that Python 3 lacks.
 
     Parameters
     ----------
@@ -77,8 +75,27 @@ def is_cause(error):
         return error.name in gone_names.PYTHON_2_MODULES
     if isinstance(error, TypeError):
         return str(error).startswith(_PRINT_TO_FILE)
-    match = _MISSING.search(str(error))
-    if match is None or not isinstance(error, (AttributeError, ImportError)):
-        return False
-    owner = match["module"] or match["kind"] or match["source"]
-    return f"{owner}.{match['name'] or match['taken']}" in gone_names.PYTHON_2_ATTRIBUTES
+    owner, name = find_missing_name(error)
+    return f"{owner}.{name}" in gone_names.PYTHON_2_ATTRIBUTES
+
+
+def find_missing_name(error: BaseException) -> tuple[str | None, str | None]:
+    """Find out what an AttributeError, or an error of ``from ... import``, is about.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    owner : str or None
+        Dotted name of the module, or name of the type, that lacks a name; None for other errors.
+    name : str or None
+        The name.
+    """
+    if isinstance(error, AttributeError):
+        owner = error.obj if isinstance(error.obj, ModuleType) else type(error.obj)
+        return owner.__name__, error.name
+    if isinstance(error, ImportError) and (match := _NO_NAME.match(str(error))):
+        return error.name, match[1]
+    return None, None

@@ -5,32 +5,24 @@ fails by itself.
 """
 
 import functools
-import importlib
-import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
+from typing import Any
+
+from deep_reid.legacy.modules import import_if_found
 
 # The order of release 0.19, in which arguments could be given by position.
 _OLD_ORDER = (
-    "n_components",
-    "perplexity",
-    "early_exaggeration",
-    "learning_rate",
-    "n_iter",
-    "n_iter_without_progress",
-    "min_grad_norm",
-    "metric",
-    "init",
-    "verbose",
-    "random_state",
-    "method",
-    "angle",
+    *("n_components", "perplexity", "early_exaggeration", "learning_rate", "n_iter"),
+    *("n_iter_without_progress", "min_grad_norm", "metric", "init", "verbose", "random_state"),
+    *("method", "angle"),
 )
 _OLD_MODULE = "sklearn.manifold.t_sne"
 _MODULE = "sklearn.manifold._t_sne"
 
 
-def restore(name, fromlist):
+def restore(name: str, fromlist: Sequence[str] | None) -> None:
     """Make ``sklearn.manifold`` as it was, when old code imports it.
 
     Parameters
@@ -38,14 +30,13 @@ def restore(name, fromlist):
     name : str
         Dotted name of the module that is imported.
     fromlist : sequence of str or None
-        What is taken from it.
+        The names after ``from ... import``.
     """
     if name.startswith("sklearn.manifold") or "manifold" in (fromlist or ()):
-        try:
-            module = importlib.import_module(_MODULE)
-        except ModuleNotFoundError:
+        module = import_if_found(_MODULE)
+        if module is None:
             return
-        manifold = sys.modules["sklearn.manifold"]
+        manifold: Any = sys.modules["sklearn.manifold"]
         if not hasattr(manifold, "t_sne"):
             manifold.t_sne = sys.modules.setdefault(_OLD_MODULE, module)
         _accept_old_arguments(module.TSNE)
@@ -55,10 +46,8 @@ def _accept_old_arguments(tsne):
     """Let ``TSNE(...)`` take arguments by position, and ``n_iter``, which is ``max_iter`` today."""
     today = tsne.__init__
     names = inspect.signature(today).parameters
-    if "max_iter" not in names or "n_iter" in names:
-        return
-    if hasattr(today, "__wrapped__"):
-        return
+    if "max_iter" not in names or "n_iter" in names or hasattr(today, "__wrapped__"):
+        return  # it takes them already
 
     @functools.wraps(today)
     def create(self, *args, **kwargs):

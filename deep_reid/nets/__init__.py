@@ -4,24 +4,27 @@ A network is found by its name: `load_network`.
 """
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.run import NETWORK, NETWORKS
+from deep_reid.interfaces import Network, NetworkFactory
 
-# What each is called with: by position, and by name.
+# The arguments of each call: by position, and by name.
 _CALLS = {
     "create_network_factory": ((), ("is_training", "num_classes", "add_logits")),
     "preprocess": (("image",), ("is_training",)),
 }
 
 
-def load_network(name):
+def load_network(name: str) -> Network:
     """Load a network.
 
     Parameters
     ----------
     name : str
-        Of a module of this package, or ``MODULE:NAME`` of the user's own.
+        A module of this package, or ``MODULE:NAME`` of the user.
 
     Returns
     -------
@@ -35,14 +38,14 @@ def load_network(name):
     NETWORK.check("network", name)
     if name in NETWORKS:
         return importlib.import_module(f"{__name__}.{name}")
-    network = import_named(name)
+    network: Any = import_named(name)
     for part, arguments in _CALLS.items():
         check_call(f"{name}.{part}", getattr(network, part, None), *arguments)
     return network
 
 
-def create_inference_network(network):
-    """Create the factory of a network that gives features alone.
+def create_inference_network(network: Network) -> NetworkFactory:
+    """Create the factory of a network that gives features only.
 
     Parameters
     ----------
@@ -55,8 +58,8 @@ def create_inference_network(network):
     return network.create_network_factory(is_training=False, num_classes=None, add_logits=False)
 
 
-def may_fit(network, variable_shapes):
-    """Tell whether a checkpoint may be of a network, as far as the network knows.
+def may_fit(network: Network, variable_shapes: Mapping[str, list[int]]) -> bool:
+    """Tell whether a checkpoint may belong to a network.
 
     Parameters
     ----------
@@ -67,11 +70,14 @@ def may_fit(network, variable_shapes):
     Returns
     -------
     bool
+        True for a network without the method ``fits``.
     """
     return not hasattr(network, "fits") or network.fits(variable_shapes)
 
 
-def find_num_classes(network, variable_shapes, recorded):
+def find_num_classes(
+    network: Network, variable_shapes: Mapping[str, list[int]], recorded: int | None
+) -> int | None:
     """Return the number of classes of a checkpoint's classifier.
 
     Parameters
@@ -80,12 +86,12 @@ def find_num_classes(network, variable_shapes, recorded):
     variable_shapes : dict of str -> list of int
         The variables of the checkpoint.
     recorded : int or None
-        What its run has recorded; for a network that cannot tell.
+        The number in the records of its run; used if the network cannot tell.
 
     Returns
     -------
     int or None
-        None: it has no classifier.
+        None if the checkpoint has no classifier.
     """
-    has_it = hasattr(network, "num_classes_in")
-    return network.num_classes_in(variable_shapes) if has_it else recorded
+    find: Any = getattr(network, "num_classes_in", None)
+    return recorded if find is None else find(variable_shapes)

@@ -1,15 +1,18 @@
-"""How a network that a caller brings is built into a graph."""
+"""Adds a network of the user to a graph."""
 
 from deep_reid.errors import UsageError
+from deep_reid.interfaces import NetworkFactory
 from deep_reid.runtime.compat import slim, tf
 
 
-def build_network(network_factory, images):
-    """Build a network, and see that its variables are model variables.
+def build_network(
+    network_factory: NetworkFactory, images: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Build a network, and register its variables as model variables.
 
-    Only TF-Slim's layers register theirs as such. Where trainable variables are left, of
-    ``tf.layers`` or ``tf.get_variable``, all that are new are registered: they would be neither
-    restored nor exported otherwise.
+    Only TF-Slim's layers do that themselves. If they leave out a trainable variable, for example of
+    ``tf.layers`` or ``tf.get_variable``, all new variables are registered: otherwise they would be
+    neither restored nor exported.
 
     Parameters
     ----------
@@ -25,14 +28,14 @@ def build_network(network_factory, images):
     Raises
     ------
     UsageError
-        If the network gives something else.
+        If the network returns something else.
     """
     before = _names_of(tf.global_variables())
     outputs = network_factory(images)
     if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
         raise UsageError(
-            f"the network factory gives {outputs}: return (features, logits), with None in place "
-            "of logits that were not asked for"
+            f"the network factory returned {outputs}: return (features, logits), with None in "
+            "place of logits if add_logits is False"
         )
     features, logits = outputs
     known = before | _names_of(slim.get_model_variables())
@@ -43,11 +46,11 @@ def build_network(network_factory, images):
     return features, logits
 
 
-def allow_reuse(network_factory):
+def allow_reuse(network_factory: NetworkFactory) -> NetworkFactory:
     """Let a network factory with ``reuse=True`` create the variables that are missing.
 
     Code written for the original builds one network after the other in the default graph, all but
-    the first with ``reuse=True``. Here each one gets a graph of its own.
+    the first with ``reuse=True``. Here each network gets a new graph.
 
     Parameters
     ----------

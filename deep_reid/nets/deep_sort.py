@@ -34,17 +34,19 @@ create_network_factory = _NETWORK.create_network_factory
 fits = _NETWORK.fits
 
 
-def preprocess(image, is_training=False, input_is_bgr=False):
+def preprocess(
+    image: tf.Tensor, is_training: bool = False, input_is_bgr: bool = False
+) -> tf.Tensor:
     """Scale an image to [0, 1]; in training, mirror it with probability one half.
 
     Parameters
     ----------
     image : tf.Tensor of uint8 (or float in [0, 255]), shape (H, W, C) or (N, H, W, C)
-        RGB, unless `input_is_bgr`. In a batch each image is mirrored on its own.
+        RGB, unless `input_is_bgr`. In a batch, the draw is made for each image.
     is_training : bool
         Whether to mirror.
     input_is_bgr : bool
-        Set for arrays in OpenCV's channel order, BGR. Files are decoded to RGB.
+        True for arrays in OpenCV's channel order, BGR. Files are decoded to RGB.
 
     Returns
     -------

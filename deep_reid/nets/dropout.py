@@ -1,11 +1,11 @@
-"""Dropout that draws half the random bits of TensorFlow's, for which most of its time goes."""
+"""Dropout with half as many random bits as TensorFlow's, which spends most time on them."""
 
 from deep_reid.runtime.compat import slim, tf
 
 _NUM_VALUES = 2**16
 
 
-def dropout(inputs, keep_prob):
+def dropout(inputs: tf.Tensor, keep_prob: float) -> tf.Tensor:
     """Set elements to 0 at random, and scale the others to keep the expected sum.
 
     Draws 16 random bits per element instead of 32: `keep_prob` is met to 1e-5.
@@ -14,13 +14,13 @@ def dropout(inputs, keep_prob):
     ----------
     inputs : tf.Tensor of float
     keep_prob : float
-        Probability of an element to be kept.
+        Probability that an element is kept.
 
     Returns
     -------
     tf.Tensor of the type and shape of `inputs`
-        `inputs` themselves where an enclosing ``slim.arg_scope([slim.dropout], is_training=False)``
-        says so; it may also say it with a tensor. Nothing else of such a scope counts.
+        `inputs` themselves within ``slim.arg_scope([slim.dropout], is_training=False)``; the scope
+        may also have a tensor as `is_training`. Its other settings are ignored.
     """
     scope = slim.current_arg_scope().get(slim.arg_scope_func_key(slim.dropout), {})
     is_training = scope.get("is_training", True)
@@ -38,7 +38,7 @@ def _drop(inputs, keep_prob):
 def _draw(shape):
     """Draw numbers from 0 to 2^16 - 1, int32; they follow the graph's seed."""
     num_values = tf.reduce_prod(shape)
-    # A seed of its own in each run, of 64 bits.
+    # Another seed in each run, of 64 bits.
     seed = tf.random.uniform((2,), -(2**31), 2**31 - 1, tf.int32)
     wide = tf.random.stateless_uniform(
         (-(-num_values // 4),), seed, minval=None, maxval=None, dtype=tf.uint64

@@ -1,7 +1,7 @@
 """The network that was published with Deep SORT, "mars-small128", and its preprocessing.
 
-Next to `deep_reid.nets.deep_sort`, it has a batch norm of the features, a scale for each class,
-other padding, and images that are not scaled to [0, 1]: neither takes checkpoints of the other.
+It differs from `deep_reid.nets.deep_sort` in a batch norm of the features, a scale for each class,
+the padding, and images that are not scaled to [0, 1]: neither takes checkpoints of the other.
 """
 
 from deep_reid.nets.preprocessing import mirror_in_training, to_float_rgb
@@ -21,7 +21,7 @@ _EPSILON = 1e-8
 
 
 def _normalize(x, axis):
-    # tf.nn.l2_normalize bounds the root from below instead: short vectors would differ.
+    # tf.nn.l2_normalize uses a lower bound of the root instead: short vectors would differ.
     return x / tf.sqrt(_EPSILON + tf.reduce_sum(tf.square(x), axis=axis, keepdims=True))
 
 
@@ -36,7 +36,9 @@ create_network_factory = _NETWORK.create_network_factory
 fits = _NETWORK.fits
 
 
-def preprocess(image, is_training=False, input_is_bgr=False):
+def preprocess(
+    image: tf.Tensor, is_training: bool = False, input_is_bgr: bool = False
+) -> tf.Tensor:
     """Leave an image's values as they are; in training, mirror it with probability one half.
 
     Parameters

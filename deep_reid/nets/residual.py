@@ -1,4 +1,6 @@
-"""Pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), as Deep SORT has them."""
+"""Pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), as in Deep SORT."""
+
+from collections.abc import Callable
 
 from deep_reid.nets.dropout import dropout
 from deep_reid.runtime.compat import slim, tf
@@ -7,14 +9,13 @@ from deep_reid.runtime.precision import elu
 KEEP_PROBABILITY = 0.6
 
 
-def batch_norm_in(scope):
-    """Create a normalizer function whose variables have published names.
+def batch_norm_in(scope: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Create a normalizer function whose variables have the published names.
 
     Parameters
     ----------
     scope : str
-        The layer's own scope: with it once more around the variables, they are called
-        "fc1/fc1/bn/beta".
+        The scope of the layer. It comes twice in the names of the variables: "fc1/fc1/bn/beta".
 
     Returns
     -------
@@ -24,11 +25,13 @@ def batch_norm_in(scope):
     return lambda inputs: slim.batch_norm(inputs, scope=f"{scope}/bn")
 
 
-def residual_block(inputs, scope, *, stride=1, preactivate=True):
+def residual_block(
+    inputs: tf.Tensor, scope: str, *, stride: int = 1, preactivate: bool = True
+) -> tf.Tensor:
     """Add a residual block: ``shortcut(x) + conv_2(dropout(ELU(BN(conv_1(ELU(BN(x)))))))``.
 
     The convolutions take their initializers, regularizer, batch norm and activation from the
-    enclosing ``slim.arg_scope``; the second one has biases and nothing behind it.
+    enclosing ``slim.arg_scope``; the second one has biases, but no batch norm or activation.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ def residual_block(inputs, scope, *, stride=1, preactivate=True):
         a 1 x 1 convolution of `inputs` (before batch norm and activation); otherwise the identity.
     preactivate : bool
         Whether batch norm and ELU come before the first convolution. The network's first block has
-        none: its input has just passed both.
+        none, because the layer before it ends with both.
 
     Returns
     -------

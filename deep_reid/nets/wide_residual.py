@@ -1,15 +1,16 @@
-"""The wide residual network with a cosine softmax classifier, of which Deep SORT has two variants.
+"""The wide residual network with a cosine softmax classifier; Deep SORT has two variants of it.
 
 The architecture is that of Wojke, Bewley & Paulus, "Simple online and realtime tracking with a deep
 association metric" (ICIP 2017), trained as in Wojke & Bewley, "Deep cosine metric learning for
-person re-identification" (WACV 2018). Names and shapes of its variables are part of the package's
-contract: published checkpoints carry them.
+person re-identification" (WACV 2018). Names and shapes of its variables must stay as they are:
+published checkpoints contain them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from deep_reid.errors import UsageError
+from deep_reid.interfaces import NetworkFactory
 from deep_reid.nets.dropout import dropout
 from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
 from deep_reid.runtime.compat import slim, tf
@@ -37,34 +38,34 @@ class WideResidualNetwork:
     Parameters
     ----------
     pool1_padding : {"SAME", "VALID"}
-        Of the max pooling between the first convolutions and the residual blocks.
+        Padding of the max pooling between the first convolutions and the residual blocks.
     normalize : callable
         ``normalize(x, axis=...)`` brings features (axis 1) and class vectors (axis 0) to unit
         length.
     with_feature_batch_norm : bool
-        Whether a batch norm of its own, ``ball``, comes between the last layer and `normalize`.
+        Whether another batch norm, ``ball``, comes between the last layer and `normalize`.
     with_scale_per_class : bool
-        Whether each class of the classifier has a scale, or all have one together.
+        Whether each class of the classifier has a scale, or all share one.
     """
 
     pool1_padding: str
-    normalize: Callable
+    normalize: Callable[..., tf.Tensor]
     with_feature_batch_norm: bool
     with_scale_per_class: bool
 
     def create_network(
         self,
-        images,
-        num_classes=None,
-        add_logits=True,
-        reuse=None,
-        create_summaries=True,
-        weight_decay=1e-8,
-    ):
+        images: tf.Tensor,
+        num_classes: int | None = None,
+        add_logits: bool = True,
+        reuse: bool | None = None,
+        create_summaries: bool = True,
+        weight_decay: float = 1e-8,
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Connect the network to `images`.
 
-        Batch norm and dropout are in training mode unless an enclosing ``slim.arg_scope`` says
-        otherwise, as the factories of `create_network_factory` do.
+        Batch norm and dropout are in training mode unless an enclosing ``slim.arg_scope`` sets
+        ``is_training=False``; the factories of `create_network_factory` set it.
 
         Parameters
         ----------
@@ -76,7 +77,7 @@ class WideResidualNetwork:
             Whether to add the classifier.
         reuse : bool, optional
             As in ``tf.variable_scope``. None creates the variables on the first call in a graph,
-            and shares them from then on.
+            and shares them on later calls.
         create_summaries : bool
             Whether to add summaries of the first layer's kernels and of the classifier's scale.
         weight_decay : float
@@ -99,7 +100,7 @@ class WideResidualNetwork:
         reuse = tf.AUTO_REUSE if reuse is None else reuse
         with (
             tf.variable_scope(tf.get_variable_scope(), reuse=reuse),
-            slim.arg_scope(_layer_scope(weight_decay)),
+            _layer_scope(weight_decay),
         ):
             features = self._create_features(images)
             logits = self._create_classifier(features, num_classes) if add_logits else None
@@ -110,22 +111,27 @@ class WideResidualNetwork:
         return release(features), None if logits is None else release(logits)
 
     def create_network_factory(
-        self, is_training, num_classes, add_logits, weight_decay=1e-8, reuse=None
-    ):
-        """Settle the network's settings, to be connected to images later.
+        self,
+        is_training: bool,
+        num_classes: int | None,
+        add_logits: bool,
+        weight_decay: float = 1e-8,
+        reuse: bool | None = None,
+    ) -> NetworkFactory:
+        """Fix the network's settings; the factory connects it to images.
 
         Parameters
         ----------
         is_training : bool
-            Whether batch norm uses and gathers the batch's statistics, and dropout drops.
+            Whether batch norm uses and gathers the batch's statistics, and dropout is active.
         num_classes, add_logits, weight_decay, reuse
             As in `create_network`.
 
         Returns
         -------
         callable
-            ``factory(images) -> (features, logits)``; may be called as often as wanted in a graph,
-            all calls share the variables.
+            ``factory(images) -> (features, logits)``; may be called several times in a graph: all
+            calls share the variables.
         """
 
         def factory_fn(images):
@@ -141,11 +147,11 @@ class WideResidualNetwork:
 
         return factory_fn
 
-    def fits(self, variable_shapes):
-        """Tell whether a checkpoint may be of this variant.
+    def fits(self, variable_shapes: Mapping[str, list[int]]) -> bool:
+        """Tell whether a checkpoint may belong to this variant.
 
-        Features are wrong, without a word, where the variant with a batch norm of the features is
-        taken for the other: all variables of the other are there.
+        A checkpoint of the variant with a batch norm of the features has all variables of the other
+        variant, which would load it without an error and compute wrong features.
 
         Parameters
         ----------
@@ -165,7 +171,7 @@ class WideResidualNetwork:
         return self.normalize(keep_exact(network), axis=1)
 
     def _create_classifier(self, features, num_classes):
-        """Cosine softmax: logits are scaled cosines to one unit vector per class."""
+        """Add the cosine softmax: logits are scaled cosines to one unit vector per class."""
         with tf.variable_scope("ball"):
             mean_vectors = slim.model_variable(
                 "mean_vectors",
@@ -185,8 +191,8 @@ class WideResidualNetwork:
         return (num_classes,) if self.with_scale_per_class else ()
 
 
-def create_trunk(images, pool1_padding):
-    """Add the layers up to the activation of the last one, before the features are normalized.
+def create_trunk(images: tf.Tensor, pool1_padding: str) -> tf.Tensor:
+    """Add all layers, up to the activation before the features are normalized.
 
     Initializers, regularizers and activations come from the enclosing ``slim.arg_scope``.
 
@@ -211,8 +217,8 @@ def create_trunk(images, pool1_padding):
     )
 
 
-def num_classes_in(variable_shapes):
-    """Tell the number of classes from the variables of a checkpoint.
+def num_classes_in(variable_shapes: Mapping[str, list[int]]) -> int | None:
+    """Return the number of classes of a checkpoint's classifier.
 
     Parameters
     ----------
@@ -229,14 +235,13 @@ def num_classes_in(variable_shapes):
 
 
 def _layer_scope(weight_decay):
-    with slim.arg_scope(
+    return slim.arg_scope(
         [slim.conv2d, slim.fully_connected],
         activation_fn=elu,
         weights_initializer=tf.truncated_normal_initializer(stddev=INITIAL_STDDEV),
         weights_regularizer=slim.l2_regularizer(weight_decay),
         biases_initializer=tf.zeros_initializer(),
-    ) as scope:
-        return scope
+    )
 
 
 def _summarize_scale(shape):

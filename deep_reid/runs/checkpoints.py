@@ -1,6 +1,7 @@
 """Checkpoints on the disk: their names, the record of a folder, and whether they are complete."""
 
 import contextlib
+import functools
 import logging
 import os
 import pathlib
@@ -117,6 +118,10 @@ def list_unrecorded(directory: str | os.PathLike[str]) -> list[str]:
 def read_state(checkpoint_dir: str | os.PathLike[str]) -> list[str] | None:
     """Read which checkpoints a directory records, whether they exist or not.
 
+    A record may hold paths: TensorFlow's own saver writes absolute ones, which lead to another
+    folder once a run has been moved or copied. Of such an entry counts only what is in this folder
+    under its name. Other entries are refused with a warning.
+
     Parameters
     ----------
     checkpoint_dir : str or Path
@@ -124,17 +129,38 @@ def read_state(checkpoint_dir: str | os.PathLike[str]) -> list[str] | None:
     Returns
     -------
     list of str, or None
-        Prefixes, the oldest first; None where there is no record, or it cannot be read.
+        Prefixes in this directory, the oldest first; None where there is no record, or it cannot
+        be read.
     """
-    try:
-        state = tf.train.get_checkpoint_state(checkpoint_dir)
-    except ValueError:  # no text, or no latest checkpoint
+    recorded = _read_record(checkpoint_dir)
+    if recorded is None:
         return None
-    if state is None:
-        return None
-    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
-    # A user may set the latest one back by hand: those after it do not count then.
-    return [*paths[: paths.index(latest) if latest in paths else None], latest]
+    prefixes = []
+    for path in recorded:
+        prefix = os.path.join(checkpoint_dir, os.path.basename(path))
+        if _is_plain(path) or exists(prefix):
+            prefixes.append(prefix)
+        else:
+            _warn_of_refused(os.fspath(checkpoint_dir), path)
+    # Of entries that lead to one checkpoint, the last counts: the latest must stay the latest.
+    return list(dict.fromkeys(reversed(prefixes)))[::-1]
+
+
+def is_recorded(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str]) -> bool:
+    """Tell whether a directory records just these checkpoints, and by their names alone.
+
+    TensorFlow takes other entries as paths, and so would restore, and delete, elsewhere.
+
+    Parameters
+    ----------
+    checkpoint_dir : str or Path
+    prefixes : sequence of str
+
+    Returns
+    -------
+    bool
+    """
+    return _read_record(checkpoint_dir) == [os.path.basename(prefix) for prefix in prefixes]
 
 
 def write_state(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str]) -> None:
@@ -146,7 +172,7 @@ def write_state(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str])
     prefixes : sequence of str
         The oldest first. Only their names are recorded: the directory may be moved.
     """
-    names = [os.path.relpath(prefix, checkpoint_dir) for prefix in prefixes]
+    names = [os.path.basename(prefix) for prefix in prefixes]
     # With a relative directory, TensorFlow takes the names as relative to the working directory.
     directory = os.path.abspath(checkpoint_dir)
     state = tf.train.generate_checkpoint_state_proto(directory, names[-1], names)
@@ -302,6 +328,38 @@ def variable_shapes(checkpoint_path: str | os.PathLike[str]) -> dict[str, list[i
     prefix = resolve_checkpoint(checkpoint_path)
     with naming_damaged(prefix):
         return tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+
+
+def _read_record(checkpoint_dir):
+    """Return the entries of a record as they are written; None where it cannot be read."""
+    try:
+        text = pathlib.Path(checkpoint_dir, STATE_FILENAME).read_text(encoding="utf-8")
+        state = text_format.Parse(text, _create_state())
+    except (OSError, ValueError, text_format.ParseError):
+        return None
+    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
+    if not latest:
+        return None
+    # A user may set the latest one back by hand: those after it do not count then.
+    return [*paths[: paths.index(latest) if latest in paths else None], latest]
+
+
+def _create_state():
+    return type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))()
+
+
+def _is_plain(path):
+    return path == os.path.basename(path) and path not in ("", ".", "..")
+
+
+@functools.cache
+def _warn_of_refused(directory, path):
+    _logger.warning(
+        "%s records the checkpoint %s, which is not in this folder: it is left out. Copy its "
+        "files there if it belongs to this run",
+        os.path.join(directory, STATE_FILENAME),
+        path,
+    )
 
 
 @contextlib.contextmanager

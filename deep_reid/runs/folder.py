@@ -31,8 +31,11 @@ def record_latest_run(log_dir: str | os.PathLike[str], run_id: str | None) -> No
     path = os.path.join(log_dir, LATEST_RUN_FILENAME)
     if run_id is None:
         os.unlink(path)
-    else:
-        files.write_text(path, run_id + "\n")
+        return
+    run_dir = os.path.join(log_dir, run_id)
+    # What a kill leaves of it lies in the run's folder, where only the holder of its lock sweeps.
+    is_one_disk = os.path.isdir(run_dir) and os.stat(run_dir).st_dev == os.stat(log_dir).st_dev
+    files.write_text(path, run_id + "\n", folder=run_dir if is_one_disk else None)
 
 
 def is_plain_name(run_id: str) -> bool:

@@ -70,10 +70,10 @@ def load(run_dir: str | os.PathLike[str]) -> list[str] | None:
     """
     path = pathlib.Path(run_dir) / LABELS_FILENAME
     try:
-        classes = json.loads(path.read_text(encoding="utf-8"))
+        classes = files.read_json(path)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}): restore or delete it") from error
     if not isinstance(classes, dict) or list(classes.values()) != list(range(len(classes))):
         raise DataError(f"{path} does not number identities from 0 on: restore or delete it")

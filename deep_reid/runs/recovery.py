@@ -55,7 +55,7 @@ def recover_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None,
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(run_dir, checkpoints.STATE_FILENAME))
         return None, 0
-    if readable != checkpoints.read_state(run_dir):
+    if not checkpoints.is_recorded(run_dir, readable):
         checkpoints.write_state(run_dir, readable)
     return readable[-1], step
 
@@ -63,12 +63,18 @@ def recover_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None,
 def _list_up_to_readable(run_dir):
     """List a run's checkpoints up to the newest one that can be read; return its step, too."""
     recorded = checkpoints.read_state(run_dir)
-    if recorded is None:
-        recorded = checkpoints.list_unrecorded(run_dir)
-        if recorded:
+    if not recorded:
+        unrecorded = checkpoints.list_unrecorded(run_dir)
+        if unrecorded:
             _logger.warning(
                 "%s does not record its checkpoints: taking the newest by its step", run_dir
             )
+        elif recorded is not None:
+            raise DataError(
+                f"{run_dir} records only checkpoints in other folders: copy their files into this "
+                "one, or start a new run with another run_id"
+            )
+        recorded = unrecorded
     damaged = []
     while recorded:
         try:

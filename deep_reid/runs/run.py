@@ -6,12 +6,13 @@ import datetime
 import itertools
 import logging
 import os
+import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
 from deep_reid.config import RunConfig
 from deep_reid.config.setting import list_settings
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.runs import checkpoints, folder, labels, recovery, saving
 from deep_reid.system import locks
 
@@ -87,13 +88,13 @@ class Run:
             run_id = _lock(stack, log_dir, run_id)
             run_dir = os.path.join(log_dir, run_id)
             try:
-                saving.remove_partial_checkpoints(run_dir)
+                _remove_unused_runs(log_dir)
+                saving.remove_leftovers(run_dir)
                 run = cls(log_dir, run_id, *recovery.recover_own_checkpoint(run_dir))
                 with run._undone_if_wrong():
                     yield run
             finally:
-                if locks.is_unused(run_dir):
-                    shutil.rmtree(run_dir, ignore_errors=True)
+                locks.remove_if_unused(run_dir)
 
     @classmethod
     def join(cls, log_dir: str | os.PathLike[str], run_id: str) -> "Run":
@@ -181,6 +182,20 @@ def _lock(stack, log_dir, run_id):
         with contextlib.suppress(FileExistsError):
             stack.enter_context(locks.holding(run_dir, f"run {run_id}", is_new=True))
             return run_id
+
+
+def _remove_unused_runs(log_dir):
+    """Remove runs that were killed before they wrote anything but their lock."""
+    for path in pathlib.Path(log_dir).glob(f"*/{locks.TRAINING.filename}"):
+        if not locks.is_unused(path.parent):
+            continue
+        # One that is locked has only just begun.
+        with (
+            contextlib.suppress(RunError),
+            locks.holding(path.parent, f"run {path.parent.name}") as is_locked,
+        ):
+            if is_locked:
+                locks.remove_if_unused(path.parent)
 
 
 def _compare_settings(run_dir, config):

@@ -13,17 +13,22 @@ from typing import Any
 import numpy as np
 
 from deep_reid.errors import RunError, first_line
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, folder
 from deep_reid.runs.checkpoints import FILE_PATTERN, STATE_FILENAME
 from deep_reid.runtime.compat import tf
 from deep_reid.system import files
 
 _logger = logging.getLogger(__name__)
 _SAVING = ".saving-"
+# Within a folder for saving: which checkpoints are to go unless they are recorded.
+_JOURNAL = "journal"
 # Files that a killed process leaves, with this saver or TensorFlow's own.
 _LEFTOVERS = (
     f"{_SAVING}*",
     f".{STATE_FILENAME}-????????",
+    ".config-????????.json",
+    ".labels-????????.json",
+    f".{folder.LATEST_RUN_FILENAME}-????????",
     "model.ckpt*.tempstate*",
     "model.ckpt*_temp_*",
     f"{STATE_FILENAME}.tmp*",
@@ -93,11 +98,11 @@ class Saver(tf.train.Saver):
             _naming_unwritten(save_path, global_step, sess, write_state),
             tempfile.TemporaryDirectory(
                 prefix=_SAVING, dir=directory or ".", ignore_cleanup_errors=True
-            ) as folder,
+            ) as saving_folder,
         ):
             written = super().save(
                 sess,
-                os.path.join(folder, name),
+                os.path.join(saving_folder, name),
                 global_step,
                 meta_graph_suffix=meta_graph_suffix,
                 write_meta_graph=write_meta_graph,
@@ -105,16 +110,20 @@ class Saver(tf.train.Saver):
                 **kwargs,
             )
             prefix = os.path.join(directory, os.path.basename(written))
-            if write_state:
-                _check_finite(written, prefix, sess.graph)
+            if not write_state:
+                _publish(written, prefix)
+                return prefix
+            _check_finite(written, prefix, sess.graph)
+            earlier = [path for path in self.last_checkpoints if _is_earlier(path, prefix)]
+            kept = [*earlier, prefix][-self.as_saver_def().max_to_keep :]  # 0: all
+            outdated = [path for path in earlier if path not in kept]
+            # A kill between two of these steps leaves complete checkpoints that no record has.
+            _write_journal(saving_folder, [prefix, *outdated])
             _publish(written, prefix)
-            if write_state:
-                self._record(prefix)
+            self._record(prefix, kept, outdated)
         return prefix
 
-    def _record(self, prefix):
-        earlier = [path for path in self.last_checkpoints if path != prefix]
-        kept = [*earlier, prefix][-self.as_saver_def().max_to_keep :]  # 0: all
+    def _record(self, prefix, kept, outdated):
         try:
             checkpoints.write_state(os.path.dirname(prefix) or ".", kept)
         except OSError:
@@ -122,9 +131,8 @@ class Saver(tf.train.Saver):
                 _remove_checkpoint(prefix)
             raise
         self.set_last_checkpoints(kept)
-        for path in earlier:
-            if path not in kept:
-                _remove_checkpoint(path)
+        for path in outdated:
+            _remove_checkpoint(path)
 
     def restore(self, sess: tf.Session, save_path: str) -> None:
         """Restore variables, as ``tf.train.Saver`` does.
@@ -144,10 +152,11 @@ class Saver(tf.train.Saver):
             super().restore(sess, save_path)
 
 
-def remove_partial_checkpoints(run_dir: str | os.PathLike[str]) -> None:
-    """Remove what a killed training left of a checkpoint that it was saving.
+def remove_leftovers(run_dir: str | os.PathLike[str]) -> None:
+    """Remove what a killed training left: half-written files, and checkpoints without a record.
 
-    The caller must hold the run's lock: then no other process saves. Complete checkpoints stay.
+    A complete checkpoint is removed only if that training had just written it, and had not recorded
+    it, or was about to delete it. The caller must hold the run's lock: then no other process saves.
 
     Parameters
     ----------
@@ -155,14 +164,40 @@ def remove_partial_checkpoints(run_dir: str | os.PathLike[str]) -> None:
     """
     run_dir = pathlib.Path(run_dir)
     leftovers = {path for pattern in _LEFTOVERS for path in run_dir.glob(pattern)}
+    leftovers.update(pathlib.Path(path) for path in _list_unwanted(run_dir))
     for path in run_dir.glob("model.ckpt*"):
         match = FILE_PATTERN.fullmatch(os.fspath(path))
         # The index is written last: without it, the other files are useless.
         if match and not checkpoints.exists(match["prefix"]):
             leftovers.add(path)
-    for path in sorted(leftovers):
-        _logger.info("Removing %s, which is left of a checkpoint that was not saved", path)
+    # The index goes first: what is left without it is no checkpoint.
+    for path in sorted(leftovers, key=lambda path: (path.suffix != ".index", path)):
+        _logger.info("Removing %s, which a killed training left", path)
         _remove(path)
+
+
+def _write_journal(saving_folder, prefixes):
+    names = [os.path.basename(prefix) for prefix in prefixes]
+    files.write_text(os.path.join(saving_folder, _JOURNAL), "\n".join(names))
+
+
+def _list_unwanted(run_dir):
+    """List the files of the checkpoints that a journal names, and the record does not."""
+    recorded = checkpoints.read_state(run_dir)
+    if recorded is None:
+        return []  # all that there are may be needed
+    names = set()
+    for journal in run_dir.glob(f"{_SAVING}*/{_JOURNAL}"):
+        # Of a journal that was not written completely, nothing has been published.
+        names.update(map(os.path.basename, journal.read_text(errors="replace").splitlines()))
+    names -= {os.path.basename(prefix) for prefix in recorded}
+    return [path for name in sorted(names) for path in checkpoints.list_files(run_dir / name)]
+
+
+def _is_earlier(path, prefix):
+    """Whether an earlier checkpoint, in the folder of a new one, is another one."""
+    is_own = os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(prefix))
+    return is_own and os.path.basename(path) != os.path.basename(prefix)
 
 
 def _check_finite(written, prefix, graph):
@@ -185,7 +220,7 @@ def _check_finite(written, prefix, graph):
 def _publish(written, prefix):
     """Move the files of a new checkpoint to their place; the index, which makes it one, is last."""
     source, target = os.path.dirname(written), os.path.dirname(prefix) or "."
-    names = sorted(os.listdir(source), key=lambda name: name.endswith(".index"))
+    names = [os.path.basename(path) for path in checkpoints.list_files(written)]
     same, _, _ = filecmp.cmpfiles(source, target, names, shallow=False)
     if len(same) == len(names):
         return

@@ -1,1 +1,1 @@
-"""TensorFlow itself: its interface of release 1, its repairs, sessions, precision."""
+"""TensorFlow itself: the interface of release 1, repairs, sessions, precision."""

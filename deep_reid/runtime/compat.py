@@ -2,9 +2,9 @@
 
 Everything else writes ``from deep_reid.runtime.compat import slim, tf``. On import, this module
 
-* quietens TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
+* hides TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
 * repairs TF-Slim 1.1, its last release, for TensorFlow 2.16 and later (``slim_repairs.py``);
-* turns graph mode and TensorFlow 1's behavior on.
+* turns on graph mode and TensorFlow 1's behavior.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ import warnings
 from deep_reid.runtime import slim_repairs
 
 _QUIET = "3"
-# A user who sets another level gets all of TensorFlow's lines. (That it is set is no sign: child
-# processes inherit it from this one.)
+# A user who sets another level gets all of TensorFlow's lines. (Whether it is set does not tell:
+# child processes inherit it from this one.)
 _USER_WANTS_TENSORFLOW_LOGS = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET) != _QUIET
 
 _START_UP_LINE = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
@@ -30,8 +30,8 @@ _START_UP_LINE = re.compile(rb"I0000 |WARNING: All log messages before absl::Ini
 def _without_start_up_lines():
     """Hold back what TensorFlow's C++ code writes at level INFO while it is imported.
 
-    These lines come before TensorFlow reads its log level, so no variable silences them. Everything
-    else that reaches the file descriptor is written again afterwards, also when the import fails.
+    These lines come before TensorFlow reads its log level, so no variable silences them. All other
+    lines for the file descriptor are written afterwards, also when the import fails.
     """
     try:
         stderr = sys.stderr.fileno()
@@ -54,16 +54,10 @@ def _without_start_up_lines():
                     os.write(stderr, line)
 
 
-def _import_tensorflow():
-    with contextlib.ExitStack() as stack:
-        if not _USER_WANTS_TENSORFLOW_LOGS:
-            stack.enter_context(_without_start_up_lines())
-        return importlib.import_module("tensorflow.compat.v1")
-
-
-tf = _import_tensorflow()
+with contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines():
+    tf = importlib.import_module("tensorflow.compat.v1")
 if not _USER_WANTS_TENSORFLOW_LOGS:
-    # Each call of TF-Slim's layers would say that they are deprecated. They are meant to be.
+    # Otherwise each call of TF-Slim's layers warns that they are deprecated.
     tf.get_logger().setLevel(logging.ERROR)
     warnings.filterwarnings(
         "ignore", message=r"`(layer\.(apply|add_variable)|tf\.layers\.\w+)` is deprecated"
@@ -73,12 +67,12 @@ if not _USER_WANTS_TENSORFLOW_LOGS:
 
 slim = slim_repairs.import_slim(tf.__version__)
 tf.disable_v2_behavior()
-# TensorFlow 1's interface has no such switch; its graphs obey it all the same.
+# TensorFlow 1's interface lacks this switch, but its graphs obey it.
 enable_op_determinism = importlib.import_module(
     "tensorflow.config.experimental"
 ).enable_op_determinism
 
-# What TensorFlow's own converters use to optimize graphs before they are written.
+# TensorFlow's own converters use this to optimize graphs before they write them.
 tf_optimizer = importlib.import_module("tensorflow.python.grappler.tf_optimizer")
 
 __all__ = ["enable_op_determinism", "slim", "tf", "tf_optimizer"]

@@ -1,25 +1,32 @@
-"""A function for each image of a batch, at little cost in the graph."""
+"""Calls a function for each image of a batch, at little cost in the graph."""
+
+from collections.abc import Callable, Sequence
 
 from deep_reid.runtime.compat import tf
 
 
-def map_images(function, batches, dtype, shape):
+def map_images(
+    function: Callable[..., tf.Tensor],
+    batches: Sequence[tf.Tensor],
+    dtype: tf.DType,
+    shape: Sequence[int] | tf.TensorShape,
+) -> tf.Tensor:
     """Call a function for each row of a batch, in one op.
 
-    A loop of ``tf.map_fn`` takes 10 microseconds for each row, this 3. An image that goes through
-    all of `function` before the next does so in the processor's cache, and its ops do not wake
-    other threads for work that is too small to be shared. Where a session runs the op in threads
-    of its own choice, it runs for several rows side by side; in the caller's thread, one by one.
+    A loop of ``tf.map_fn`` takes 10 microseconds for each row, this 3. An image goes through all of
+    `function` before the next one, and so stays in the processor's cache; its ops do not wake other
+    threads for work that is too small to share. A session that runs the op in its own threads maps
+    several rows side by side; one that runs it in the caller's thread maps one row at a time.
 
     Parameters
     ----------
     function : callable
         ``function(*rows)`` with a row of each of `batches` returns a tensor. It becomes a function
         of the graph, which can use neither variables nor tensors of the graph around it.
-    batches : list of tf.Tensor, shapes (N, ...)
+    batches : sequence of tf.Tensor, shapes (N, ...)
     dtype : tf.DType
     shape : sequence of int
-        Type and shape of what `function` returns.
+        Type and shape of the tensor that `function` returns.
 
     Returns
     -------

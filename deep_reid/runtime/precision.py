@@ -1,21 +1,22 @@
-"""What stays exact where the rest of a graph is computed in a narrower type.
+"""Keeps a part of a graph exact, while the rest is computed in a narrower type.
 
 Grappler rewrites a graph of float32 to bfloat16 or float16 by the kinds of its ops: each product of
-matrices, and most of what lies between two of them; also normalization, logits and losses, which
-lose the small differences that they are about. It cannot leave single ops out on request, but it
-touches nothing but float32: what must stay exact is computed in float64. Beside the convolutions,
-that costs nothing that can be measured.
+matrices, and most ops between two of them; also normalization, logits and losses, which depend on
+small differences and lose them. It cannot leave out single ops on request, but it changes float32
+only: ops that must stay exact are computed in float64. Next to the convolutions, their cost is too
+small to measure.
 """
 
+from deep_reid.config import ComputeSettings
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import check_precision, find_gpu, start_runtime
 
-# Collections of two underscores are not exported with a checkpoint.
+# Collections whose names start with two underscores are not exported with a checkpoint.
 _IS_NARROWED = "__deep_reid_is_narrowed"
 
 
-def set_precision(compute):
-    """Say how the default graph is going to be run; to be called before anything is built.
+def set_precision(compute: ComputeSettings) -> None:
+    """Set the precision of the default graph; call this before its first op is added.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ def set_precision(compute):
     Raises
     ------
     UsageError
-        If this machine does not compute in that precision.
+        If this machine does not support the precision.
     """
     check_precision(compute)
     start_runtime(compute)
@@ -32,8 +33,8 @@ def set_precision(compute):
         tf.add_to_collection(_IS_NARROWED, True)
 
 
-def keep_exact(tensor):
-    """Let nothing that is computed of a tensor be narrowed, until `release` ends it.
+def keep_exact(tensor: tf.Tensor) -> tf.Tensor:
+    """Keep all ops exact that use a tensor, up to `release`.
 
     Parameters
     ----------
@@ -41,13 +42,13 @@ def keep_exact(tensor):
 
     Returns
     -------
-    tf.Tensor of float64; the same tensor, where the graph is run in float32
+    tf.Tensor of float64; the same tensor if the graph runs in float32
     """
     return tf.cast(tensor, tf.float64) if tf.get_collection(_IS_NARROWED) else tensor
 
 
-def release(tensor):
-    """End what `keep_exact` began.
+def release(tensor: tf.Tensor) -> tf.Tensor:
+    """End the exact part that `keep_exact` began.
 
     Parameters
     ----------
@@ -55,17 +56,17 @@ def release(tensor):
 
     Returns
     -------
-    tf.Tensor of float32; the same tensor, where it has that type
+    tf.Tensor of float32; the same tensor if it has that type
     """
     return tf.cast(tensor, tf.float32)
 
 
-def elu(inputs):
-    """Exponential linear unit, ``x`` where that is positive, else ``exp(x) - 1``.
+def elu(inputs: tf.Tensor) -> tf.Tensor:
+    """Compute the exponential linear unit: ``x`` if positive, else ``exp(x) - 1``.
 
-    On CPUs, TensorFlow takes three times as long for it in bfloat16 as in float32, and still longer
-    than for float32 with casts around it; not so for its gradient. There, in a graph that is
-    narrowed, it stays float32.
+    On CPUs, TensorFlow takes three times as long for it in bfloat16 as in float32, which is longer
+    than float32 with casts around it. There it stays float32 in a narrowed graph; its gradient,
+    which is fast, does not.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def elu(inputs):
 
 @tf.custom_gradient
 def _elu_in_float32(inputs):
-    # The rewriting leaves functions alone.
+    # Grappler does not rewrite functions.
     compute = tf.function(tf.nn.elu, autograph=False, experimental_attributes={"_noinline": True})
     outputs = compute(inputs)
     return outputs, lambda gradients: tf.raw_ops.EluGrad(gradients=gradients, outputs=outputs)

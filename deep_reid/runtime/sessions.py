@@ -1,4 +1,4 @@
-"""How sessions are set up, the same for training, evaluation and export."""
+"""Settings of sessions, the same for training, evaluation and export."""
 
 import dataclasses
 import os
@@ -11,26 +11,25 @@ from deep_reid.errors import UsageError
 from deep_reid.runtime.compat import tf
 
 IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
-"""How files are read. A file on a dead drive then blocks one of the feed's threads, instead of one
-of the few that TensorFlow has for all sessions, and that the training step needs, too."""
+"""Options for reading files. A file on a dead drive then blocks one of the feed's threads, instead
+of one of the few that TensorFlow has for all sessions, and that the training step needs, too."""
 
-
-# Grappler's rewrites of a graph to a narrower type: bfloat16 for CPUs that have it in hardware,
-# float16 for GPUs, which it knows in no other type.
+# Grappler's rewrites of a graph to a narrower type: bfloat16 for CPUs that have it in hardware;
+# for GPUs, Grappler supports only float16.
 _REWRITES = {
     "float32": None,
     "bfloat16": "auto_mixed_precision_onednn_bfloat16",
     "float16": "auto_mixed_precision",
 }
-_ON = 1  # of RewriterConfig.Toggle, which has no public name
+_ON = 1  # RewriterConfig.Toggle has no public name
 _XLA_ON_CPUS = "--tf_xla_cpu_global_jit"
 
 
-def create_session_config(compute=ComputeSettings()):
+def create_session_config(compute: ComputeSettings = ComputeSettings()) -> tf.ConfigProto:
     """Create the settings of a session.
 
-    What a process makes only once, its threads and the memory of GPUs, is made by the settings of
-    its first session; see `start_runtime`.
+    A process creates its threads and reserves the memory of GPUs once, by the settings of its first
+    session; see `start_runtime`.
 
     Parameters
     ----------
@@ -62,12 +61,12 @@ def create_session_config(compute=ComputeSettings()):
     return config
 
 
-def start_runtime(compute):
-    """Have TensorFlow make its threads, and the memory of GPUs, by some settings.
+def start_runtime(compute: ComputeSettings) -> None:
+    """Make TensorFlow create its threads, and reserve the memory of GPUs, by these settings.
 
-    It makes them once in a process, and not only for a session: tracing a function, as
-    `deep_reid.runtime.mapping` does when a graph is built, makes as many threads as there are
-    cores. Where they are made already, nothing changes.
+    It does that once in a process, and not only for a session: when a function is traced, as in
+    `deep_reid.runtime.mapping`, TensorFlow creates as many threads as there are cores. If it has
+    created them already, nothing changes.
 
     Parameters
     ----------
@@ -76,8 +75,8 @@ def start_runtime(compute):
     tf.Session(graph=tf.Graph(), config=create_session_config(compute)).close()
 
 
-def check_precision(compute):
-    """Check that this machine computes in a precision, by having TensorFlow do it.
+def check_precision(compute: ComputeSettings) -> None:
+    """Check that TensorFlow supports a precision on this machine, by a small graph.
 
     Parameters
     ----------
@@ -88,15 +87,12 @@ def check_precision(compute):
     TypeError
         If `compute` is something else.
     UsageError
-        If it does not; the message says what it does.
+        If it does not; the message names the supported ones.
     """
     if computes_in(compute):
         return
-    others = [
-        precision
-        for precision in PRECISIONS
-        if computes_in(dataclasses.replace(compute, precision=precision))
-    ]
+    settings = [dataclasses.replace(compute, precision=precision) for precision in PRECISIONS]
+    others = [other.precision for other in settings if computes_in(other)]
     raise UsageError(
         f"precision {compute.precision} is not supported by TensorFlow on this machine "
         f"({describe_devices()}; bfloat16 needs a CPU with AVX-512, float16 a GPU): use "
@@ -104,8 +100,10 @@ def check_precision(compute):
     )
 
 
-def computes_in(compute):
-    """Tell whether TensorFlow computes in a precision here, by looking at what it makes of a graph.
+def computes_in(compute: ComputeSettings) -> bool:
+    """Tell whether TensorFlow supports a precision on this machine.
+
+    It runs a small graph, and looks for a product of matrices in that type.
 
     Parameters
     ----------
@@ -118,7 +116,7 @@ def computes_in(compute):
     if ComputeSettings.of(compute).precision == "float32":
         return True
     config = create_session_config(compute)
-    config.graph_options.rewrite_options.min_graph_nodes = -1  # small graphs, too
+    config.graph_options.rewrite_options.min_graph_nodes = -1  # rewrite small graphs, too
     metadata = tf.RunMetadata()
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         matrix = tf.placeholder(tf.float32, (8, 8))
@@ -135,24 +133,24 @@ def computes_in(compute):
 
 
 def _let_xla_compile_for_cpus():
-    # By its own default, XLA compiles for GPUs alone. Read when the first graph is compiled.
+    # By default, XLA compiles for GPUs only. It reads this when it compiles the first graph.
     flags = os.environ.get("TF_XLA_FLAGS", "").split()
     if _XLA_ON_CPUS not in flags:
         os.environ["TF_XLA_FLAGS"] = " ".join([*flags, _XLA_ON_CPUS])
 
 
-def find_gpu():
-    """Return the device that a network is computed on, if that is a GPU.
+def find_gpu() -> str | None:
+    """Return the GPU that networks are computed on.
 
     Returns
     -------
     str or None
-        ``"/gpu:0"``.
+        ``"/gpu:0"``, or None if there is no GPU.
     """
     return "/gpu:0" if _list_gpus() else None
 
 
-def describe_devices():
+def describe_devices() -> str:
     """Name the devices that TensorFlow computes on.
 
     Returns

@@ -1,21 +1,21 @@
 """Repairs of TF-Slim 1.1, its last release, for TensorFlow 2.16 to 2.21.
 
 Only :mod:`deep_reid.runtime.compat` imports this module, after TensorFlow and before TF-Slim.
-Three kinds of things are repaired:
+The repairs add
 
-* names that TF-Slim takes from modules of TensorFlow, and that live in other modules today;
-* ``tf_keras.legacy_tf_layers``, which TensorFlow loads and the tf-keras wheel ships elsewhere;
-* what ``tensorflow.contrib.slim`` had and TF-Slim has not: ``slim.nets``, ``slim.variable_scope``
+* names that TF-Slim takes from modules of TensorFlow, and that are in other modules today;
+* ``tf_keras.legacy_tf_layers``, which TensorFlow loads and which the tf-keras wheel has elsewhere;
+* parts of ``tensorflow.contrib.slim`` that TF-Slim lacks: ``slim.nets``, ``slim.variable_scope``
   (the module), the gradient of ``slim.gdn``, and in ``slim.metrics`` the confusion matrix and the
   operations on sets.
 
-A repair adds what is missing. It replaces nothing that the installed TensorFlow still has.
+They replace nothing that the installed TensorFlow still has.
 
-These faults of TF-Slim are no missing names, and they stay:
+These faults of TF-Slim have other causes, and they stay:
 
 * ``slim.assign_from_checkpoint`` fails on partitioned variables, because it indexes an array with
   a list; ``slim.assign_from_checkpoint_fn`` assigns them;
-* the last bit of some float32 results differs from the value of older releases of TensorFlow;
+* the last bit of some float32 results differs from that of older releases of TensorFlow;
 * ``slim.losses.cluster_loss`` needs scikit-learn.
 
 TF-Slim itself uses no name that NumPy has removed; only its own tests use ``np.float``,
@@ -24,10 +24,11 @@ TF-Slim itself uses no name that NumPy has removed; only its own tests use ``np.
 
 import importlib
 import sys
+from types import ModuleType
 
 _LEGACY_LAYER_MODULES = ("base", "convolutional", "core", "normalization", "pooling")
 
-# (module, name) that TF-Slim uses -> (module, name) of today, both below tensorflow.python.
+# (module, name) that TF-Slim uses -> (module, name) today, both below tensorflow.python.
 _MOVED_NAMES = {
     ("framework.ops", "Tensor"): ("framework.tensor", "Tensor"),
     ("framework.ops", "IndexedSlices"): ("framework.indexed_slices", "IndexedSlices"),
@@ -93,7 +94,7 @@ def _alias_legacy_layers(tensorflow_version):
 
 
 def _complete(slim):
-    """Add what ``tensorflow.contrib.slim`` had and TF-Slim has not."""
+    """Add the parts of ``tensorflow.contrib.slim`` that TF-Slim lacks."""
     importlib.import_module("tf_slim.nets")  # the import sets `slim.nets`
     _add_missing(slim, "variable_scope", "ops", "variable_scope")
     for name, source in _METRICS_OF_CONTRIB.items():
@@ -102,19 +103,19 @@ def _complete(slim):
 
 
 def _register_gradient_of_gdn(slim):
-    """TF-Slim names this gradient in the graph, but registers it nowhere."""
+    """Register a gradient that TF-Slim names in the graph, but does not register."""
     ops = _tensorflow_module("framework.ops")
     if "GDNLowerBound" not in ops.gradient_registry.list():
         ops.RegisterGradient("GDNLowerBound")(slim.GDN._lower_bound_grad)
 
 
-def import_slim(tensorflow_version):
-    """Import TF-Slim, repaired for the TensorFlow that is installed.
+def import_slim(tensorflow_version: str) -> ModuleType:
+    """Import TF-Slim, repaired for the installed TensorFlow.
 
     Parameters
     ----------
     tensorflow_version : str
-        The version of the TensorFlow that is imported, as in ``tf.__version__``.
+        ``tf.__version__``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Batches for training and draws of galleries for evaluation; needs NumPy alone."""
+"""Batches for training and draws of galleries for evaluation; needs only NumPy."""
 
 from deep_reid.samplers.batches import (
     ThreadSafeIterator,

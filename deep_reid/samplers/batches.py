@@ -1,21 +1,26 @@
-"""Batch generators over arrays and lists of file names; needs NumPy alone.
+"""Batch generators over arrays and lists of file names; needs only NumPy.
 
 The generators check their arguments when they are called, not when the first batch is drawn.
 """
 
 import itertools
-import numbers
 import os
+import secrets
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import rows_by_label
+from deep_reid.system.checks import check_integer
+
+Rows = np.ndarray | Sequence[Any]
 
 
 class ThreadSafeIterator:
-    """An iterator that several threads may draw from: one item goes to one of them.
+    """An iterator that several threads may draw from: each item goes to one of them.
 
     Parameters
     ----------
@@ -23,19 +28,24 @@ class ThreadSafeIterator:
         Such as a generator, which raises ``ValueError`` when two threads draw from it at once.
     """
 
-    def __init__(self, iterator):
+    def __init__(self, iterator: Iterable[Any]) -> None:
         self._iterator = iter(iterator)
         self._lock = threading.Lock()
 
-    def __iter__(self):
+    def __iter__(self) -> "ThreadSafeIterator":
         return self
 
-    def __next__(self):
+    def __next__(self) -> Any:
         with self._lock:
             return next(self._iterator)
 
 
-def run_in_batches(f, data_dict, out, batch_size):
+def run_in_batches(
+    f: Callable[[dict[Any, Any]], Any],
+    data_dict: Mapping[Any, Rows],
+    out: np.ndarray,
+    batch_size: int,
+) -> None:
     """Call a function on consecutive blocks of rows and collect its results.
 
     Parameters
@@ -48,13 +58,13 @@ def run_in_batches(f, data_dict, out, batch_size):
     out : ndarray, shape (N, ...)
         Takes the results; written in place.
     batch_size : int
-        Rows per call, at least 1. The last block is shorter where N is not a multiple of it.
+        Rows per call, at least 1. The last block is shorter if N is not a multiple of it.
 
     Raises
     ------
     ValueError
-        If the lengths of the values and of `out` differ, `batch_size` is less than 1, or `f`
-        returns another number of rows than it was given.
+        If the lengths of the values and of `out` differ, `batch_size` is less than 1, or `f` does
+        not return one row for each row that it gets.
 
     Examples
     --------
@@ -65,7 +75,7 @@ def run_in_batches(f, data_dict, out, batch_size):
     >>> lengths.tolist()
     [5, 6, 5]
     """
-    _check_batch_size(batch_size)
+    check_integer("batch_size", batch_size)
     lengths = {str(key): len(rows) for key, rows in data_dict.items()}
     if any(length != len(out) for length in lengths.values()):
         raise ValueError(
@@ -76,7 +86,7 @@ def run_in_batches(f, data_dict, out, batch_size):
         target = out[start : start + batch_size]
         batch = {key: rows[start : start + batch_size] for key, rows in data_dict.items()}
         result = f(batch)
-        # One row too few would be broadcast, and all features of the block would be equal.
+        # NumPy would broadcast a single row, and all features of the block would be equal.
         if len(result) != len(target):
             raise ValueError(
                 f"f returned {len(result)} rows for the {len(target)} rows from row {start} on: "
@@ -85,11 +95,11 @@ def run_in_batches(f, data_dict, out, batch_size):
         target[...] = result
 
 
-def iterate_forever(batch_size, data, *other):
+def iterate_forever(batch_size: int, data: Rows, *other: Rows) -> Iterator[Any]:
     """Iterate over the rows in order, for ever.
 
-    The batches are always full: one that reaches the end goes on at the first row, so that no
-    row is left out.
+    The batches are always full: at the end, a batch goes on at the first row, so that no row is
+    left out.
 
     Parameters
     ----------
@@ -103,7 +113,7 @@ def iterate_forever(batch_size, data, *other):
     Returns
     -------
     batches : iterator of ndarray, or of list of ndarray; each of shape (batch_size, ...)
-        The array itself where `data` is the only argument, else a list of one array per argument.
+        An array if `data` is the only argument, else a list of one array per argument.
 
     Raises
     ------
@@ -131,42 +141,36 @@ def iterate_forever(batch_size, data, *other):
     return (_take(arrays, rows) for rows in blocks)
 
 
-def random_shuffle_forever(batch_size, data, *other, seed=None):
+def random_shuffle_forever(
+    batch_size: int, data: Rows, *other: Rows, seed: int | None = None
+) -> Iterator[Any]:
     """Iterate over the rows in random order, for ever.
 
-    The order is a stream of permutations that is cut into batches: after every N rows, each
-    row was used equally often.
+    Random permutations of the rows, one after the other, are cut into batches. So each N rows in
+    sequence have each row once.
 
     Parameters
     ----------
-    batch_size : int
-        Rows per batch, at least 1; it may be larger than the number of rows.
-    data : ndarray of shape (N, ...), or list
-        A list of str or Path becomes an array of str objects, a list of arrays is stacked.
-    *other : ndarray of shape (N, ...), or list
-        More data that goes with the rows of `data`.
+    batch_size, data, *other
+        As in `iterate_forever`.
     seed : int, optional
         Seed of ``numpy.random.default_rng``: the same seed gives the same batches.
 
     Returns
     -------
     batches : iterator of ndarray, or of list of ndarray; each of shape (batch_size, ...)
-        The array itself where `data` is the only argument, else a list of one array per argument.
+        As in `iterate_forever`.
 
     Raises
     ------
     UsageError
         If `batch_size` is less than 1 or `seed` is negative.
-    ValueError
-        If the arguments differ in length.
-    DataError
-        If there are no rows, or a list has arrays of different shapes.
-    TypeError
-        If an argument is neither an array nor a list.
+    ValueError, DataError, TypeError
+        As in `iterate_forever`.
     """
     arrays = _check_rows(batch_size, data, *other)
     if seed is not None:
-        _check_not_negative("seed", seed)
+        check_integer("seed", seed, at_least=0)
     blocks = _shuffled_blocks(batch_size, len(arrays[0]), np.random.default_rng(seed))
     return (_take(arrays, rows) for rows in blocks)
 
@@ -181,21 +185,20 @@ def _shuffled_blocks(batch_size, num_rows, random):
 
 
 def random_sample_identities_forever(
-    batch_size,
-    num_samples_per_id,
-    data_x,
-    data_y,
-    num_fa_images=0,
+    batch_size: int,
+    num_samples_per_id: int,
+    data_x: Rows,
+    data_y: Rows,
+    num_fa_images: int = 0,
     *,
-    seed=None,
-    first_batch=0,
-):
+    seed: int | None = None,
+    first_batch: int = 0,
+) -> Iterator[list[np.ndarray]]:
     """Draw batches of P identities with K images each, for ever [1]_.
 
     The P identities of a batch are distinct and its rows are grouped by identity. An identity
     with fewer than K images gives each of them once, and the rest is drawn from them again.
-    Batch i depends on `seed` and i alone, so that a stopped run goes on as if it had not
-    stopped.
+    Batch i depends only on `seed` and i, so that a resumed run gets the same batches.
 
     Parameters
     ----------
@@ -212,9 +215,9 @@ def random_sample_identities_forever(
     num_fa_images : int
         Number of false alarms at the end of each batch, at least 0.
     seed : int, optional
-        Not negative. Without it, fresh entropy is drawn once, at the call.
+        Not negative. Default: drawn at random, once, at the call.
     first_batch : int
-        The number i of the first batch to yield; not negative.
+        The index i of the first batch to yield; not negative.
 
     Returns
     -------
@@ -229,8 +232,8 @@ def random_sample_identities_forever(
     ValueError
         If `data_x` and `data_y` differ in length.
     DataError
-        If there are fewer than P identities, no rows, arrays of different shapes, or false
-        alarms are asked for and there are none.
+        If there are fewer than P identities, no rows, arrays of different shapes, or no false
+        alarms although `num_fa_images` is not 0.
     TypeError
         If `data_x` or `data_y` is neither an array nor a list.
 
@@ -251,20 +254,22 @@ def random_sample_identities_forever(
     >>> len(set(batch_x.tolist())), batch_y.tolist()
     (4, [7, 7, 8, 8])
     """
-    num_identities = _check_batch_shape(batch_size, num_samples_per_id, num_fa_images)
-    data_x, data_y = _check_rows(batch_size, data_x, data_y)
+    num_identities = count_identities(batch_size, num_samples_per_id, num_fa_images)
+    images, labels = _check_rows(batch_size, data_x, data_y)
     if seed is not None:
-        _check_not_negative("seed", seed)
-    _check_not_negative("first_batch", first_batch)
-    data_y = data_y.astype(np.int64)
-    labels, rows = rows_by_label(data_y)
-    rows_of_identity = [r for label, r in zip(labels, rows, strict=True) if label >= 0]
-    false_alarms = np.flatnonzero(data_y < 0)
-    _check_enough_data(
-        len(rows_of_identity), len(false_alarms), batch_size, num_samples_per_id, num_fa_images
-    )
+        check_integer("seed", seed, at_least=0)
+    check_integer("first_batch", first_batch, at_least=0)
+    labels = labels.astype(np.int64)
+    rows_of_identity = [rows for rows in rows_by_label(labels)[1] if labels[rows[0]] >= 0]
+    false_alarms = np.flatnonzero(labels < 0)
+    _check_enough_identities(len(rows_of_identity), num_identities, batch_size, num_samples_per_id)
+    if num_fa_images and not len(false_alarms):
+        raise DataError(
+            f"num_fa_images ({num_fa_images}) needs false alarms, but no label is negative: "
+            "use num_fa_images=0, or give images of no person the label -1"
+        )
     if seed is None:
-        seed = np.random.SeedSequence().entropy
+        seed = secrets.randbits(128)
 
     def draw_rows(batch):
         random = np.random.default_rng((seed, batch))
@@ -275,7 +280,7 @@ def random_sample_identities_forever(
         return np.concatenate(drawn)
 
     blocks = (draw_rows(batch) for batch in itertools.count(first_batch))
-    return (_take([data_x, data_y], rows) for rows in blocks)
+    return (_take([images, labels], rows) for rows in blocks)
 
 
 def _take(arrays, rows):
@@ -284,20 +289,32 @@ def _take(arrays, rows):
 
 
 def _draw(rows, count, random):
-    """Draw distinct rows; where there are too few, each once and the rest again."""
+    """Draw distinct rows; if there are too few, each once and the rest again."""
     if len(rows) >= count:
         return random.choice(rows, count, replace=False)
     return np.concatenate([rows, random.choice(rows, count - len(rows))])
 
 
-def _check_batch_shape(batch_size, num_samples_per_id, num_fa_images):
-    """Return the number of identities in a batch."""
-    _check_batch_size(batch_size)
-    if not isinstance(num_samples_per_id, numbers.Integral) or num_samples_per_id < 1:
-        raise UsageError(
-            f"num_images_per_id ({num_samples_per_id!r}) must be an int of at least 1: use 4"
-        )
-    _check_not_negative("num_fa_images", num_fa_images)
+def count_identities(batch_size: int, num_samples_per_id: int, num_fa_images: int = 0) -> int:
+    """Return the number of identities in a batch, P.
+
+    Parameters
+    ----------
+    batch_size, num_samples_per_id, num_fa_images : int
+        As in `random_sample_identities_forever`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    UsageError
+        If a number is out of its range, or `batch_size` is not P * K + `num_fa_images`.
+    """
+    check_integer("batch_size", batch_size)
+    check_integer("num_images_per_id", num_samples_per_id)
+    check_integer("num_fa_images", num_fa_images, at_least=0)
     num_images = batch_size - num_fa_images
     num_identities, rest = divmod(num_images, num_samples_per_id)
     if rest or num_identities < 1:
@@ -312,49 +329,29 @@ def _check_batch_shape(batch_size, num_samples_per_id, num_fa_images):
     return num_identities
 
 
-def _check_enough_data(
-    num_identities, num_false_alarms, batch_size, num_samples_per_id, num_fa_images
-):
-    needed = (batch_size - num_fa_images) // num_samples_per_id
+def _check_enough_identities(num_identities, needed, batch_size, num_samples_per_id):
     if num_identities == 0:
         raise DataError(
             "the data has no identities (labels of at least 0): give images of "
             f"{needed} or more identities"
         )
     if num_identities < needed:
-        largest = num_identities * num_samples_per_id + num_fa_images
+        largest = batch_size - (needed - num_identities) * num_samples_per_id
         raise DataError(
             f"batch_size {batch_size} with {num_samples_per_id} images per identity needs "
             f"{needed} identities, but the data has {num_identities}: use "
             f"--batch_size={largest} or less, or more identities"
         )
-    if num_fa_images and not num_false_alarms:
-        raise DataError(
-            f"num_fa_images ({num_fa_images}) needs false alarms, but no label is negative: "
-            "use num_fa_images=0, or give images of no person the label -1"
-        )
-
-
-def _check_batch_size(batch_size):
-    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-        raise UsageError(
-            f"batch_size ({batch_size!r}) must be an int of at least 1: use for example 128"
-        )
-
-
-def _check_not_negative(name, number):
-    if not isinstance(number, numbers.Integral) or number < 0:
-        raise UsageError(f"{name} ({number!r}) must be an int of at least 0: use for example 0")
 
 
 def _check_rows(batch_size, *data):
     """Return the data as arrays of the same length."""
-    _check_batch_size(batch_size)
+    check_integer("batch_size", batch_size)
     arrays = [_as_array(rows) for rows in data]
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"the data have {lengths} rows, but they must have equally many: give one label "
+            f"the data have {lengths} rows, but they must have the same number: give one label "
             "per image"
         )
     if not lengths[0]:
@@ -369,7 +366,7 @@ def _as_array(rows):
         raise TypeError(f"data ({rows!r}) must be an array or a list, one item per row")
     rows = list(rows)
     if rows and all(isinstance(row, str | os.PathLike) for row in rows):
-        # Objects, not fixed-width text: half a million names would be copied to 100 MB.
+        # Objects: half a million names as text of a fixed width would take 100 MB.
         return np.array([os.fspath(row) for row in rows], object)
     shapes = {np.shape(row) for row in rows}
     if len(shapes) > 1:

@@ -1,6 +1,7 @@
-"""Labels with a meaning, and seeded draws of probe and gallery images; needs NumPy alone."""
+"""Labels with a meaning, and seeded draws of probe and gallery images; needs only NumPy."""
 
 import numpy as np
+import numpy.typing as npt
 
 JUNK_LABEL = -1
 """Label of gallery items that are left out of every ranking."""
@@ -9,7 +10,7 @@ DISTRACTOR_LABEL = 0
 """Label of gallery items that are ranked and never match."""
 
 
-def rows_by_label(labels):
+def rows_by_label(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """Group the rows of a label vector by label.
 
     Parameters
@@ -29,14 +30,16 @@ def rows_by_label(labels):
     return unique_labels, np.split(order, first[1:]) if len(order) else []
 
 
-def create_cmc_probe_and_gallery(data_y, camera_indices=None, seed=None):
+def create_cmc_probe_and_gallery(
+    data_y: npt.ArrayLike, camera_indices: npt.ArrayLike | None = None, seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one probe and one gallery image of each identity.
 
     This is the single-shot protocol of cumulative matching characteristics (CMC) [1]_: the
-    gallery has one image per identity, so that rank-k of a probe is 0 or 1. Identities are
-    taken in sorted order. With images of two or more cameras, two different cameras are drawn
-    and then one image of each; with one camera only, two different images of it. An identity
-    with a single image is left out.
+    gallery has one image per identity, so that rank-k of a probe is 0 or 1. Identities come in
+    sorted order. If an identity has images of two or more cameras, two cameras are drawn, then
+    one image of each; if it has one camera, two images of it. An identity with a single image is
+    left out.
 
     Parameters
     ----------

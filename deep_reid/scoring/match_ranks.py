@@ -1,20 +1,21 @@
-"""Ranks of matches: by fast keys, and by exact distances where keys are too close to tell."""
+"""Ranks of matches: by fast keys, and by exact distances where keys are too close together."""
 
 import numpy as np
 
-from deep_reid.scoring.comparisons import widen
+from deep_reid.scoring.comparisons import Comparison, widen
 
 # With more matches than this, sorting a row is faster than passing over it twice for each match.
 _MANY_MATCHES = 30
 
 
-def rank_matches(comparison, row, keys, matches):
+def rank_matches(
+    comparison: Comparison, row: int, keys: np.ndarray, matches: np.ndarray
+) -> np.ndarray:
     """Return the sorted ranks, from 1, of a query's matches among the items with finite keys.
 
     Parameters
     ----------
-    comparison : object
-        Of `deep_reid.scoring.comparisons`.
+    comparison : deep_reid.scoring.comparisons.Comparison
     row : int
         The query.
     keys : np.ndarray of float32, shape (num_gallery,)
@@ -51,7 +52,7 @@ def _count_closely(comparison, row, keys, matches, lower, upper):
     counts = np.empty(len(matches), np.int64)
     for i, position in enumerate(np.searchsorted(candidates, matches)):
         is_before = distances < distances[position]
-        # Candidates are in the order of the gallery, which decides where distances are equal.
+        # Candidates are in the order of the gallery, which decides if distances are equal.
         is_before[:position] |= distances[:position] == distances[position]
         counts[i] = np.count_nonzero(is_before & (candidate_keys >= lower[i]))
     return counts

@@ -1,21 +1,24 @@
 """Distances between images of the same person and of different ones, and a threshold between them.
 
-Free of TensorFlow, and of memory that grows with queries x gallery.
+Free of TensorFlow. Memory does not grow with queries x gallery.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
-from deep_reid.scoring.comparisons import check_dimensions, check_positive, find_measure
+from deep_reid.scoring.comparisons import compare
+from deep_reid.scoring.features import FeatureSet
+from deep_reid.system.checks import check_integer
 
 FALSE_MATCH_SHARE = 0.01
-"""Share of the pairs of different identities that match at the threshold."""
+"""Share of the pairs of different identities that are closer than the threshold."""
 
 MAX_PAIRS = 1_000_000
-"""Number of distances in the distribution: half of one identity, half of two."""
+"""Largest number of distances in the distribution: half of one identity, half of two."""
 
 
 class PairDistances(NamedTuple):
@@ -26,7 +29,7 @@ class PairDistances(NamedTuple):
     same, different : ndarray of float64, shape (N,) and (M,)
         Of pairs of one identity and of two.
     is_sample : bool
-        Whether pairs were drawn; False where these are all.
+        Whether pairs were drawn at random; False if these are all pairs.
     """
 
     same: np.ndarray
@@ -35,7 +38,7 @@ class PairDistances(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """A distance up to which pairs match, and the shares that do; see `distance_threshold`."""
+    """A threshold, and the shares of pairs up to it; see `distance_threshold`."""
 
     distance: float
     share_of_same: float
@@ -43,21 +46,20 @@ class Threshold(NamedTuple):
 
 
 def sample_distances(
-    query,
-    gallery,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
-    measure="cosine",
-    same_camera_is_junk=True,
-    self_indices=None,
-    max_pairs=MAX_PAIRS,
-    seed=0,
-):
+    measure: str = "cosine",
+    same_camera_is_junk: bool = True,
+    self_indices: npt.ArrayLike | None = None,
+    max_pairs: int = MAX_PAIRS,
+    seed: int = 0,
+) -> PairDistances:
     """Compare queries with gallery items of the same identity and of different ones.
 
     Pairs are of two cameras, as in the protocol. Junk has no identity and distractors are hardly
-    people, so neither is in a pair. Where there are more than ``max_pairs / 2`` pairs of either
-    sort before those of one camera are left out, so many are drawn, with replacement: memory does
-    not grow with queries x gallery.
+    people, so no pair has one. There are at most ``max_pairs / 2`` pairs of either sort: if there
+    are more, before those of one camera are left out, this number is drawn with replacement.
 
     Parameters
     ----------
@@ -69,13 +71,9 @@ def sample_distances(
     -------
     PairDistances
     """
-    create = find_measure(measure)
-    check_dimensions(query.features, gallery.features)
-    for features in (query, gallery):
-        create.check(features.features, features.name, np.float32)
-    comparison = create(query.features, gallery.features)
+    comparison = compare(query, gallery, measure)
     random = np.random.default_rng(seed)
-    most = max(1, check_positive("max_pairs", max_pairs) // 2)
+    most = max(1, check_integer("max_pairs", max_pairs) // 2)
     by_camera = compares_cameras(query, gallery, same_camera_is_junk)
     distances, is_sample = [], False
     for number_pairs, is_same in ((_number_same_pairs, True), (_number_all_pairs, False)):
@@ -84,7 +82,7 @@ def sample_distances(
         rows, columns = locate(random.integers(total, size=most) if is_drawn else np.arange(total))
         keep = (query.labels[rows] == gallery.labels[columns]) == is_same
         if by_camera:
-            keep &= query.cameras[rows] != gallery.cameras[columns]
+            keep &= np.asarray(query.cameras)[rows] != np.asarray(gallery.cameras)[columns]
         if self_indices is not None:
             keep &= np.asarray(self_indices)[rows] != columns
         distances.append(comparison.readable(comparison.distances(rows[keep], columns[keep])))
@@ -93,8 +91,10 @@ def sample_distances(
     return PairDistances(same, different, is_sample)
 
 
-def distance_threshold(same, different, share=FALSE_MATCH_SHARE):
-    """Find the distance at which a share of the pairs of different identities match.
+def distance_threshold(
+    same: npt.ArrayLike, different: npt.ArrayLike, share: float = FALSE_MATCH_SHARE
+) -> Threshold:
+    """Find the distance up to which a share of the pairs of different identities lies.
 
     Parameters
     ----------
@@ -106,16 +106,16 @@ def distance_threshold(same, different, share=FALSE_MATCH_SHARE):
     Returns
     -------
     Threshold
-        The smallest of the distances `different` up to which (and including it, as Deep SORT's
-        ``max_cosine_distance`` does) at least `share` of them lie, and the shares of the pairs of
-        each sort that match with it.
+        The smallest of the distances `different` that at least `share` of them do not exceed, and
+        the shares of `same` and `different` that do not exceed it. Deep SORT's
+        ``max_cosine_distance`` includes the threshold, too.
 
     Raises
     ------
     UsageError
         If the share is not in (0, 1].
     DataError
-        If there are no distances of one of the sorts.
+        If `same` or `different` is empty.
     """
     same, different = np.asarray(same, np.float64), np.asarray(different, np.float64)
     if not 0.0 < share <= 1.0:
@@ -132,7 +132,7 @@ def distance_threshold(same, different, share=FALSE_MATCH_SHARE):
 
 
 def _number_same_pairs(query, gallery):
-    """Return the number of pairs of one identity, and a function from number to pair."""
+    """Return the number of pairs of one identity, and a function from index to pair."""
     query_rows, gallery_rows = _rows_of_people(query), _rows_of_people(gallery)
     gallery_rows = gallery_rows[np.argsort(gallery.labels[gallery_rows], kind="stable")]
     ordered, wanted = gallery.labels[gallery_rows], query.labels[query_rows]
@@ -148,7 +148,7 @@ def _number_same_pairs(query, gallery):
 
 
 def _number_all_pairs(query, gallery):
-    """Return the number of pairs of people, and a function from number to pair."""
+    """Return the number of pairs of people, and a function from index to pair."""
     query_rows, gallery_rows = _rows_of_people(query), _rows_of_people(gallery)
 
     def locate(numbers):
@@ -158,8 +158,8 @@ def _number_all_pairs(query, gallery):
     return len(query_rows) * len(gallery_rows), locate
 
 
-def compares_cameras(query, gallery, same_camera_is_junk):
-    """Tell whether pairs are of two cameras: by the protocol, where cameras are known."""
+def compares_cameras(query: FeatureSet, gallery: FeatureSet, same_camera_is_junk: bool) -> bool:
+    """Tell whether pairs must be of two cameras: by the protocol, if the cameras are known."""
     return same_camera_is_junk and query.cameras is not None and gallery.cameras is not None
 
 

@@ -4,19 +4,36 @@ import collections
 import filecmp
 import json
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deep_reid.errors import DataError, MissingPathError, first_line
+from deep_reid.interfaces import TestSet
 from deep_reid.scoring import ranking
 from deep_reid.system import files
 from deep_reid.system.matlab import VARIABLE_NAME, read_variable
 
 RANKS = (1, 5, 10, 20)
 
+# For each score: its entry in a metrics file, and its title in a table.
+_MEANS = {
+    "mean_average_precision": ("mAP_standard", "mAP (standard)"),
+    "mean_average_precision_matlab": ("mAP_matlab", "mAP (Market-1501 MATLAB)"),
+}
+_COUNTS = {
+    "num_queries": "queries",
+    "num_queries_without_match": "queries without a match",
+    "num_gallery": "gallery",
+    "num_distractors": "distractors in it",
+    "num_junk": "junk beside it",
+}
 
-def load_features(path):
-    """Read features that were computed before.
+
+def load_features(path: files.Path) -> np.ndarray:
+    """Read features from a file.
 
     Parameters
     ----------
@@ -48,8 +65,12 @@ def load_features(path):
         raise DataError(f"{path} cannot be read ({first_line(error)}): {way_out}") from error
 
 
-def create_feature_sets(test_set, gallery_features, query_features=None):
-    """Bring features together with identities and cameras; average those of tracklets.
+def create_feature_sets(
+    test_set: TestSet,
+    gallery_features: npt.ArrayLike,
+    query_features: npt.ArrayLike | None = None,
+) -> tuple[ranking.FeatureSet, ranking.FeatureSet]:
+    """Combine features with identities and cameras; average those of tracklets.
 
     A tracklet's feature is the mean of its images' features, normalized again.
 
@@ -58,7 +79,7 @@ def create_feature_sets(test_set, gallery_features, query_features=None):
     test_set : datasets.protocols.TestSet
     gallery_features : array-like of float, shape (num_gallery_images, D)
     query_features : array-like of float, shape (Q, D), optional
-        None where the queries are items of the gallery.
+        None if the queries are items of the gallery.
 
     Returns
     -------
@@ -67,27 +88,27 @@ def create_feature_sets(test_set, gallery_features, query_features=None):
     Raises
     ------
     DataError
-        If a number of rows is not that of the images, or features are not finite.
+        If there is not one row for each image, or a feature is not finite.
     """
-    gallery_features = np.asarray(gallery_features)
-    _check_length(gallery_features, test_set.num_gallery_images, "gallery")
+    features = np.asarray(gallery_features)
+    _check_length(features, test_set.num_gallery_images, "gallery")
     if test_set.tracks is not None:
-        gallery_features = _average_tracks(gallery_features, test_set.tracks)
+        features = _average_tracks(features, test_set.tracks)
     gallery = ranking.FeatureSet(
-        gallery_features, test_set.gallery_labels, test_set.gallery_cameras, name="gallery"
+        features, test_set.gallery_labels, test_set.gallery_cameras, name="gallery"
     )
+    features = np.asarray(query_features)
     if test_set.query_rows is not None:
-        query_features = gallery.features[test_set.query_rows]
-    query_features = np.asarray(query_features)
-    _check_length(query_features, len(test_set.query_labels), "query")
+        features = gallery.features[test_set.query_rows]
+    _check_length(features, len(test_set.query_labels), "query")
     query = ranking.FeatureSet(
-        query_features, test_set.query_labels, test_set.query_cameras, name="query"
+        features, test_set.query_labels, test_set.query_cameras, name="query"
     )
     return query, gallery
 
 
-def find_self_indices(test_set):
-    """Tell where each query itself is in the gallery: a file of the same name and content.
+def find_self_indices(test_set: TestSet) -> np.ndarray:
+    """Find each query itself in the gallery: a file of the same name and content.
 
     Parameters
     ----------
@@ -105,14 +126,14 @@ def find_self_indices(test_set):
     for row, (label, image) in enumerate(gallery):
         rows[label, os.path.basename(image)].append((row, image))
     own_rows = np.full(len(test_set.query_labels), -1, np.int64)
-    for query, image in enumerate(test_set.query_images):
+    for query, image in enumerate(test_set.query_images or []):
         namesakes = rows[int(test_set.query_labels[query]), os.path.basename(image)]
         own_rows[query] = next((row for row, other in namesakes if _is_copy(other, image)), -1)
     return own_rows
 
 
-def list_item_images(test_set):
-    """Name an image for each query and each gallery item; of a tracklet, the one in its middle.
+def list_item_images(test_set: TestSet) -> tuple[Sequence[str], Sequence[str]]:
+    """List an image of each query and each gallery item: of a tracklet, the middle one.
 
     Parameters
     ----------
@@ -126,11 +147,11 @@ def list_item_images(test_set):
     if test_set.tracks is not None:
         gallery_images = [gallery_images[(first + last) // 2] for first, last in test_set.tracks]
     if test_set.query_rows is None:
-        return test_set.query_images, gallery_images
+        return test_set.query_images or [], gallery_images
     return [gallery_images[row] for row in test_set.query_rows], gallery_images
 
 
-def format_table(results):
+def format_table(results: Mapping[str, ranking.RankingResult]) -> list[list[str]]:
     """Tabulate the scores.
 
     Parameters
@@ -145,24 +166,15 @@ def format_table(results):
     """
     columns = list(results.values())
     rows = [[f"rank-{k}", *(f"{100 * r.rank_k(k):.2f}" for r in columns)] for k in RANKS]
-    for name, attribute in (
-        ("mAP (standard)", "mean_average_precision"),
-        ("mAP (Market-1501 MATLAB)", "mean_average_precision_matlab"),
-    ):
-        rows.append([name, *(f"{100 * getattr(r, attribute):.2f}" for r in columns)])
-    for name, attribute in (
-        ("queries", "num_queries"),
-        ("queries without a match", "num_queries_without_match"),
-        ("gallery", "num_gallery"),
-        ("distractors in it", "num_distractors"),
-        ("junk beside it", "num_junk"),
-    ):
-        rows.append([name, *(f"{getattr(r, attribute):,}" for r in columns)])
+    for name, (_, title) in _MEANS.items():
+        rows.append([title, *(f"{100 * getattr(r, name):.2f}" for r in columns)])
+    for name, title in _COUNTS.items():
+        rows.append([title, *(f"{getattr(r, name):,}" for r in columns)])
     return [["score, in %", *results], *rows]
 
 
-def to_metrics(result):
-    """Turn scores into the entries of a metrics file.
+def to_metrics(result: ranking.RankingResult) -> dict[str, Any]:
+    """Return the scores as entries of a metrics file.
 
     Parameters
     ----------
@@ -175,17 +187,17 @@ def to_metrics(result):
     """
     return {
         **{f"rank{k}": result.rank_k(k) for k in RANKS},
-        "mAP_standard": result.mean_average_precision,
-        "mAP_matlab": result.mean_average_precision_matlab,
-        "num_queries": result.num_queries,
-        "num_queries_without_match": result.num_queries_without_match,
-        "num_gallery": result.num_gallery,
-        "num_distractors": result.num_distractors,
-        "num_junk": result.num_junk,
+        **{entry: getattr(result, name) for name, (entry, _) in _MEANS.items()},
+        **{name: getattr(result, name) for name in _COUNTS},
     }
 
 
-def write_metrics(path, result, reranked, settings):
+def write_metrics(
+    path: files.Path,
+    result: ranking.RankingResult,
+    reranked: ranking.RankingResult | None,
+    settings: Mapping[str, Any],
+) -> None:
     """Write scores to a JSON file, whole or not at all.
 
     Parameters
@@ -207,7 +219,7 @@ def _is_copy(filename, other_filename):
     try:
         return filecmp.cmp(filename, other_filename, shallow=False)
     except FileNotFoundError:
-        return True  # features alone: the name has to do
+        return True  # the user has only features: compare only names
 
 
 def _check_length(features, num_images, name):

@@ -1,77 +1,41 @@
 """Ranks a gallery for each query and scores it by the protocols of Market-1501 and MARS.
 
-`rank` gives the CMC and both average precisions, `nearest` the first items of a few rankings. NumPy
-and SciPy suffice.
+`rank` gives the CMC and both average precisions, `nearest` the first items of a few rankings. Needs
+NumPy and SciPy only.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 from deep_reid.scoring.comparisons import (
     MAX_BLOCK_BYTES,
     Given,
-    as_features,
     blocks_of_keys,
-    check_positive,
+    compare,
     find_measure,
     nearest_of_row,
 )
+from deep_reid.scoring.features import FeatureSet
 from deep_reid.scoring.match_ranks import rank_matches
 from deep_reid.scoring.reranking import Rerank, rerank_distances
 from deep_reid.scoring.rules import Rules
+from deep_reid.system.checks import check_integer
 
-
-@dataclass(frozen=True, eq=False)
-class FeatureSet:
-    """Features with the identity and the camera of each.
-
-    Parameters
-    ----------
-    features : array-like of float, shape (N, D)
-        One row per image or tracklet; kept as float32, without a copy where they are.
-    labels : array-like of int, shape (N,)
-        The identities: -1 is junk and 0 a distractor.
-    cameras : array-like of int, shape (N,), optional
-        The cameras, where they are known.
-    name : str
-        What messages call it: "query" or "gallery".
-
-    Raises
-    ------
-    DataError
-        If there is no row, a feature is not finite, or the shapes do not fit together.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    cameras: np.ndarray | None = None
-    name: str = field(default="gallery", kw_only=True)
-
-    def __post_init__(self):
-        object.__setattr__(self, "features", as_features(self.features, self.name))
-        for attribute in ("labels", "cameras"):
-            values = getattr(self, attribute)
-            if values is not None or attribute == "labels":
-                object.__setattr__(self, attribute, self._as_integers(values, attribute))
-
-    def __len__(self):
-        return len(self.features)
-
-    def _as_integers(self, values, attribute):
-        array = np.asarray(values)
-        if array.shape != (len(self),):
-            raise DataError(
-                f"the {self.name} has {len(self)} features, but its {attribute} are of shape "
-                f"{array.shape}: give one of the {attribute} per feature, as a vector"
-            )
-        integers = array.astype(np.int64) if array.dtype.kind in "iuf" else None
-        if integers is None or not np.array_equal(integers, array):
-            raise DataError(f"the {attribute} of the {self.name} must be integers")
-        return integers
+__all__ = [
+    "FeatureSet",
+    "NearestItems",
+    "RankingResult",
+    "Rerank",
+    "nearest",
+    "rank",
+    "rerank_distances",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,27 +49,27 @@ class RankingResult:
     cmc : ndarray of float64, shape (max(ranks),)
         Entry k - 1 is the share of queries with a match among the first k items.
     mean_average_precision : float
-        By the standard definition: the mean of the precisions at the hits.
+        By the standard definition: the mean of the precisions at the matches.
     mean_average_precision_matlab : float
-        As the MATLAB code of Market-1501 and MARS has it: trapezoids between the hits.
+        By the MATLAB code of Market-1501 and MARS: trapezoids between the matches.
     average_precision, average_precision_matlab : ndarray of float64, shape (num_queries,)
-        Of each query; NaN where it has no match.
+        Of each query; NaN if it has no match.
     first_match_rank : ndarray of int64, shape (num_queries,)
-        Rank of each query's first match, from 1; 0 where it has no match.
+        Rank of each query's first match, from 1; 0 if it has no match.
     num_queries : int
-        All queries, with those without a match.
+        All queries, with and without a match.
     num_queries_without_match : int
-        Queries with nothing to find, which are in no mean.
+        Queries without a match, which are in no mean.
     num_gallery : int
-        Gallery items with distractors and without those of label -1.
+        Gallery items, with those of label 0 and without those of label -1.
     num_distractors : int
         Gallery items of label 0.
     num_junk : int
-        Gallery items of label -1, which are not in `num_gallery`. What is junk only for some
-        queries, because of its camera, is not counted here.
+        Gallery items of label -1, which are not in `num_gallery`. Items that are junk only for
+        some queries, because of their camera, do not count.
     """
 
-    ranks: tuple
+    ranks: tuple[int, ...]
     cmc: np.ndarray
     mean_average_precision: float
     mean_average_precision_matlab: float
@@ -118,14 +82,14 @@ class RankingResult:
     num_distractors: int
     num_junk: int
 
-    def rank_k(self, k):
+    def rank_k(self, k: int) -> float:
         """Return the share of queries with a match among the first `k` items, for any k >= 1."""
-        check_positive("k", k)
+        check_integer("k", k)
         return float(np.mean(self.first_match_rank[self.first_match_rank > 0] <= k))
 
 
 class NearestItems(NamedTuple):
-    """The first items of some rankings, with their junk; see `nearest`."""
+    """The first items of some rankings, junk included; see `nearest`."""
 
     indices: np.ndarray
     distances: np.ndarray
@@ -133,27 +97,27 @@ class NearestItems(NamedTuple):
 
 
 def rank(
-    query,
-    gallery,
+    query: FeatureSet,
+    gallery: FeatureSet,
     *,
-    measure="cosine",
-    same_camera_is_junk=True,
-    self_indices=None,
-    ranks=(1, 5, 10, 20),
-    rerank=None,
-    distances=None,
-    max_block_bytes=MAX_BLOCK_BYTES,
-    progress=None,
-):
+    measure: str = "cosine",
+    same_camera_is_junk: bool = True,
+    self_indices: npt.ArrayLike | None = None,
+    ranks: Sequence[int] = (1, 5, 10, 20),
+    rerank: Rerank | None = None,
+    distances: npt.ArrayLike | None = None,
+    max_block_bytes: int = MAX_BLOCK_BYTES,
+    progress: Callable[[int], object] | None = None,
+) -> RankingResult:
     """Rank the gallery for each query and score the rankings.
 
     The protocol is that of Market-1501 [1]_ and MARS [2]_, single query and cross camera: gallery
-    items of label -1, and those of the query's label *and* camera, are junk and taken out of the
-    ranking; items of label 0 are ranked and never match. A query without a match (one of label
-    0 or -1 never has one) is counted and left out of all means.
+    items of label -1, and those of the query's label *and* camera, are junk, which is left out of
+    the ranking; items of label 0 are ranked and never match. A query without a match (such as any
+    of label 0 or -1) is counted and left out of all means.
 
-    Memory does not grow with queries x gallery, unless `rerank` is given: on top of the features,
-    one more copy of them, and one block of distances.
+    Memory does not grow with queries x gallery, unless `rerank` is given: beyond the features, it
+    holds one copy of them and one block of distances.
 
     Parameters
     ----------
@@ -162,14 +126,14 @@ def rank(
     measure : {"cosine", "euclidean"}
         The distance to rank by. For cosine, features need not be of unit length.
     same_camera_is_junk : bool
-        False, or no cameras in either set: an item of the query's label and camera is a match
+        If False, or if neither set has cameras, an item of the query's label and camera is a match
         like others, and only the query itself is left out.
     self_indices : array-like of int, shape (Q,), optional
-        Where each query itself is in the gallery, to be left out; -1 where it is not.
+        The gallery row that is the query itself, which is left out; -1 if there is none.
     ranks : sequence of int
         The ranks to report.
     rerank : Rerank, optional
-        Rank by the distances of `rerank_distances`; takes 8 bytes per query and gallery item.
+        Rank by the distances of `rerank_distances`; needs 8 bytes per query and gallery item.
     distances : array-like of float, shape (Q, G), optional
         Rank by these instead of the features.
     max_block_bytes : int
@@ -184,7 +148,7 @@ def rank(
     Raises
     ------
     UsageError
-        If a setting is not one of those above.
+        If a setting breaks its rule.
     DataError
         If the two sets do not fit together, no query has a match, or a feature has no direction
         (cosine) or is too long for float32 (euclidean).
@@ -206,7 +170,7 @@ def rank(
     >>> result.rank_k(1), result.mean_average_precision
     (1.0, 1.0)
     """
-    ranks = tuple(check_positive("each of ranks", k) for k in ranks)
+    ranks = tuple(check_integer("each of ranks", k) for k in ranks)
     if not ranks:
         raise UsageError("ranks is empty: give at least one, such as 1")
     rules = Rules(query, gallery, same_camera_is_junk, self_indices)
@@ -227,41 +191,41 @@ def rank(
 
 
 def nearest(
-    query,
-    gallery,
-    query_rows,
-    k=10,
+    query: FeatureSet,
+    gallery: FeatureSet,
+    query_rows: npt.ArrayLike,
+    k: int = 10,
     *,
-    measure="cosine",
-    same_camera_is_junk=True,
-    self_indices=None,
-    rerank=None,
-    distances=None,
-    max_block_bytes=MAX_BLOCK_BYTES,
-):
-    """Find the gallery items nearest to some queries, with junk, and what each is.
+    measure: str = "cosine",
+    same_camera_is_junk: bool = True,
+    self_indices: npt.ArrayLike | None = None,
+    rerank: Rerank | None = None,
+    distances: npt.ArrayLike | None = None,
+    max_block_bytes: int = MAX_BLOCK_BYTES,
+) -> NearestItems:
+    """Find the gallery items nearest to some queries, junk included.
 
     Parameters
     ----------
     query, gallery, measure, same_camera_is_junk, self_indices, rerank, distances, max_block_bytes
         As in `rank`.
     query_rows : array-like of int, shape (R,)
-        The queries to look at.
+        The queries.
     k : int
-        Number of items; all of them, where the gallery has fewer.
+        Number of items; all of them, if the gallery has fewer.
 
     Returns
     -------
     items : NearestItems
-        Of shape (R, k) each: ``indices`` (int64) of gallery items, nearest first and ties by
-        index; their ``distances`` (float64): cosine distances in [0, 2], Euclidean ones (not
-        squared), or the given ones; and ``codes`` (int8), each `MATCH`, `NO_MATCH`, `JUNK` or
-        `DISTRACTOR`.
+        Of shape (R, k) each: ``indices`` (int64) of gallery items, nearest first, the smaller index
+        first at equal distance; their ``distances`` (float64): cosine distances in [0, 2],
+        Euclidean ones (not squared), or the given ones; and ``codes`` (int8), each `MATCH`,
+        `NO_MATCH`, `JUNK` or `DISTRACTOR`.
 
     Raises
     ------
     UsageError
-        If a setting is not one of those in `rank`, or a row is not one of the queries.
+        If a setting breaks its rule, or a row is not one of the queries.
     DataError
         If the two sets do not fit together, or the features do not suit the measure.
 
@@ -276,7 +240,7 @@ def nearest(
     >>> items.codes.tolist() == [[JUNK, MATCH]]
     True
     """
-    k = min(check_positive("k", k), len(gallery))
+    k = min(check_integer("k", k), len(gallery))
     query_rows = np.asarray(query_rows, np.int64)
     if query_rows.ndim != 1 or np.any((query_rows < 0) | (query_rows >= len(query))):
         raise UsageError(f"query_rows must be a vector of rows of the query, 0 .. {len(query) - 1}")
@@ -299,10 +263,10 @@ def nearest(
 
 
 def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
-    create = find_measure(measure)
     if rerank is not None and distances is not None:
-        raise UsageError("give rerank or distances, not both: distances are ranked as they are")
+        raise UsageError("give rerank or distances, not both: given distances are not re-ranked")
     if distances is not None:
+        find_measure(measure)  # a wrong one is an error, although it is not used
         distances = np.asarray(distances)
         if distances.shape != (len(query), len(gallery)):
             raise DataError(
@@ -313,26 +277,23 @@ def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
     if rerank is not None:
         if not isinstance(rerank, Rerank):
             raise UsageError(f"rerank ({rerank!r}) must be a Rerank, such as Rerank()")
-        settings = (rerank.k1, rerank.k2, rerank.lambda_value)
         return Given(
             rerank_distances(
                 query.features,
                 gallery.features,
-                *settings,
+                *astuple(rerank),
                 measure=measure,
                 max_block_bytes=max_block_bytes,
             )
         )
-    for features in (query, gallery):
-        create.check(features.features, features.name, np.float32)
-    return create(query.features, gallery.features)
+    return compare(query, gallery, measure)
 
 
 def _score(match_ranks):
     """Return the average precision, that of the MATLAB code, and the rank of the first match."""
     hits = np.arange(1, len(match_ranks) + 1)
     precision = hits / match_ranks
-    # Of the items before a hit, all but the hits before it are wrong; before rank 1 it is 1.
+    # The precision just before a hit; 1 before rank 1.
     precision_before = (hits - 1) / np.maximum(match_ranks - 1, 1)
     precision_before[match_ranks == 1] = 1.0
     return precision.mean(), (precision_before + precision).mean() / 2.0, match_ranks[0]

@@ -1,22 +1,25 @@
-"""Writes a ranking as one HTML page that opens from disk: scores, curves, distances and pictures.
+"""Writes a ranking as one HTML page: scores, curves, distances and pictures.
 
-Needs matplotlib and jinja2, which only `write_report` imports; see `check_dependencies`.
+The page needs no other files. Only `write_report` imports matplotlib and jinja2, see
+`check_dependencies`.
 """
 
 import base64
 import io
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.scoring.comparisons import check_positive
 from deep_reid.scoring.pairs import compares_cameras, distance_threshold, sample_distances
-from deep_reid.scoring.ranking import nearest
+from deep_reid.scoring.ranking import FeatureSet, RankingResult, nearest
 from deep_reid.scoring.rules import DISTRACTOR, JUNK, MATCH, NO_MATCH
 from deep_reid.system import files
+from deep_reid.system.checks import check_integer
 
 FILENAME = "report.html"
 """Name of the page in its folder."""
@@ -25,7 +28,7 @@ NUM_NEAREST = 10
 """Gallery items in a strip."""
 
 STRIPS_PER_GROUP = 5
-"""Number each of the best, the median and the worst queries."""
+"""Number of best, of median and of worst queries."""
 
 _TEMPLATE = "report.html.jinja"
 _MAX_CMC_RANK = 50
@@ -51,7 +54,7 @@ _STYLE = {
     "lines.linewidth": 2,
     "lines.markersize": 6,
     "legend.frameon": False,
-    # The first that is found lays the text out; a browser takes the first that it has.
+    # matplotlib measures the text with the first font that it finds, as a browser shows it.
     "font.sans-serif": ["Helvetica Neue", "Segoe UI", "Roboto", "Arial", "DejaVu Sans"],
     "svg.fonttype": "none",
     "svg.hashsalt": "deep-reid",
@@ -71,17 +74,17 @@ _STYLE = {
     "ytick.major.size": 0,
 }
 
-# Names that the template and its style sheet know.
+# Names in the template and its style sheet.
 _KINDS = {MATCH: "match", NO_MATCH: "no match", DISTRACTOR: "distractor", JUNK: "junk"}
 
 
-def check_dependencies():
+def check_dependencies() -> None:
     """Check that the packages of the extra ``report`` are installed.
 
     Raises
     ------
     UsageError
-        If one is missing; it says what to install.
+        If one is missing; the message names what to install.
     """
     try:
         import jinja2  # noqa: F401
@@ -94,44 +97,44 @@ def check_dependencies():
 
 
 def write_report(
-    report_dir,
+    report_dir: files.Path,
     *,
-    title,
-    table,
-    result,
-    query,
-    gallery,
-    query_images,
-    gallery_images,
-    measure,
-    settings,
-    reranked=None,
-    nearest_kwargs=None,
-):
+    title: str,
+    table: Sequence[Sequence[object]],
+    result: RankingResult,
+    query: FeatureSet,
+    gallery: FeatureSet,
+    query_images: Sequence[files.Path],
+    gallery_images: Sequence[files.Path],
+    measure: str,
+    settings: Mapping[str, object],
+    reranked: RankingResult | None = None,
+    nearest_kwargs: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
     """Write ``report.html``, whole or not at all.
 
     Parameters
     ----------
     report_dir : str or Path
-        Made where it is missing.
+        Made if it is missing.
     title : str
     table : list of rows
         Each row is a name and a text, or a name and two texts: without and with re-ranking. A
-        row of one text in a table with re-ranking holds for both.
+        row with one text in a table with re-ranking is valid for both.
     result : RankingResult
     query, gallery : FeatureSet
     query_images, gallery_images : sequences of Q and G str
-        An image file per item; one of its images where the item is a tracklet. What cannot be read
-        becomes a gray box.
+        An image file per item; one of its images if the item is a tracklet. An image that cannot
+        be read becomes a gray box.
     measure : {"cosine", "euclidean"}
     settings : dict
         Shown at the end: checkpoint, protocol, versions.
     reranked : RankingResult, optional
         Its CMC is drawn too.
     nearest_kwargs : dict, optional
-        For `ranking.nearest`; ``same_camera_is_junk`` and ``self_indices`` hold for the pairs in
-        the distribution too. With ``rerank`` the strips show re-ranked distances, and queries are
-        chosen by `reranked`.
+        For `ranking.nearest`; ``same_camera_is_junk`` and ``self_indices`` also select the pairs
+        in the distribution. With ``rerank`` the strips show re-ranked distances, and `reranked`
+        selects the queries.
 
     Returns
     -------
@@ -141,9 +144,9 @@ def write_report(
     Raises
     ------
     UsageError
-        If a package is missing, or a setting is not one of those of `ranking.nearest`.
+        If a package is missing, or a setting breaks its rule.
     DataError
-        If the images are not as many as the items.
+        If there is not one image for each item.
     """
     check_dependencies()
     _check_image_counts(query, query_images)
@@ -164,7 +167,7 @@ def write_report(
         result=result,
         reranked=reranked,
         cmc=_describe_cmc(result, reranked),
-        distances=_describe_distances(query, gallery, measure, **rules),
+        distances=_describe_distances(query, gallery, measure, rules),
         strips=strips,
         shows_reranked=shows_reranked,
         settings={name: _as_text(value) for name, value in settings.items()},
@@ -174,14 +177,14 @@ def write_report(
     return path
 
 
-def choose_queries(result, count=STRIPS_PER_GROUP):
+def choose_queries(result: RankingResult, count: int = STRIPS_PER_GROUP) -> dict[str, np.ndarray]:
     """Choose the best, the median and the worst queries by their average precision.
 
     Parameters
     ----------
     result : RankingResult
     count : int
-        Number of each; fewer where there are not three times as many queries with a match.
+        Number of each; fewer if fewer than three times this number of queries have a match.
 
     Returns
     -------
@@ -190,10 +193,10 @@ def choose_queries(result, count=STRIPS_PER_GROUP):
         different. The worst one is the first of its group.
     """
     rows = np.flatnonzero(np.isfinite(result.average_precision))
-    # Many queries have the same precision. The first of the data set would show one person.
+    # Many queries have the same precision: without a shuffle, all of them would show one person.
     rows = np.random.default_rng(0).permutation(rows)
     order = rows[np.argsort(-result.average_precision[rows], kind="stable")]
-    count = min(check_positive("count", count), max(1, len(order) // 3))
+    count = min(check_integer("count", count), max(1, len(order) // 3))
     others = order[count : max(count, len(order) - count)]
     middle = max(0, (len(others) - count) // 2)
     return {
@@ -252,7 +255,7 @@ def _describe_item(features, images, row):
 
 
 def _embed_thumbnail(filename):
-    """Return a small JPEG as a data URL; None where the image cannot be read."""
+    """Return a small JPEG as a data URL; None if the image cannot be read."""
     try:
         image = cv2.imdecode(np.fromfile(filename, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):
@@ -290,20 +293,13 @@ def _describe_cmc(result, reranked):
     return {"image": _draw(draw, height=5.2), "last_rank": int(ranks[-1])}
 
 
-def _describe_distances(query, gallery, measure, *, same_camera_is_junk=True, self_indices=None):
-    """Return what the template says about the distribution of distances."""
-    pairs = sample_distances(
-        query,
-        gallery,
-        measure=measure,
-        same_camera_is_junk=same_camera_is_junk,
-        self_indices=self_indices,
-    )
-    by_camera = compares_cameras(query, gallery, same_camera_is_junk)
+def _describe_distances(query, gallery, measure, rules):
+    """Return the facts about the distribution of distances that the template shows."""
+    pairs = sample_distances(query, gallery, measure=measure, **rules)
     facts = {
         "measure": _MEASURE_NAMES[measure],
         "pairs": pairs,
-        "by_camera": by_camera,
+        "by_camera": compares_cameras(query, gallery, rules.get("same_camera_is_junk", True)),
         "threshold": None,
         "max_cosine_distance": None,
     }
@@ -369,7 +365,7 @@ def _as_text(value):
 
 
 def _as_distance(value):
-    # Of a network that has just begun to learn, all features are close together.
+    # All features of an untrained network are close together.
     if 0.0 < value < 1e-4:
         return f"{value:.1e}"
     if 0.0 < value < 0.01:

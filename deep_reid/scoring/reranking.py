@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse
 
 from deep_reid.errors import UsageError
 from deep_reid.scoring.comparisons import (
     MAX_BLOCK_BYTES,
-    as_features,
     blocks_of_keys,
-    check_dimensions,
-    check_positive,
     find_measure,
     nearest_of_row,
 )
+from deep_reid.scoring.features import as_features, check_dimensions
+from deep_reid.system.checks import check_integer
 
 
 @dataclass(frozen=True)
@@ -31,48 +31,48 @@ class Rerank:
     k2: int = 6
     lambda_value: float = 0.3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("k1", "k2"):
-            check_positive(name, getattr(self, name))
+            check_integer(name, getattr(self, name))
         if not 0.0 <= self.lambda_value <= 1.0:
             raise UsageError(f"lambda_value ({self.lambda_value}) must be in [0, 1]")
 
 
 def rerank_distances(
-    query_features,
-    gallery_features,
-    k1=20,
-    k2=6,
-    lambda_value=0.3,
+    query_features: npt.ArrayLike,
+    gallery_features: npt.ArrayLike,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
     *,
-    measure="cosine",
-    max_block_bytes=MAX_BLOCK_BYTES,
-):
+    measure: str = "cosine",
+    max_block_bytes: int = MAX_BLOCK_BYTES,
+) -> np.ndarray:
     """Compute distances by k-reciprocal re-ranking [1]_.
 
-    Queries and gallery are one set here; each item is its own first neighbor. With R(p, k) the
-    items among the k nearest of p which have p among their k nearest, R(p, k1) is joined by all
-    R(q, k1 / 2) of its members q at least 2/3 of which are in R(p, k1). The weights exp(-d) of
-    this set are the encoding of p, which is averaged over the k2 nearest of p. The result is
-    (1 - lambda) times the Jaccard distance of two encodings plus lambda times d.
+    Queries and gallery are one set here; each item is its own first neighbor. R(p, k) has the
+    items q for which q is among the k nearest of p, and p among the k nearest of q. R(p, k1) is
+    extended by R(q, k1 / 2) of each member q, if at least 2/3 of it are in R(p, k1). The weights
+    exp(-d) of this set are the encoding of p, which is averaged over the k2 nearest of p. The
+    result is (1 - lambda) times the Jaccard distance of two encodings plus lambda times d.
 
     As in the authors' implementation, the item itself does not count among k, k1 / 2 is rounded
     to even, d is the *squared* Euclidean distance divided by the largest distance of p, and the
     encoding's weights sum to one. Cosine distances are half the squared Euclidean ones of unit
-    vectors, and are not squared again. The authors' code wants *more* than 2/3, the paper at
-    least 2/3: this is the paper's.
+    vectors, and are not squared again. The share 2/3 is that of the paper: at least 2/3; the
+    authors' code requires *more* than 2/3.
 
-    All is computed in float64. Beyond the features, the dense part of the memory is the result,
-    8 bytes per query and gallery item, and some blocks; encodings are sparse, and grow with
-    items x k1 x k2. Time grows with the square of the number of items.
+    All is computed in float64. Beyond the features, the dense memory is the result, 8 bytes per
+    query and gallery item, and some blocks; encodings are sparse, and grow with items x k1 x k2.
+    Time grows with the square of the number of items.
 
     Parameters
     ----------
     query_features : array-like of float, shape (Q, D)
     gallery_features : array-like of float, shape (G, D)
-        All gallery items, junk too: the authors' implementation has it take part.
+        All gallery items, with junk, as in the authors' implementation.
     k1, k2 : int
-        Numbers of neighbors: of an encoding, and to average encodings over.
+        Number of neighbors in an encoding, and of neighbors whose encodings are averaged.
     lambda_value : float
         Weight of the original distance, in [0, 1].
     measure : {"cosine", "euclidean"}
@@ -100,8 +100,8 @@ def rerank_distances(
     gallery_features = as_features(gallery_features, "gallery")
     check_dimensions(query_features, gallery_features)
     create = find_measure(measure)
-    for features, name in ((query_features, "query"), (gallery_features, "gallery")):
-        create.check(features, name, np.float64)
+    create.check(query_features, "query", np.float64)
+    create.check(gallery_features, "gallery", np.float64)
     everything = np.concatenate([query_features, gallery_features])
     comparison = create(everything, everything, np.float64)
     neighbors, largest = _find_neighbors(comparison, max(k1 + 1, k2), max_block_bytes)
@@ -112,7 +112,7 @@ def rerank_distances(
 
 
 def _find_neighbors(comparison, k, max_block_bytes):
-    """Return each item's k nearest, itself first, and its largest distance (1 where it is 0)."""
+    """Return each item's k nearest, itself first, and its largest distance (1 instead of 0)."""
     k = min(k, comparison.num_items)
     neighbors = np.empty((comparison.num_items, k), np.int64)
     largest = np.empty(comparison.num_items)
@@ -180,5 +180,5 @@ def _jaccard_distances(encodings, row, gallery_by_item):
     common = np.bincount(
         shared.indices, np.minimum(weights, shared.data), minlength=gallery_by_item.shape[1]
     )
-    # Each encoding sums to one, so that together they have 2 - common.
+    # Each encoding sums to one, so their union has the weight 2 - common.
     return 1.0 - common / (2.0 - common)

@@ -1,13 +1,14 @@
-"""The rules of the protocols: what a gallery item is to a query."""
+"""The rules of the protocols: which gallery items are matches or junk for a query."""
 
 import numpy as np
+import numpy.typing as npt
 
 from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL, rows_by_label
-from deep_reid.scoring.comparisons import check_dimensions
+from deep_reid.scoring.features import FeatureSet, check_dimensions
 
 NO_MATCH, MATCH, JUNK, DISTRACTOR = range(4)
-"""What a gallery item is to a query: the codes that `nearest` returns."""
+"""Codes of gallery items that `nearest` returns."""
 
 _NO_ROWS = np.empty(0, np.int64)
 
@@ -26,19 +27,25 @@ class Rules:
     Raises
     ------
     DataError
-        If the sets do not go together.
+        If the sets do not fit together.
     """
 
-    def __init__(self, query, gallery, same_camera_is_junk, self_indices):
+    def __init__(
+        self,
+        query: FeatureSet,
+        gallery: FeatureSet,
+        same_camera_is_junk: bool,
+        self_indices: npt.ArrayLike | None,
+    ) -> None:
         check_dimensions(query.features, gallery.features)
         if same_camera_is_junk and (query.cameras is None) != (gallery.cameras is None):
             without = query if query.cameras is None else gallery
             raise DataError(
                 f"the {without.name} has no cameras, but the other set has: give both, or neither, "
-                "or take same_camera_is_junk=False"
+                "or use same_camera_is_junk=False"
             )
         self._query, self._gallery = query, gallery
-        self._by_camera = same_camera_is_junk and query.cameras is not None
+        self._cameras = (query.cameras, gallery.cameras) if same_camera_is_junk else (None, None)
         self._self_indices = self._check_self_indices(self_indices)
         labels, rows = rows_by_label(gallery.labels)
         self._rows_of_identity = dict(zip(labels.tolist(), rows, strict=True))
@@ -59,18 +66,19 @@ class Rules:
             )
         return self_indices.astype(np.int64)
 
-    def split(self, row):
+    def split(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the matches of a query, and the items that are junk for this query."""
         label, own_index = int(self._query.labels[row]), self._self_indices[row]
         of_label = self._rows_of_identity.get(label, _NO_ROWS)
         is_left_out = of_label == own_index
-        if self._by_camera:
-            is_left_out |= self._gallery.cameras[of_label] == self._query.cameras[row]
+        query_cameras, gallery_cameras = self._cameras
+        if query_cameras is not None and gallery_cameras is not None:
+            is_left_out |= gallery_cameras[of_label] == query_cameras[row]
         matches, left_out = of_label[~is_left_out], of_label[is_left_out]
         return matches, left_out if own_index < 0 else np.union1d(left_out, own_index)
 
-    def queries_with_match(self):
-        """Return the rows of the queries that have something to find; there must be one."""
+    def queries_with_match(self) -> np.ndarray:
+        """Return the rows of the queries that have a match, or raise `DataError` if none has."""
         rows = [row for row in range(len(self._query)) if len(self.split(row)[0])]
         if not rows:
             raise DataError(
@@ -80,8 +88,8 @@ class Rules:
             )
         return np.array(rows)
 
-    def codes(self, row):
-        """Return what each gallery item is to a query."""
+    def codes(self, row: int) -> np.ndarray:
+        """Return the code of each gallery item for a query."""
         matches, left_out = self.split(row)
         codes = np.full(len(self._gallery), NO_MATCH, np.int8)
         codes[self._distractors] = DISTRACTOR

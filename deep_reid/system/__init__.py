@@ -1,1 +1,1 @@
-"""The ground: files, locks, MATLAB files, tables; free of TensorFlow."""
+"""The ground: files, locks, MATLAB files, tables, checks; free of TensorFlow."""

@@ -1,48 +1,57 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
+import secrets
+import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+Path = str | os.PathLike[str]
+"""The type of paths in public signatures."""
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: Path, *, folder: Path | None = None) -> Iterator[str]:
     """Write a file under a temporary name that becomes `path` when the block ends well.
 
     Missing parent folders are made. When the block raises, or the disk is full, nothing is left
-    behind, and a file that stood at `path` stays as it was. When the block has ended, the file
-    outlives a power cut.
+    behind, and a file at `path` stays as it was. When the block has ended, the file survives a
+    power cut. A symbolic link at `path` is replaced, not followed: a run writes into its own folder
+    only. `writing` follows links, for files that the user names.
 
     Parameters
     ----------
     path : str or Path
+    folder : str or Path, optional
+        Where the temporary file is, on the same file system. Default: the folder of `path`.
 
     Yields
     ------
     str
-        Name to write to, in the folder of `path` and with its ending.
+        Name to write to, with the ending of `path`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. The error names `path`.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
-    except OSError as error:
-        error.filename = os.fspath(path)
-        raise
-    os.close(descriptor)
+    temporary = _create_temporary(path, path.parent if folder is None else folder)
     try:
         yield temporary
         flush_to_disk(temporary)
-        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
         flush_to_disk(path.parent)
     except OSError as error:
-        # A write to a full disk does not say what was written; the temporary name says nothing.
+        # A write to a full disk does not name the file; the temporary name means nothing to users.
         if error.errno is not None and error.filename in (None, temporary):
             error.filename, error.filename2 = os.fspath(path), None
         raise
@@ -51,19 +60,58 @@ def replacing(path):
             os.unlink(temporary)
 
 
-def write_text(path, text):
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[str]:
+    """Write a file that the user names, as `replacing` does, but through links, and into devices.
+
+    Parameters
+    ----------
+    path : str or Path
+        A link is followed. What is written to a device or a pipe is written when the block ends.
+
+    Yields
+    ------
+    str
+        Name to write to, with the ending of `path`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or is a folder. The error names `path`.
+    """
+    path = os.fspath(path)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG  # a new file, perhaps where a link leads
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if stat.S_ISREG(mode):
+        with replacing(os.path.realpath(path)) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = os.path.join(folder, f"output{pathlib.Path(path).suffix}")
+        yield temporary
+        with open(temporary, "rb") as source, open(path, "wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+def write_text(path: Path, text: str, **kwargs: Any) -> None:
     """Write a UTF-8 text file, whole or not at all.
 
     Parameters
     ----------
     path : str or Path
     text : str
+    **kwargs
+        As in `replacing`.
     """
-    with replacing(path) as temporary:
+    with replacing(path, **kwargs) as temporary:
         pathlib.Path(temporary).write_text(text, encoding="utf-8")
 
 
-def flush_to_disk(path):
+def flush_to_disk(path: Path) -> None:
     """Wait until a file's content, or the names in a folder, are on the disk itself.
 
     Parameters
@@ -72,28 +120,58 @@ def flush_to_disk(path):
     """
     is_folder = os.path.isdir(path)
     if is_folder and os.name != "posix":
-        return  # cannot be opened there
-    # Windows flushes only what is open for writing.
+        return  # Windows opens no folders
+    # Windows flushes only files that are open for writing.
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no flushing of folders.
+        # Some network file systems cannot flush folders.
         if not (is_folder and error.errno in (errno.EINVAL, errno.ENOTSUP)):
             raise
     finally:
         os.close(descriptor)
 
 
-def umask():
-    """Return the process's umask.
+def read_json(path: Path) -> Any:
+    """Read a JSON file, which may hold anything.
 
-    What `tempfile` makes is for the owner alone; results are for everybody the user means them for.
+    Parameters
+    ----------
+    path : str or Path
 
     Returns
     -------
-    int
+    object
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no JSON, or more than Python can take in (nested thousands of times, or a number
+        of thousands of digits).
     """
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return parse_json(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON, as `read_json` does."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _create_temporary(path, folder):
+    """Create an empty file with a name of its own, whose permissions follow from the umask."""
+    while True:
+        temporary = os.path.join(folder, f".{path.stem[:50]}-{secrets.token_hex(4)}{path.suffix}")
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        except OSError as error:
+            error.filename = os.fspath(path)
+            raise
+        return temporary

@@ -1,20 +1,24 @@
-"""Packages with names of their modules, which are imported when they are first used."""
+"""Names of a package that are imported from its modules at their first use."""
 
 import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
-def hand_on(package, modules):
+def hand_on(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Create the ``__getattr__`` and ``__dir__`` of a package.
 
-    A package that imported its modules at once would import TensorFlow with them, and its modules
-    that do without could not be used alone.
+    If the package imported its modules at once, it would import TensorFlow, which some of its
+    modules do not need.
 
     Parameters
     ----------
     package : str
         The package's ``__name__``.
     modules : dict of str -> str
-        The module below the package that each name comes from.
+        The module below the package from which each name comes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Locks on folders: one process at a time; released by the system, however a process ends."""
+"""Locks on folders: one process at a time; the system releases them, however a process ends."""
 
 import contextlib
 import datetime
@@ -8,9 +8,12 @@ import os
 import pathlib
 import shutil
 import socket
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from deep_reid.errors import RunError
+from deep_reid.system import files
+from deep_reid.system.files import Path
 
 try:
     import fcntl
@@ -19,7 +22,7 @@ except ImportError:  # Windows
 
 
 class Use(NamedTuple):
-    """What a folder is locked for; a folder may be in each use once at a time.
+    """The use of a folder; each use has its own lock.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ class Use(NamedTuple):
     filename : str
         Of the lock, within the folder.
     way_out : str
-        What to do when another process holds it, beside stopping that.
+        What to do, beside stopping the other process, if that holds the lock.
     """
 
     verb: str
@@ -39,41 +42,50 @@ class Use(NamedTuple):
 
 TRAINING = Use("train", "trained", "lock", "use another run_id")
 EVALUATION = Use("evaluate", "evaluated", "evaluation.lock", "use another eval_log_dir")
+BEST = Use("evaluate", "evaluated with keep_best", "best.lock", "leave keep_best out")
+FILENAMES = {use.filename for use in (TRAINING, EVALUATION, BEST)}
 
 _logger = logging.getLogger(__name__)
 _held: set[int] = set()  # file descriptors
 
 
 @contextlib.contextmanager
-def holding(folder, name, use=TRAINING, *, is_new=False):
+def holding(
+    folder: Path, name: str, use: Use = TRAINING, *, is_new: bool = False
+) -> Iterator[bool]:
     """Hold the lock on a folder until the block ends.
 
-    Where the system or its file system has no locks, a warning says so, and the block runs without.
+    If the system or the file system has no locks, log a warning and run the block without.
 
     Parameters
     ----------
     folder : str or Path
-        Made where it is missing, with those above it; they are removed again at the end if nothing
-        but the lock is in them.
+        Made if it is missing, with its parents. At the end, these are removed again if they hold
+        nothing but the lock.
     name : str
-        What the folder is called in messages, such as "run baseline".
+        The folder's name in messages, such as "run baseline".
     use : Use
     is_new : bool
         Whether the folder must be missing.
 
+    Yields
+    ------
+    bool
+        Whether it is locked: False where there are no locks.
+
     Raises
     ------
     FileExistsError
-        If it must be missing, but exists.
+        If the folder must be missing, but exists.
     RunError
-        If it is locked already, by another process or by this one; the message names the process.
+        If another process or this one holds the lock; the message names the process.
     """
     missing = _list_missing(folder)
     if missing or is_new:
         os.makedirs(folder, exist_ok=not is_new)
     descriptor = _lock(os.path.join(folder, use.filename), name, use)
     try:
-        yield
+        yield descriptor is not None
     finally:
         if missing:
             _remove_unused(missing, use)
@@ -82,26 +94,40 @@ def holding(folder, name, use=TRAINING, *, is_new=False):
             os.close(descriptor)
 
 
-def is_unused(folder, use=TRAINING):
-    """Tell whether there is nothing in a folder but the lock of a use.
+def is_unused(folder: Path, filenames: set[str] = FILENAMES) -> bool:
+    """Tell whether a folder holds nothing but locks.
 
     Parameters
     ----------
     folder : str or Path
-    use : Use
+    filenames : set of str
+        Of the locks.
 
     Returns
     -------
     bool
         False also for a folder that does not exist.
     """
-    return os.path.isdir(folder) and set(os.listdir(folder)) <= {use.filename}
+    return os.path.isdir(folder) and set(os.listdir(folder)) <= filenames
+
+
+def remove_if_unused(folder: Path, use: Use = TRAINING) -> None:
+    """Remove a folder if nothing but the lock of a use is in it.
+
+    Parameters
+    ----------
+    folder : str or Path
+    use : Use
+        The caller must hold its lock.
+    """
+    if is_unused(folder, {use.filename}):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(path, name, use):
-    """Return the descriptor of the locked file; None where there are no locks."""
+    """Return the descriptor of the locked file; None if there are no locks."""
     if fcntl is None:
-        _logger.warning("This system knows no locks: do not %s %s twice at a time", use.verb, name)
+        _logger.warning("This system has no locks: do not %s %s twice at a time", use.verb, name)
         return None
     while True:
         try:
@@ -136,15 +162,14 @@ def _lock(path, name, use):
 
 
 def _list_missing(folder):
-    """List a folder and those above it, as far as they do not exist yet."""
+    """List a folder and its parents that do not exist yet."""
     path = pathlib.Path(folder)
     return [part for part in (path, *path.parents) if not part.exists()]
 
 
 def _remove_unused(folders, use):
-    """Remove a folder if it is unused, and those above it if they are empty then."""
-    if is_unused(folders[0], use):
-        shutil.rmtree(folders[0], ignore_errors=True)
+    """Remove a folder if it is unused, then its parents if they are empty."""
+    remove_if_unused(folders[0], use)
     with contextlib.suppress(OSError):
         for folder in folders[1:]:
             folder.rmdir()
@@ -163,7 +188,7 @@ def _write_owner(descriptor):
         "host": socket.gethostname(),
         "since": datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     }
-    # It only serves the message to others: a full disk must not keep a run from being locked.
+    # Only a message of other processes needs it: the lock must work on a full disk, too.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, (json.dumps(owner) + "\n").encode(), 0)
@@ -171,14 +196,14 @@ def _write_owner(descriptor):
 
 def _read_owner(descriptor):
     try:
-        owner = json.loads(os.pread(descriptor, 1000, 0))
+        owner = files.parse_json(os.pread(descriptor, 1000, 0))
         return "process {process} on {host} since {since}".format(**owner)
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 
 
 def _forget():
-    """Leave the locks to the parent: a process that outlives it must not hold them any longer."""
+    """Leave the locks to the parent: a child that outlives it must not keep them."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)

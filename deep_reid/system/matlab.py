@@ -1,7 +1,8 @@
-"""Files of MATLAB: features for the official evaluation codes, and what comes with data sets."""
+"""Files of MATLAB: features for the official evaluation codes, and parts of data sets."""
 
 import zlib
 
+import numpy as np
 from scipy import io
 from scipy.io.matlab import MatReadError
 
@@ -9,7 +10,7 @@ from deep_reid.errors import DataError, first_line
 from deep_reid.system import files
 
 VARIABLE_NAME = "features"
-# What SciPy raises over damaged files. One that is cut short may be an OSError without a number.
+# SciPy's errors for damaged files. A file that is cut short may give an OSError without errno.
 _READ_ERRORS = (
     EOFError,
     IndexError,
@@ -22,21 +23,21 @@ _READ_ERRORS = (
 )
 
 
-def write_features(path, features):
+def write_features(path: files.Path, features: np.ndarray) -> None:
     """Write features to a ``.mat`` file, whole or not at all.
 
     Parameters
     ----------
     path : str or Path
     features : np.ndarray of float32, shape (N, D)
-        One *row* per image, in the order of the images. It is stored as the variable ``features``.
-        The MATLAB codes of Market-1501 and MARS hold one *column* per image: transpose it there.
+        One *row* per image, in the order of the images. The variable's name is ``features``. The
+        MATLAB codes of Market-1501 and MARS have one *column* per image: transpose it there.
     """
     with files.replacing(path) as temporary:
         io.savemat(temporary, {VARIABLE_NAME: features}, appendmat=False, do_compression=False)
 
 
-def read_variable(path, name, way_out):
+def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
     """Read a variable of a ``.mat`` file.
 
     Parameters
@@ -45,7 +46,7 @@ def read_variable(path, name, way_out):
     name : str
         Of the variable.
     way_out : str
-        What to do when that fails; the end of the message.
+        What to do if that fails; the end of the message.
 
     Returns
     -------
@@ -54,9 +55,9 @@ def read_variable(path, name, way_out):
     Raises
     ------
     OSError
-        If the file is not there, or must not be read.
+        If the file is missing, or its permissions forbid reading.
     DataError
-        If it is damaged, of another kind, or lacks the variable.
+        If it is damaged, of another format, or lacks the variable.
     """
     try:
         variables = io.loadmat(path, appendmat=False)

@@ -1,20 +1,22 @@
-"""Tables and lists as text; needs nothing."""
+"""Tables and lists as text."""
+
+from collections.abc import Collection, Sequence
 
 
-def align(rows, left=(0,)):
+def align(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     """Align the cells of a table in columns, two blanks apart.
 
     Parameters
     ----------
     rows : list of list of str
-        All of one length; a header is a row like the others.
+        All of the same length, with the header.
     left : collection of int
-        Columns that are aligned at their left, as text is; the others at their right, as numbers.
+        Columns of text, aligned at the left; the others are aligned at the right, as numbers.
 
     Returns
     -------
     str
-        One line per row, without blanks at its end.
+        One line per row, without blanks at the end.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -26,16 +28,16 @@ def align(rows, left=(0,)):
     )
 
 
-def list_some(names, none="none", at_most=5):
-    """List the first of some names, and tell how many more there are.
+def list_some(names: Sequence[str], none: str = "none", at_most: int = 5) -> str:
+    """List the first of some names, and the number of the others.
 
     Parameters
     ----------
     names : sequence of str
     none : str
-        What to say where there are none.
+        The result if there are no names.
     at_most : int
-        Names to list.
+        Number of names to list.
 
     Returns
     -------

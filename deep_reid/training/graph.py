@@ -1,39 +1,47 @@
 """The graph of a training step: network, losses, checks and optimizer."""
 
-import collections
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from deep_reid import losses
-from deep_reid.config import ComputeSettings
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import StepSettings
 from deep_reid.config.setting import takes_settings
 from deep_reid.engine import health
 from deep_reid.engine.image_trainer import create_image_trainer
+from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import UsageError
+from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import build_network
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import enable_op_determinism, slim, tf
 
 _MAX_SUMMARY_IMAGES = 8
 
-TrainingStep = collections.namedtuple("TrainingStep", "train_op num_classes")
+
+class TrainingStep(NamedTuple):
+    """A training step; see `create_step`."""
+
+    train_op: tf.Tensor
+    num_classes: int | None
 
 
 @takes_settings(StepSettings, base=ComputeSettings)
 def create_trainer(
-    preprocess_fn,
-    network_factory,
-    read_from_file,
-    image_shape,
-    batch_size,
-    loss_mode,
-    learning_rate=1e-3,
-    trainable_scopes=None,
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    read_from_file: bool,
+    image_shape: Sequence[int],
+    batch_size: int,
+    loss_mode: str,
+    learning_rate: float = 1e-3,
+    trainable_scopes: Sequence[str] | None = None,
     *,
-    compute=ComputeSettings(),
-    **settings,
-):
+    compute: ComputeSettings = ComputeSettings(),
+    **settings: Any,
+) -> tuple[QueuedTrainer, tf.Tensor]:
     """Build the graph of a training step in the default graph.
 
     Parameters
@@ -42,13 +50,13 @@ def create_trainer(
         ``preprocess_fn(image, is_training=...)``, see
         `deep_reid.images.pipeline.create_image_input`.
     network_factory : callable
-        ``network_factory(images) -> (features, logits)``, in training mode; logits may be None
-        unless they are trained on.
+        ``network_factory(images) -> (features, logits)``, in training mode; logits may be None if
+        the loss does not need them.
     read_from_file : bool
-        Whether the trainer is fed with file names or with uint8 images.
+        Whether the trainer gets file names, or uint8 images.
     image_shape : tuple of int
         (height, width, channels) of the network's input, or (height, width) for gray images. Images
-        that are fed as arrays must have it.
+        in arrays must have this shape.
     batch_size : int
     loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
     learning_rate : float
@@ -56,48 +64,48 @@ def create_trainer(
     trainable_scopes : sequence of str, optional
         Scopes of the variables to train. Default: all.
     compute : ComputeSettings
-        The graph is prepared for its precision, and for a session that is made with
-        `deep_reid.runtime.sessions.create_session_config` of the same settings.
+        Precision and threads. Create the session with the same settings:
+        `deep_reid.runtime.sessions.create_session_config`.
     **settings
-        Of `deep_reid.config.run.StepSettings`.
+        Other settings of `deep_reid.config.run.StepSettings`.
 
     Returns
     -------
     trainer : QueuedTrainer
-        To be fed with (images or file names, labels).
+        Feed it with (images or file names, labels).
     train_op : tf.Tensor
-        Runs an update and gives the total loss.
+        Makes an update and returns the total loss.
 
     Raises
     ------
     UsageError
-        If the loss mode is unknown or needs logits that the network does not give, there is nothing
-        to train in a scope, another setting breaks its rule, or this machine does not compute in
-        that precision.
+        If the loss mode is unknown or needs logits that the network does not have, a scope has no
+        variables to train, another setting breaks its rule, or this machine cannot compute in that
+        precision.
     """
-    settings = StepSettings(
+    step_settings = StepSettings(
         loss_mode=loss_mode,
         trainable_scopes=trainable_scopes,
         **dataclasses.asdict(ComputeSettings.of(compute)),
         **settings,
     )
-    precision.set_precision(settings)
+    precision.set_precision(step_settings)
     trainer = create_image_trainer(
         preprocess_fn,
         image_shape,
         read_from_file,
         is_training=True,
-        num_enqueue_threads=settings.num_enqueue_threads,
-        queue_capacity=settings.queue_capacity,
-        compute=settings,
+        num_enqueue_threads=step_settings.num_enqueue_threads,
+        queue_capacity=step_settings.queue_capacity,
+        compute=step_settings,
     )
     images, labels = trainer.get_input_vars(batch_size)
-    step = create_step(network_factory, images, labels, learning_rate, settings)
+    step = create_step(network_factory, images, labels, learning_rate, step_settings)
     return trainer, step.train_op
 
 
-def prepare_graph(config):
-    """Prepare the default graph for a run: its seed, its determinism, its precision.
+def prepare_graph(config: RunConfig) -> None:
+    """Prepare the default graph for a run: seed, determinism and precision.
 
     Parameters
     ----------
@@ -106,7 +114,7 @@ def prepare_graph(config):
     Raises
     ------
     UsageError
-        If this machine does not compute in the run's precision.
+        If this machine cannot compute in the run's precision.
     """
     if config.seed is not None:
         tf.set_random_seed(config.seed)
@@ -115,7 +123,13 @@ def prepare_graph(config):
     precision.set_precision(config)
 
 
-def create_step(network_factory, images, labels, learning_rate, settings):
+def create_step(
+    network_factory: NetworkFactory,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    learning_rate: float | tf.Tensor,
+    settings: StepSettings,
+) -> TrainingStep:
     """Build the graph of a training step on a batch of preprocessed images.
 
     Parameters
@@ -130,9 +144,9 @@ def create_step(network_factory, images, labels, learning_rate, settings):
     Returns
     -------
     train_op : tf.Tensor
-        Runs an update and gives the total loss.
+        Makes an update and returns the total loss.
     num_classes : int or None
-        Number of classes of the network's logits, if it has them.
+        Number of classes of the network's logits; None: it has none.
 
     Raises
     ------
@@ -172,15 +186,15 @@ def _create_train_op(total_loss, optimizer, variables):
         optimizer,
         variables_to_train=variables,
         transform_grads_fn=health.watch_gradients,
-        check_numerics=False,  # these checks say more
+        check_numerics=False,  # the checks of `health` tell more
     )
 
 
 def _create_scaled_train_op(total_loss, optimizer, variables):
-    """Scale the loss: the gradients of most weights are below what float16 can hold [1]_.
+    """Scale the loss: most gradients are too small for float16 [1]_.
 
-    Gradients that overflow are a part of the search for the scale, and make no update. The step is
-    counted all the same: its batch is used up, and a run that is resumed goes on with the next.
+    Gradients overflow while the scale is adjusted; then there is no update. The step counts all the
+    same: its batch is used up, and a resumed run goes on with the next batch.
 
     References
     ----------
@@ -201,7 +215,7 @@ def _create_scaled_train_op(total_loss, optimizer, variables):
 
 
 def _assert_labels(labels, num_classes):
-    # On a GPU the cross entropy of a label out of range is NaN, without a word.
+    # On a GPU the cross entropy of a label out of range is NaN, without an error.
     with tf.device("/cpu:0"):
         is_in_range = tf.logical_and(labels >= 0, labels < num_classes)
         message = f"labels must be in [0, {num_classes}), the classes of the network's logits"
@@ -212,7 +226,7 @@ def _assert_labels(labels, num_classes):
 
 def _create_total_loss():
     regularization_loss = tf.losses.get_regularization_loss()
-    # An op of its default name would push the summary of that name aside.
+    # With its default name, the op would change the name of the summary below.
     total_loss = tf.losses.get_total_loss(name="sum_of_losses")
     tf.summary.scalar("weight_loss", regularization_loss)
     tf.summary.scalar("total_loss", total_loss)
@@ -222,7 +236,7 @@ def _create_total_loss():
 def _select_trainable(scopes):
     if not scopes:
         return None
-    selected = []
+    selected: list[tf.Variable] = []
     for scope in scopes:
         variables = tf.trainable_variables(scope=scope_pattern(scope))
         if not variables:
@@ -234,13 +248,13 @@ def _select_trainable(scopes):
     return selected
 
 
-def scope_pattern(scope):
-    """Write a pattern for the variables in a scope, but not for another that begins alike.
+def scope_pattern(scope: str) -> str:
+    """Return a pattern for the variables in a scope, without scopes whose names only begin alike.
 
     Parameters
     ----------
     scope : str
-        Name of a scope, or a regular expression for whole names, such as ``conv[34]_.*``.
+        Name of a scope, or a regular expression for a whole name, such as ``conv[34]_.*``.
 
     Returns
     -------

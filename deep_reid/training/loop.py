@@ -4,18 +4,24 @@ import dataclasses
 import logging
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deep_reid import samplers
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.setting import takes_settings
 from deep_reid.engine.image_trainer import create_image_trainer
+from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import DataError
 from deep_reid.images.source import as_image_source, check_image_shape
+from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.runs import checkpoints
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
+from deep_reid.system.files import Path
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
 
 __all__ = [
@@ -32,27 +38,27 @@ _logger = logging.getLogger(__name__)
 
 @takes_settings(RunConfig, base=ComputeSettings)
 def train_loop(
-    preprocess_fn,
-    network_factory,
-    train_x,
-    train_y,
-    num_images_per_id,
-    batch_size,
-    log_dir,
-    image_shape=None,
-    restore_path=None,
-    exclude_from_restore=None,
-    run_id=None,
-    number_of_steps=None,
-    loss_mode="cosine-softmax",
-    learning_rate=1e-3,
-    trainable_scopes=None,
-    save_summaries_secs=60,
-    save_interval_secs=300,
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    train_x: Sequence[Path] | np.ndarray,
+    train_y: npt.ArrayLike,
+    num_images_per_id: int,
+    batch_size: int,
+    log_dir: Path,
+    image_shape: Sequence[int] | None = None,
+    restore_path: Path | None = None,
+    exclude_from_restore: Sequence[str] | None = None,
+    run_id: str | None = None,
+    number_of_steps: int | None = None,
+    loss_mode: str = "cosine-softmax",
+    learning_rate: float = 1e-3,
+    trainable_scopes: Sequence[str] | None = None,
+    save_summaries_secs: float = 60,
+    save_interval_secs: float = 300,
     *,
-    compute=ComputeSettings(),
-    **settings,
-):
+    compute: ComputeSettings = ComputeSettings(),
+    **settings: Any,
+) -> float | None:
     """Train a network on batches of P identities with K images each.
 
     Parameters
@@ -69,38 +75,38 @@ def train_loop(
     log_dir : str or Path
         The run's directory is ``log_dir/run_id``.
     image_shape : tuple of int, optional
-        (height, width, channels), or (height, width) for gray images. Needed with files; default
-        with arrays: their own shape.
+        (height, width, channels), or (height, width) for gray images. Files need it; the default
+        for arrays is their own shape.
     restore_path, exclude_from_restore, number_of_steps, loss_mode, learning_rate
         As in `deep_reid.config.RunConfig`.
     trainable_scopes, save_summaries_secs, save_interval_secs
         As in `deep_reid.config.RunConfig`.
     run_id : str, optional
-        Default: a new one. That of an earlier run resumes it.
+        The name of an earlier run resumes it. Default: a new one.
     compute : ComputeSettings
         Precision and threads.
     **settings
-        Others of `deep_reid.config.RunConfig`.
+        Other settings of `deep_reid.config.RunConfig`.
 
     Returns
     -------
     float or None
-        The last loss. None where the run had made all its steps before.
+        The last loss. None if the run had made all its steps before.
 
     Raises
     ------
     TypeError
-        If `train_x` is neither file names nor uint8 images, or `compute` is something else.
+        If `train_x` is neither file names nor uint8 images, or `compute` is no `ComputeSettings`.
     UsageError
         If a setting breaks its rule.
     ValueError
         If there is not one label for each image.
     DataError
-        If there are fewer identities than a batch takes, a label is out of range, or an image
-        cannot be read.
+        If there are fewer identities than in a batch, a label is out of range, or an image cannot
+        be read.
     RunError
-        If the run is being trained by another process, a number is not finite, the images take too
-        long to read, or a checkpoint cannot be written.
+        If another process trains the run, a number is not finite, reading the images takes too
+        long, or a checkpoint cannot be written.
     """
     images, read_from_file = as_image_source(train_x)
     config = RunConfig(
@@ -123,17 +129,17 @@ def train_loop(
 
 
 def train(
-    preprocess_fn,
-    network_factory,
-    train_x,
-    train_y,
-    config,
-    run,
-    class_names=None,
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    train_x: Sequence[Path] | np.ndarray,
+    train_y: npt.ArrayLike,
+    config: RunConfig,
+    run: Run,
+    class_names: Sequence[str] | None = None,
     *,
-    should_stop=None,
-):
-    """Train a network in an open run; `train_loop` with one object for its settings.
+    should_stop: Callable[[], object] | None = None,
+) -> float | None:
+    """Train a network in an open run; like `train_loop`, with one object for all settings.
 
     Parameters
     ----------
@@ -141,9 +147,9 @@ def train(
         As in `train_loop`.
     config : RunConfig
     run : deep_reid.runs.run.Run
-        Begins here, once data and settings are found to be right.
+        Begins here, after the checks of data and settings.
     class_names : sequence of str, optional
-        The identity of each label; kept with the run.
+        The identity of each label; saved in the run's folder.
     should_stop : callable, optional
         As in `deep_reid.queued_trainer.QueuedTrainer.run`.
 
@@ -198,7 +204,9 @@ def train(
         )
 
 
-def create_batches(images, labels, config, first_batch=0):
+def create_batches(
+    images: np.ndarray, labels: np.ndarray, config: RunConfig, first_batch: int = 0
+) -> Iterator[list[np.ndarray]]:
     """Create the generator of a run's batches: P identities with K images each.
 
     Parameters
@@ -208,16 +216,16 @@ def create_batches(images, labels, config, first_batch=0):
     labels : np.ndarray of int64, shape (N,)
     config : RunConfig
     first_batch : int
-        Batch i depends on the run's seed and i alone; those before this one are left out.
+        Index of the first batch. Batch i depends only on the run's seed and i.
 
     Returns
     -------
-    iterator of (images, labels)
+    iterator of [images, labels]
 
     Raises
     ------
     DataError
-        If there are fewer identities than a batch takes.
+        If there are fewer identities than in a batch.
     """
     return samplers.random_sample_identities_forever(
         config.batch_size,
@@ -229,7 +237,9 @@ def create_batches(images, labels, config, first_batch=0):
     )
 
 
-def create_run_trainer(preprocess_fn, images, config):
+def create_run_trainer(
+    preprocess_fn: Preprocess, images: np.ndarray, config: RunConfig
+) -> QueuedTrainer:
     """Prepare the default graph for a run, and create the trainer that feeds it.
 
     Parameters
@@ -243,12 +253,12 @@ def create_run_trainer(preprocess_fn, images, config):
     Returns
     -------
     QueuedTrainer
-        To be fed with the batches of `create_batches`.
+        Feed it with the batches of `create_batches`.
 
     Raises
     ------
     UsageError
-        If this machine does not compute in the run's precision.
+        If this machine cannot compute in the run's precision.
     """
     prepare_graph(config)
     read_from_file = images.dtype.kind == "O"
@@ -268,7 +278,7 @@ def create_run_trainer(preprocess_fn, images, config):
 
 
 def _warn_of_unknown_scopes(excluded_scopes):
-    # No error: the classifier's scope is not there where the loss needs none.
+    # No error: the user may exclude a classifier that the loss does not need.
     variables = [variable.op.name for variable in slim.get_model_variables()]
     for scope in excluded_scopes:
         if not any(re.match(scope_pattern(scope), name) for name in variables):
@@ -280,7 +290,7 @@ def _warn_of_unknown_scopes(excluded_scopes):
             )
 
 
-def check_labels(labels, num_classes):
+def check_labels(labels: np.ndarray, num_classes: int | None) -> None:
     """Check that each label is a class of the network.
 
     Parameters
@@ -292,6 +302,7 @@ def check_labels(labels, num_classes):
     Raises
     ------
     DataError
+        If one is out of range.
     """
     if num_classes is None or not len(labels):
         return

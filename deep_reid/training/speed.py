@@ -1,25 +1,36 @@
-"""What limits a training: how fast its images come, and how fast its steps are, each alone.
+"""Measures what limits a training: how fast images are read, and how fast steps are, each alone.
 
-Nothing is written: no run is made, and no checkpoint is touched.
+It makes no run and writes no files.
 """
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from deep_reid.config import RunConfig
+from deep_reid.config.kinds import POSITIVE
 from deep_reid.engine.health import Health
-from deep_reid.errors import UsageError
 from deep_reid.images.source import as_image_source
+from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
+from deep_reid.system.files import Path
 from deep_reid.training import graph, loop
 
 _NUM_WARM_UP_STEPS = 3
 
 
-def measure_input(preprocess_fn, train_x, train_y, config, secs=10.0):
-    """Measure how many images a second come out of a run's queue, when nothing else is done.
+def measure_input(
+    preprocess_fn: Preprocess,
+    train_x: Sequence[Path] | np.ndarray,
+    train_y: npt.ArrayLike,
+    config: RunConfig,
+    secs: float = 10.0,
+) -> float:
+    """Measure how many images per second a run's queue gives if there are no training steps.
 
     Parameters
     ----------
@@ -27,8 +38,8 @@ def measure_input(preprocess_fn, train_x, train_y, config, secs=10.0):
         As in `deep_reid.training.train_loop`.
     config : RunConfig
     secs : float
-        How long to measure, at least; before that, the queue is emptied once, as what waits in it
-        was prepared before.
+        Shortest time to measure. Before it, the queue is emptied once, because the images in it
+        were read earlier.
 
     Returns
     -------
@@ -40,15 +51,22 @@ def measure_input(preprocess_fn, train_x, train_y, config, secs=10.0):
     UsageError, DataError
         As in `deep_reid.training.train`.
     """
-    _check_secs(secs)
+    POSITIVE.check("secs", secs)
     num_before = config.queue_capacity // config.batch_size + config.num_enqueue_threads + 1
     with _feeding(preprocess_fn, train_x, train_y, config) as (take, batch):
         ops = [tensor.op for tensor in batch]
         return config.batch_size / _mean_secs(lambda: take(ops), num_before, secs)
 
 
-def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs=10.0):
-    """Measure how many images a second a run's training step takes, on one constant batch.
+def measure_model(
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    train_x: Sequence[Path] | np.ndarray,
+    train_y: npt.ArrayLike,
+    config: RunConfig,
+    secs: float = 10.0,
+) -> float:
+    """Measure how many images per second a run's training step processes, on a constant batch.
 
     Parameters
     ----------
@@ -56,7 +74,7 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
         As in `deep_reid.training.train_loop`.
     config : RunConfig
     secs : float
-        How long to measure, at least; some steps before that do not count.
+        Shortest time to measure. Some steps before it do not count.
 
     Returns
     -------
@@ -68,12 +86,12 @@ def measure_model(preprocess_fn, network_factory, train_x, train_y, config, secs
     UsageError, DataError
         As in `deep_reid.training.train`.
     """
-    _check_secs(secs)
+    POSITIVE.check("secs", secs)
     with _feeding(preprocess_fn, train_x, train_y, config) as (take, batch):
         first_batch = take(batch)
     with tf.Graph().as_default():
         graph.prepare_graph(config)
-        # Variables lie where they are used, say on a GPU; constants would be folded.
+        # TensorFlow places variables on the GPU if there is one; it would fold constants.
         images, labels = (
             tf.Variable(array, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
             for array in first_batch
@@ -111,13 +129,8 @@ def _feeding(preprocess_fn, train_x, train_y, config):
                 feed.stop()
 
 
-def _check_secs(secs):
-    if not secs > 0:
-        raise UsageError(f"secs ({secs}) must be greater than 0")
-
-
 def _mean_secs(function, num_before, secs):
-    """Call a function until some seconds are over; return the mean seconds of a call."""
+    """Call a function for some seconds; return the mean seconds of a call."""
     for _ in range(num_before):
         function()
     start = now = time.perf_counter()

@@ -21,7 +21,7 @@ from deep_reid.errors import DataError, MissingPathError
 
 ROOT = pathlib.Path(__file__).parents[2]
 ARGUMENTS = list_arguments("people", {"image_shape": (128, 64, 3)})
-FLAGS = sorted({argument.flag for argument in ARGUMENTS})
+FLAGS = sorted({argument.flags[0] for argument in ARGUMENTS})
 VALUES = {
     "--mode": ["--mode=train"],
     "--image_shape": ["--image_shape", "8", "8"],
@@ -39,13 +39,13 @@ def parse(*argv, dataset_class=Market1501):
 
 def give(flag):
     """Return the arguments that give a flag a value which it takes."""
-    kind = next(argument.facts.kind for argument in ARGUMENTS if argument.flag == flag)
+    kind = next(argument.kind for argument in ARGUMENTS if argument.flags[0] == flag)
     takes_value = "action" not in kind.arguments()
     return VALUES.get(flag, [f"{flag}=1" if takes_value else flag])
 
 
 def modes_of(flag):
-    return {mode for x in ARGUMENTS if x.flag == flag for mode in x.facts.modes}
+    return {mode for x in ARGUMENTS if x.flags[0] == flag for mode in x.modes}
 
 
 def list_shown(text):
@@ -81,7 +81,7 @@ class TestHelp:
     def test_a_group_shows_its_own(self, capsys, group):
         text = read_help(capsys, f"--help={group}")
         shown = list_shown(text)
-        assert shown == {x.flag for x in ARGUMENTS if x.facts.group == group}
+        assert shown == {x.flags[0] for x in ARGUMENTS if x.group == group}
 
     def test_it_comes_before_wrong_values(self, capsys):
         assert "usage:" in read_help(capsys, "--batch_size=many", "-h")
@@ -89,7 +89,7 @@ class TestHelp:
     def test_defaults_are_named(self, capsys):
         text = " ".join(read_help(capsys, "--help=all").split())
         assert "images per step, four of each identity (default: 128, or the run's)" in text
-        assert "size that images are brought to (default: 128 64, or the run's)" in text
+        assert "size that images are resized to (default: 128 64, or the run's)" in text
         assert "./market1501.ckpt for finalize" in text
 
 
@@ -215,7 +215,7 @@ def test_a_new_setting_is_written_in_one_place(tmp_path):
     shutil.copytree(ROOT / "deep_reid", tmp_path / "deep_reid")
     path = tmp_path / "deep_reid" / "config" / "run.py"
     text = path.read_text()
-    before = "    def __post_init__(self):"
+    before = "    def __post_init__(self) -> None:"
     assert before in text
     path.write_text(text.replace(before, NEW_SETTING + "\n" + before, 1))
     folders = [tmp_path, ROOT, ROOT / "tests"]

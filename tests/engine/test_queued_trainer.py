@@ -254,7 +254,7 @@ class TestRun:
         for name in ("checkpoint.tmp0123", "graph.pbtxt.tmp0123"):
             (tmp_path / "run" / name).write_bytes(b"half")
         (tmp_path / "run" / "notes.meta").write_bytes(b"not ours")
-        saving.remove_partial_checkpoints(tmp_path / "run")
+        saving.remove_leftovers(tmp_path / "run")
         assert set(os.listdir(tmp_path / "run")) == {*before, "notes.meta"}
 
     def test_a_run_that_is_through_leaves_its_last_checkpoint_alone(self, tmp_path):

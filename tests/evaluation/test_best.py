@@ -11,10 +11,11 @@ from saved import save
 
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
-from deep_reid.errors import MissingPathError
+from deep_reid.errors import MissingPathError, RunError, UsageError
 from deep_reid.evaluation import best, score_log
 from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.runs import checkpoints, folder
+from deep_reid.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -197,3 +198,24 @@ def test_it_may_be_moved(run_dir, tmp_path):
     assert tf.train.latest_checkpoint(tmp_path / "release") == str(
         tmp_path / "release" / "model.ckpt-1"
     )
+
+
+def test_two_evaluations_do_not_keep_the_best_of_one_run(run_dir):
+    with best.keeping_best(run_dir, "Precision@1") as kept:
+        kept.offer(line(run_dir, 2, 0.9))
+        message = "is being evaluated with keep_best by process .*: stop it, or leave keep_best out"
+        with pytest.raises(RunError, match=message), best.keeping_best(run_dir, "Precision@1"):
+            pass
+        assert kept_step(run_dir) == 2
+    with best.keeping_best(run_dir, "Precision@1") as kept:
+        kept.offer(line(run_dir, 1, 0.5))
+    assert kept_step(run_dir) == 2
+
+
+def test_a_run_that_is_yet_to_begin_is_still_new_then(tmp_path):
+    with best.keeping_best(tmp_path / "log" / "run", "Precision@1"):
+        # What is wrong from the start on leaves no new run.
+        with pytest.raises(UsageError), Run.open(tmp_path / "log", "run") as run:
+            run.begin(RunConfig((32, 16, 3), network="deep_sort"))
+            raise UsageError("wrong")
+        assert not (tmp_path / "log" / "run").exists()

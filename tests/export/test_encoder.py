@@ -343,7 +343,9 @@ class TestSources:
 
 class TestErrors:
     def test_one_image_is_no_sequence_of_crops(self, encoder, frame):
-        with pytest.raises(TypeError, match=r"\(120, 160, 3\) is no sequence of crops: use \[crop"):
+        with pytest.raises(
+            TypeError, match=r"\(120, 160, 3\) is not a sequence of crops: use \[crop"
+        ):
             encoder(frame)
 
     @pytest.mark.parametrize(
@@ -376,8 +378,8 @@ class TestErrors:
         [
             ((1, 2, 3, 4), r"shape \(4,\) must have the shape \(N, 4\)"),
             ([(1, 2, 3)], r"shape \(1, 3\)"),
-            ([(1, 2, 3, 4), (1, 2)], "no array of numbers"),
-            ([("a", "b", "c", "d")], "no array of numbers"),
+            ([(1, 2, 3, 4), (1, 2)], "not an array of numbers"),
+            ([("a", "b", "c", "d")], "not an array of numbers"),
             ([(1, 2, 3, 4), (1, 2, 3, np.nan)], "box 1, .*nan.* must have finite numbers"),
             ([(1, 2, np.inf, 4)], "box 0"),
         ],
@@ -393,7 +395,7 @@ class TestErrors:
 
     def test_a_file_that_is_no_graph(self, tmp_path):
         (tmp_path / "model.pb").write_bytes(b"no graph")
-        with pytest.raises(DataError, match=r"model\.pb is no frozen graph"):
+        with pytest.raises(DataError, match=r"model\.pb is not a frozen graph"):
             Encoder(tmp_path / "model.pb")
 
     def test_a_graph_with_other_nodes(self, checkpoint, tmp_path):
@@ -460,7 +462,9 @@ class TestErrors:
 
     @pytest.mark.parametrize("shape", [(0, 4, 3), (5, 0, 3)])
     def test_a_crop_without_pixels(self, encoder, shape):
-        with pytest.raises(UsageError, match=r"crop 1 has the shape \(.*\): leave out what has no"):
+        with pytest.raises(
+            UsageError, match=r"crop 1 has the shape \(.*\): leave out images without"
+        ):
             encoder([*draw_crops(1), np.zeros(shape, np.uint8)])
 
     def test_closed_by_another_thread_while_it_computes(self, frozen):

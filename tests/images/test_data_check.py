@@ -40,10 +40,10 @@ def spoil(names):
         Problem(names[3], "it does not exist"),
         Problem(names[4], "it is empty"),
         Problem(names[17], "it is a truncated JPEG image"),
-        Problem(names[18], "it is no JPEG, PNG or BMP image, or it lacks its beginning"),
+        Problem(names[18], "it is not a JPEG, PNG or BMP image, or its beginning is missing"),
         Problem(names[19], "it is a folder"),
         Problem(
-            names[33], f"it is a copy of {names[1]}, but has the identity 33, and that has 1"
+            names[33], f"it is a copy of {names[1]} (identity 1), but has the identity 33"
         ),
     ]  # fmt: skip
 
@@ -93,7 +93,7 @@ class TestCopies:
         problems = check_images([clean[row] for row in (0, 1, 2, 39)], names, 3)
         assert [problem.filename for problem in problems] == [clean[1], clean[39]]
         assert problems[0].reason.startswith(
-            f"it is a copy of {clean[0]}, but has the identity Bob"
+            f"it is a copy of {clean[0]} (identity Ann), but has the identity Bob"
         )
 
     def test_bad_files_are_no_copies_of_each_other(self, clean):

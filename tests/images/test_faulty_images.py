@@ -243,7 +243,7 @@ class TestFiles:
         images, _ = policy.handle((names, np.zeros(5)), ERROR)
         assert set(images) == {files["good"]}
         assert policy.num_bad == 4
-        for reason in ("no JPEG", "truncated JPEG", "is empty", "does not exist"):
+        for reason in ("not a JPEG", "truncated JPEG", "is empty", "does not exist"):
             assert reason in caplog.text
 
     @pytest.mark.parametrize("name", BAD)

@@ -140,8 +140,8 @@ class TestReasons:
         tiff = encode(Image.fromarray(COLORS), "TIFF")
         explain = files.explain_contents
         assert explain(b"") == "it is empty"
-        assert explain(tiff) == "it is no JPEG, PNG or BMP image, but TIFF"
-        assert explain(b"?") == "it is no JPEG, PNG or BMP image, or it lacks its beginning"
+        assert explain(tiff) == "it is not a JPEG, PNG or BMP image, but TIFF"
+        assert explain(b"?") == "it is not a JPEG, PNG or BMP image, or its beginning is missing"
 
     def test_files(self, tmp_path):
         (tmp_path / "empty").touch()
@@ -152,6 +152,6 @@ class TestReasons:
 
     def test_errors_of_the_system(self):
         explain = files.explain_os_error
-        assert explain(PermissionError(13, "x")) == "its permissions do not let you read it"
+        assert explain(PermissionError(13, "x")) == "you have no permission to read it"
         assert explain(OSError(5, "Input/output error")) == "Input/output error"
         assert explain(OSError()) == "OSError"

@@ -802,7 +802,7 @@ class TestReasons:
             (b"", "it is empty"),
             (b"BM", "it is a truncated BMP image"),
             (b"BMW " * 20, "it is a truncated BMP image"),
-            (b"text", "it is no JPEG, PNG or BMP image, or it lacks its beginning"),
+            (b"text", "it is not a JPEG, PNG or BMP image, or its beginning is missing"),
         ],
     )
     def test_other_contents(self, data, reason, tmp_path):
@@ -811,7 +811,7 @@ class TestReasons:
 
     def test_other_formats_are_named(self, contents, tmp_path):
         (tmp_path / "image.jpg").write_bytes(contents("TIFF"))
-        assert "no JPEG, PNG or BMP image, but TIFF" in self.explain(tmp_path / "image.jpg", 3)
+        assert "not a JPEG, PNG or BMP image, but TIFF" in self.explain(tmp_path / "image.jpg", 3)
 
     def test_a_folder(self, tmp_path):
         assert "(it is a folder)" in self.explain(tmp_path, 3)
@@ -821,4 +821,4 @@ class TestReasons:
     )
     def test_no_permission(self, png):
         os.chmod(png, 0)
-        assert "(its permissions do not let you read it)" in self.explain(png, 3)
+        assert "(you have no permission to read it)" in self.explain(png, 3)

@@ -158,7 +158,9 @@ class TestDeepReid:
             "train_app.py": "save_as_text",
             "queued_trainer.py": "QueuedTrainer.pause",
         }.items():
-            warning = f"warning: {file} of this folder has {names}, which deep_reid.{file[:-3]} has"
+            warning = (
+                f"warning: {file} of this folder has {names}, which deep_reid.{file[:-3]} lacks"
+            )
             assert warning in process.stderr
         assert process.stderr.count("warning: ") == 3
 

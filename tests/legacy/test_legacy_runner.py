@@ -76,7 +76,7 @@ class TestUsage:
             (("--engine=new", "train.py"), "--engine=own or --engine=deep_reid"),
             (("--engine",), "--engine=own or --engine=deep_reid"),
             (("--engines=own", "train.py"), "--engine=own or --engine=deep_reid"),
-            (("--fast", "train.py"), "--fast is no option of the runner"),
+            (("--fast", "train.py"), "--fast is not an option of the runner"),
             (("trian.py",), "trian.py does not exist"),
             (("mine",), "mine is a folder"),
             (("-m", "mine.trian"), "-m mine.trian: no such module"),

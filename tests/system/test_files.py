@@ -2,6 +2,8 @@
 
 import os
 import stat
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +29,10 @@ class TestReplacing:
             files.write_text(tmp_path / "folder", "text")
         assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "folder"), None)
 
-        def refuse(**kwargs):
-            raise PermissionError(13, "Permission denied", os.path.join(kwargs["dir"], ".a-x.txt"))
+        def refuse(path, *_):
+            raise PermissionError(13, "Permission denied", path)
 
-        monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+        monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(PermissionError) as caught:
             files.write_text(tmp_path / "a.txt", "text")
         assert caught.value.filename == str(tmp_path / "a.txt")
@@ -127,3 +129,91 @@ class TestReplacing:
 def test_text_is_written_as_utf_8(tmp_path):
     files.write_text(tmp_path / "names.txt", "Zürich 人\n")
     assert (tmp_path / "names.txt").read_bytes() == "Zürich 人\n".encode()
+
+    def test_the_umask_is_not_touched_even_for_a_moment(self, tmp_path, monkeypatch):
+        # The umask belongs to the process: what other threads make meanwhile would be open to all.
+        monkeypatch.setattr(os, "umask", None)
+        files.write_text(tmp_path / "result.txt", "x")
+
+    def test_a_link_is_replaced(self, tmp_path):
+        (tmp_path / "other.txt").write_text("precious")
+        (tmp_path / "result.txt").symlink_to("other.txt")
+        files.write_text(tmp_path / "result.txt", "new")
+        assert (tmp_path / "other.txt").read_text() == "precious"
+        assert not (tmp_path / "result.txt").is_symlink()
+
+    def test_a_name_of_the_greatest_length_is_written(self, tmp_path):
+        path = tmp_path / ("ü" * 125 + ".txt")
+        files.write_text(path, "x")
+        assert path.read_text() == "x"
+
+
+class TestWriting:
+    """Files that the user names."""
+
+    def write(self, path, text="new"):
+        with files.writing(path) as temporary:
+            Path(temporary).write_text(text)
+
+    @pytest.mark.parametrize("target", ["old.txt", "new.txt", "folder/new.txt"])
+    def test_links_are_followed(self, tmp_path, target):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "old.txt").write_text("old")
+        (tmp_path / "first").symlink_to("second")
+        (tmp_path / "second").symlink_to(tmp_path / target)
+        self.write(tmp_path / "first")
+        assert (tmp_path / target).read_text() == "new"
+        assert (tmp_path / "first").is_symlink() and (tmp_path / "second").is_symlink()
+
+    def test_devices_stay(self):
+        self.write(os.devnull)
+        assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+    def test_pipes_get_all_of_it(self, tmp_path):
+        path, got = tmp_path / "pipe", []
+        os.mkfifo(path)
+        reader = threading.Thread(target=lambda: got.append(path.read_text()))
+        reader.start()
+        self.write(path, "a line\n" * 100_000)
+        reader.join()
+        assert got == ["a line\n" * 100_000]
+        assert stat.S_ISFIFO(path.stat().st_mode)
+        assert names_in(tmp_path) == ["pipe"]
+
+    def test_what_fails_reaches_no_pipe(self, tmp_path):
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        with pytest.raises(RuntimeError), files.writing(path):  # would wait for a reader
+            raise RuntimeError
+
+    @pytest.mark.parametrize("is_link", [True, False])
+    def test_folders_are_refused(self, tmp_path, is_link):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "link").symlink_to("folder")
+        path = tmp_path / ("link" if is_link else "folder")
+        with pytest.raises(IsADirectoryError) as caught:
+            self.write(path)
+        assert caught.value.filename == str(path)
+        assert names_in(tmp_path) == ["folder", "link"]
+
+    def test_a_link_that_leads_to_itself_is_an_error(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        with pytest.raises(OSError):
+            self.write(tmp_path / "loop")
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "\x00", '"\\ud800', "NaN,"],
+        ids=["empty", "open", "deep list", "deep object", "long number", "NUL", "torn", "NaN"],
+    )
+    def test_what_cannot_be_read_is_a_value_error(self, tmp_path, text):
+        (tmp_path / "file.json").write_text(text)
+        with pytest.raises(ValueError):
+            files.read_json(tmp_path / "file.json")
+
+    def test_what_is_no_text_is_a_value_error(self, tmp_path):
+        (tmp_path / "file.json").write_bytes(b"\xff\xfe{}")
+        with pytest.raises(ValueError):
+            files.read_json(tmp_path / "file.json")

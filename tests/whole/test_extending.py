@@ -146,7 +146,7 @@ class TestImportNamed:
         error, line = refuse("mine:Mine")
         assert "mine:Mine() failed: " in line
         assert part in line
-        assert "the object be named here" in line
+        assert "give the object's name" in line
         assert error.__cause__ is not None
 
 
@@ -194,9 +194,9 @@ class TestChoiceOrImport:
 
     @pytest.mark.parametrize(
         ("value", "part"),
-        [("blue", "--color: invalid choice: 'blue' (choose from red, green, or MODULE:NAME"),
-         ("a:b:c", "--color: 'a:b:c' must be MODULE:NAME"),
-         ("a/b.py:c", "--color: 'a/b.py:c' has the path of a file")],
+        [("blue", "--color: blue is unknown: use one of red, green, or MODULE:NAME"),
+         ("a:b:c", "--color: a:b:c must be MODULE:NAME"),
+         ("a/b.py:c", "--color: a/b.py:c has the path of a file")],
     )  # fmt: skip
     def test_refuses_others_on_the_command_line(self, value, part, capsys):
         parser = argparse.ArgumentParser()

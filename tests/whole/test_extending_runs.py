@@ -165,7 +165,7 @@ class TestNetwork:
         assert train(caplog, "--network=own:Picky") == (0, [])
         code, errors = run(caplog, "--mode=freeze")
         assert code == 2
-        assert "is of another network than own:Picky: tell which with --network" in errors[0]
+        assert "is of another network than own:Picky: name it with --network" in errors[0]
         picky = nets.load_network("own:Picky")
         assert nets.find_num_classes(picky, {"tiny/logits/weights": [8, 5]}, 6) == 5
         assert nets.find_num_classes(picky, {}, 6) is None

@@ -293,7 +293,7 @@ class TestImages:
         [
             (lambda path: path.write_bytes(b""), "it is empty"),
             (lambda path: path.write_bytes(path.read_bytes()[:500]), "truncated"),
-            (lambda path: path.write_bytes(b"no image"), "no JPEG, PNG or BMP"),
+            (lambda path: path.write_bytes(b"no image"), "not a JPEG, PNG or BMP"),
             (pathlib.Path.unlink, "does not exist"),
         ],
         ids=["zero-byte", "truncated", "corrupt", "deleted"],
@@ -379,7 +379,7 @@ class TestEvaluationOfImages:
         [
             (lambda path: path.write_bytes(b""), "it is empty"),
             (lambda path: path.write_bytes(path.read_bytes()[:500]), "truncated"),
-            (lambda path: path.write_bytes(b"no image"), "no JPEG, PNG or BMP"),
+            (lambda path: path.write_bytes(b"no image"), "not a JPEG, PNG or BMP"),
             (pathlib.Path.unlink, "does not exist"),
             (lambda path: (path.unlink(), os.mkfifo(path)), "more than 3 s"),
         ],

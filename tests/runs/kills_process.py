@@ -1,0 +1,137 @@
+"""The driver process of test_kills.py, which kills a run at each change to the disk."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from kills import kill_at_each_change
+
+from deep_reid.compat import slim, tf
+from deep_reid.config import RunConfig
+from deep_reid.evaluation.best import BestCheckpoint
+from deep_reid.runs import checkpoints, folder, labels
+from deep_reid.runs.run import Run
+
+CONFIG = RunConfig(image_shape=(32, 16, 3), seed=1)
+CLASS_NAMES = ["anna", "bob"]
+KEPT = 2
+
+
+def save(run, steps, done):
+    from deep_reid.runs import saving
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        weight = slim.model_variable("weight", (100,), initializer=tf.zeros_initializer())
+        step_var = tf.train.get_or_create_global_step()
+        saver = saving.Saver(max_to_keep=KEPT)
+        saver.recover_last_checkpoints(checkpoints.list_checkpoints(run.run_dir))
+        for step in steps:
+            weight.load(np.full(100, step, np.float32), session)
+            step_var.load(step, session)
+            saver.save(session, os.path.join(run.run_dir, "model.ckpt"), step)
+            done(step)
+
+
+def begin(path, done, run_id="run"):
+    with Run.open(path, run_id) as run:
+        run.begin(CONFIG, CLASS_NAMES)
+        save(run, [0], done)
+
+
+def go_on(path, done):
+    with Run.open(path, "run") as run:
+        run.begin(CONFIG, CLASS_NAMES)
+        save(run, [10, 20, 30, 40], done)
+
+
+def begin_and_go_on(path):
+    begin(path, lambda step: None)
+    go_on(path, lambda step: None)
+
+
+def check_run(path, done):
+    """What was saved is there, the run goes on, and then nothing else is there."""
+    # A training of another run, and then one of this run, which sweeps.
+    with Run.open(path, "other"):
+        pass
+    with Run.open(path, "run") as run:
+        steps = [checkpoints.check_readable(x) for x in checkpoints.list_checkpoints(run.run_dir)]
+        assert run.first_step == max([done or 0, *steps])
+        assert steps == sorted(steps)
+        assert len(steps) <= KEPT
+        assert checkpoints.is_recorded(run.run_dir, checkpoints.list_unrecorded(run.run_dir)) or (
+            not steps and not checkpoints.list_unrecorded(run.run_dir)
+        )
+    check_tidy(path)
+
+
+def check_tidy(path, extra=()):
+    assert set(os.listdir(path)) <= {"run", "latest_run"}
+    for run_dir in [Path(path, "run")] if Path(path, "run").exists() else []:
+        names = {checkpoints.STATE_FILENAME, "lock", "config.json", "labels.json", *extra}
+        recorded = {os.path.basename(x) for x in checkpoints.list_checkpoints(run_dir)}
+        names |= {f"{x}.{end}" for x in recorded for end in ("index", "meta")}
+        names |= {f"{x}.data-00000-of-00001" for x in recorded}
+        assert set(os.listdir(run_dir)) <= names, sorted(set(os.listdir(run_dir)) - names)
+        if (run_dir / "config.json").exists():
+            assert RunConfig.load(run_dir) == CONFIG
+            assert labels.load(run_dir) == CLASS_NAMES
+    if Path(path, "latest_run").exists():
+        assert Path(path, "latest_run").read_text() == "run\n"
+
+
+def check_unnamed(path, done):
+    with Run.open(path) as run:
+        own = run.run_id
+    others = set(os.listdir(path)) - {"latest_run", own}
+    assert len(others) <= 1
+    for name in others:
+        with Run.open(path, name) as run:
+            assert done is None or run.checkpoint is not None
+        assert folder.find_recorded_run(path) in (None, name)
+        assert not [x for x in os.listdir(Path(path, name)) if x.startswith(".")]
+
+
+def line(path, step, score):
+    prefix = os.path.join(path, "run", f"model.ckpt-{step}")
+    return {"step": step, "checkpoint": prefix, "Precision@1": score}
+
+
+def keep_best(path, done):
+    best = BestCheckpoint(os.path.join(path, "run"), "Precision@1")
+    best.offer(line(path, 30, 0.5))
+    done(30)
+    best.offer(line(path, 40, 0.6))
+    done(40)
+
+
+def check_best(path, done):
+    BestCheckpoint(os.path.join(path, "run"), "Precision@1")
+    directory = os.path.join(path, "run", "best")
+    if os.path.exists(directory):
+        (kept,) = checkpoints.list_checkpoints(directory)
+        assert checkpoints.check_readable(kept) >= (done or 0)
+    else:
+        assert done is None
+    check_tidy(path, {"best"})
+
+
+SCENARIOS = {
+    "begin": (lambda path: None, begin, check_run),
+    "begin without a name": (
+        lambda path: None,
+        lambda path, done: begin(path, done, None),
+        check_unnamed,
+    ),
+    "go on": (lambda path: begin(path, lambda step: None), go_on, check_run),
+    "keep the best": (begin_and_go_on, keep_best, check_best),
+}
+
+if __name__ == "__main__":
+    prepare, work, check = SCENARIOS[sys.argv[1]]
+    changes = kill_at_each_change(
+        lambda number: tempfile.mkdtemp(prefix=f"{number}-", dir=sys.argv[2]), prepare, work, check
+    )
+    sys.stdout.write("".join(f"{event} {name}\n" for event, name in changes))
