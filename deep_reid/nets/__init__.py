@@ -18,13 +18,13 @@ _CALLS = {
 }
 
 
-def load_network(name: str) -> Network:
+def load_network(name: str | None) -> Network:
     """Load a network.
 
     Parameters
     ----------
-    name : str
-        A module of this package, or ``MODULE:NAME`` of the user.
+    name : str or None
+        A module of this package, or ``MODULE:NAME`` of the user. None: the first of `NETWORKS`.
 
     Returns
     -------
@@ -35,6 +35,7 @@ def load_network(name: str) -> Network:
     UsageError
         If the network is unknown, cannot be imported, or lacks what a network needs.
     """
+    name = name or NETWORKS[0]
     NETWORK.check("network", name)
     if name in NETWORKS:
         return importlib.import_module(f"{__name__}.{name}")
