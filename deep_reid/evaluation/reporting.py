@@ -15,7 +15,6 @@ from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
 from deep_reid.interfaces import Preprocess
 from deep_reid.runtime.compat import tf
-from deep_reid.scoring.protocols import RANKS
 
 NUM_STRIPS = 4
 NUM_RANKED = 10
@@ -105,15 +104,6 @@ class Report:
         if self.projector is not None:
             self.projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])
-
-    def last_scores(self) -> dict[str, float] | None:
-        """Return the scores that were written last, by this process or an earlier one.
-
-        Returns
-        -------
-        dict of str to float, or None
-        """
-        return self.log.last_scores([f"Precision@{k}" for k in RANKS])
 
     def _draw_strips(self, distances):
         """Return a summary with the rankings of some probes, the same ones at each step."""
