@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from deep_reid.errors import ReidError, UsageError
+from deep_reid.system.log_lines import LineFormatter
 
 from .drawn.drawing import SplitSize, make_draw
 from .drawn.market1501 import DrawnMarket1501
@@ -107,7 +108,9 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         Exit code: 0 if all was drawn, 1 if the folder cannot be used, 130 after Ctrl-C. Wrong
         arguments exit with 2.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     parser = _make_parser("python -m datasets.synthetic" if command is None else f"{command} draw")
     sizes = vars(parser.parse_args(argv))
     layout, output_dir = sizes.pop("layout"), sizes.pop("output_dir")

@@ -4,6 +4,7 @@ A message is one line with the thing, the rule that it breaks, and the way out.
 """
 
 import errno
+import os
 import re
 
 # TensorFlow's graph mode puts this text around the message.
@@ -11,7 +12,33 @@ _GRAPH_ERROR = re.compile(
     r"Graph execution error:.*?\nNode: [^\n]*\n(?P<message>[^\n]+)", re.DOTALL
 )
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_WAYS_OUT = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EISDIR: "name a file",
+}
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal obeys instead of showing, such as a line break in the name of a file.
+
+    Names come from others: with a line break one could forge a line of the log, with other control
+    characters its colors, or the direction of its text.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+        One line, with escapes, as in Python's strings, in place of the characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def first_line(error: BaseException) -> str:
@@ -25,17 +52,19 @@ def first_line(error: BaseException) -> str:
     -------
     str
         Without the place of the op, with which TensorFlow's errors of a graph begin. With the path,
-        if it is an error of the operating system.
+        if it is an error of the operating system. Control characters are escaped.
     """
     text = str(error).strip()
     match = _GRAPH_ERROR.match(text)
     if match:
-        return match["message"].strip()
+        return printable(match["message"].strip())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        is_full = error.errno in _NO_SPACE
-        way_out = "free some space" if is_full else "check the path and its permissions"
-        return f"{error.filename}: {error.strerror}; {way_out}"
-    return text.partition("\n")[0]
+        way_out = _WAYS_OUT.get(error.errno or 0, "check the path and its permissions")
+        name = error.filename
+        name = os.fsdecode(name) if isinstance(name, bytes) else name
+        return printable(f"{name}: {error.strerror}; {way_out}")
+    # Our own messages are one line: a break in them belongs to a name.
+    return printable(text if isinstance(error, ReidError) else text.partition("\n")[0])
 
 
 class ReidError(Exception):

@@ -16,11 +16,11 @@ from deep_reid.cli.arguments import (
     join_modes,
     list_arguments,
 )
-from deep_reid.cli.program import LINE_FORMAT
 from deep_reid.config import ComputeSettings
 from deep_reid.config.setting import list_settings
 from deep_reid.evaluation.loop import eval_loop
 from deep_reid.export.encoding import encode, finalize, freeze
+from deep_reid.system.log_lines import LineFormatter
 from deep_reid.training.loop import create_trainer, train_loop
 
 __all__ = [
@@ -186,7 +186,7 @@ class _ProgressLines(logging.StreamHandler):
 
     def __init__(self, replaced_level):
         super().__init__()
-        self.setFormatter(logging.Formatter(LINE_FORMAT["format"], LINE_FORMAT["datefmt"]))
+        self.setFormatter(LineFormatter())
         self.replaced_level = replaced_level
 
     def emit(self, record):

@@ -10,27 +10,21 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
+from deep_reid.system.log_lines import LineFormatter
 
 if TYPE_CHECKING:  # it imports NumPy
     from deep_reid.interfaces import Dataset
 
 _logger = logging.getLogger(__name__)
-LINE_FORMAT: dict[str, Any] = {
-    "format": "%(asctime)s %(levelname)-7s %(message)s",
-    "datefmt": "%Y-%m-%d %H:%M:%S",
-}
-"""Of the lines in the log."""
-
 _EXIT_CODE_INTERRUPTED = 130
 # TensorFlow's messages about errors of the operating system end with these texts.
 _WAYS_OUT = {
     "No space left on device": "free some space",
     "Permission denied": "check the path and its permissions",
-    "Is a directory": "name a file",
     "Broken pipe": "what reads the output has ended",
     "Read-only file system": "check the path and its permissions",
 }
@@ -112,9 +106,9 @@ def _close_stdout():
 
 
 def _set_up_logging(debug=False):
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, **LINE_FORMAT
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 
 
 def _expected_errors():

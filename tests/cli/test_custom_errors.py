@@ -3,6 +3,9 @@
 import csv
 import logging
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -117,7 +120,7 @@ class TestBadData:
     def test_an_image_that_cannot_be_read(self, caplog, workplace, content):
         write_folders(workplace / "data", {"anna": 4, "bob": 4})
         (workplace / "data" / "bob" / "2.jpg").write_bytes(content)
-        reason = "empty" if not content else "no "
+        reason = "it is not a JPEG, PNG or BMP image" if content else "empty"
         check(caplog, workplace, "data", ["2.jpg", reason], "--number_of_steps=20")
 
     def test_more_identities_for_validation_than_there_are(self, caplog, workplace):
@@ -255,3 +258,24 @@ class TestResume:
             assert code == 1
             assert "was trained on" in errors[0]
             assert "identities to evaluate on" in errors[0]
+
+
+def test_a_name_with_a_line_break_and_colors_is_one_line_of_the_log(tmp_path):
+    folder = tmp_path / "people"
+    for person in ("anna", "bob"):
+        (folder / person).mkdir(parents=True)
+        for number in range(4):
+            (folder / person / f"{number}.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "anna" / "x\n2026-01-01 00:00:00 INFO    forged\x1b[31m.jpg").write_bytes(b"bad")
+    script = Path(__file__).parents[2] / "train_custom.py"
+    result = subprocess.run(
+        [sys.executable, script, "--check_data", f"--dataset={folder}", "--num_validation=0"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "forged" in result.stderr
+    assert not [line for line in result.stderr.splitlines() if line.startswith("2026-01-01 00:")]
+    assert "\x1b" not in result.stderr
