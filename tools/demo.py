@@ -83,7 +83,8 @@ def train(number_of_steps):
 
 def start_evaluation():
     """Start the evaluation in another process, as in a second terminal."""
-    return subprocess.Popen(script_command("--mode=eval", "--eval_interval_secs=2"))
+    settings = "--mode=eval", f"--eval_log_dir={EVAL_LOG_DIR}", "--eval_interval_secs=2"
+    return subprocess.Popen(script_command(*settings))
 
 
 def wait_for_scores(evaluation, last_step):
@@ -139,7 +140,7 @@ def script_command(*argv):
     """Return the command of the training script with the demo's directories."""
     return [
         sys.executable, "train_market1501.py", f"--dataset_dir={DATA_DIR}", f"--log_dir={LOG_DIR}",
-        f"--eval_log_dir={EVAL_LOG_DIR}", f"--run_id={RUN_ID}", *argv,
+        f"--run_id={RUN_ID}", *argv,
     ]  # fmt: skip
 
 
