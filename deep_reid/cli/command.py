@@ -100,8 +100,12 @@ class Command:
     batch_size: int = _setting(
         128, COUNT, "images that are encoded at once", modes=("test", "export"), group="machine"
     )
-    metrics_file: str = _of_test(
-        "./test_metrics.json", Text(), "file that the scores are written to", is_main=True
+    metrics_file: str | None = _of_test(
+        None,
+        Text(),
+        "file that the scores are written to",
+        is_main=True,
+        default_text="test_metrics.json in the run's folder",
     )
     report_dir: str | None = _of_test(
         None,
@@ -126,15 +130,20 @@ class Command:
     rerank: bool = _of_test(
         False, On(), "score with k-reciprocal re-ranking, too (Zhong et al. 2017)", is_main=True
     )
-    sdk_dir: str = _of_export(
-        "./output/{name}/export", Text(), "where export writes its .mat files", modes=("export",)
+    sdk_dir: str | None = _of_export(
+        None,
+        Text(),
+        "where export writes its .mat files",
+        modes=("export",),
+        default_text="export/ in the run's folder",
     )
     output: str | None = _of_export(
         None,
         Text(),
         "file to write",
         modes=("finalize", "freeze"),
-        default_text="./{name}.ckpt for finalize, ./{name}.pb for freeze",
+        default_text="in the run's folder, export/{name}.ckpt for finalize, export/{name}.pb for "
+        "freeze",
     )
     no_preprocess: bool = _of_export(
         False,

@@ -6,7 +6,7 @@ import os
 from deep_reid import nets
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import check_split, find_run_dir, open_dataset, settle
-from deep_reid.cli.subject import check_unseen
+from deep_reid.cli.subject import check_unseen, name_others
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
@@ -31,7 +31,8 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     network = nets.load_network(config.network)
     from deep_reid.evaluation import loop
 
-    _logger.info("Evaluating run %s on %d images", run_id, len(validation))
+    others = name_others(args, run_id)
+    _logger.info("Evaluating run %s on %d images%s", run_id, len(validation), others)
     scores = loop.eval_loop(
         network.preprocess,
         nets.create_inference_network(network),

@@ -4,6 +4,7 @@ import logging
 import os
 
 from deep_reid import nets
+from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import create_encoder, find_checkpoint, progress_bar, require_run
@@ -20,50 +21,59 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     image_files = dataset.export_files()
-    encode_images = create_encoder(find_checkpoint(args, config), config)
+    origin = find_checkpoint(args, config)
+    encode_images = create_encoder(origin.checkpoint, config)
+    folder = args.sdk_dir or _default_path(dataset_class, origin)
     for filename, images in image_files.items():
-        path = os.path.join(args.sdk_dir, filename)
+        path = os.path.join(folder, filename)
+        outputs.warn_of_overwriting(path, origin)
         with progress_bar(len(images), filename) as bar:
             features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
         matlab.write_features(path, features)
+        outputs.write_manifest(path, origin)
         _logger.info("Wrote the features of %d images to %s", len(images), path)
 
 
 def finalize(args: Command, dataset_class: type[Dataset]) -> None:
     """Write a checkpoint that has only the weights."""
     config = settle(args, dataset_class, find_run_dir(args))
-    checkpoint_path = find_checkpoint(args, config)
+    origin = find_checkpoint(args, config)
     from deep_reid.export.encoding import finalize as write_model
     from deep_reid.runs import checkpoints
 
     network = nets.load_network(config.network)
     num_classes = nets.find_num_classes(
-        network, checkpoints.variable_shapes(checkpoint_path), config.num_classes
+        network, checkpoints.variable_shapes(origin.checkpoint), config.num_classes
     )
     network_factory = network.create_network_factory(
         is_training=False, num_classes=num_classes, add_logits=num_classes is not None
     )
-    write_model(
-        network.preprocess,
-        network_factory,
-        checkpoint_path,
-        config.image_shape,
-        args.output or f"./{dataset_class.NAME}.ckpt",
-    )
+    path = args.output or _default_path(dataset_class, origin, f"{dataset_class.NAME}.ckpt")
+    outputs.warn_of_overwriting(path, origin)
+    write_model(network.preprocess, network_factory, origin.checkpoint, config.image_shape, path)
+    outputs.write_manifest(path, origin)
 
 
 def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     """Write a frozen graph."""
     config = settle(args, dataset_class, find_run_dir(args))
-    checkpoint_path = find_checkpoint(args, config)
+    origin = find_checkpoint(args, config)
     from deep_reid.export.encoding import freeze as write_graph
 
     network = nets.load_network(config.network)
+    path = args.output or _default_path(dataset_class, origin, f"{dataset_class.NAME}.pb")
+    outputs.warn_of_overwriting(path, origin)
     write_graph(
         network.preprocess,
         nets.create_inference_network(network),
-        checkpoint_path,
+        origin.checkpoint,
         config.image_shape,
-        args.output or f"./{dataset_class.NAME}.pb",
+        path,
         with_preprocessing=not args.no_preprocess,
     )
+    outputs.write_manifest(path, origin)
+
+
+def _default_path(dataset_class, origin, *names):
+    run_dir = os.path.dirname(origin.checkpoint)
+    return outputs.default_path(dataset_class.NAME, run_dir, "export", *names)

@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import logging
+import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from deep_reid import __version__, nets
 from deep_reid.cli.command import Command
+from deep_reid.cli.outputs import Origin, name_of_run
 from deep_reid.cli.settings import find_run_dir, is_dataset_of_run
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
-from deep_reid.runs import labels
+from deep_reid.runs import folder, labels
+from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +49,27 @@ def require_run(args: Command) -> str:
     return run_dir
 
 
-def find_checkpoint(args: Command, config: RunConfig) -> str:
+def name_others(args: Command, run_id: str) -> str:
+    """Name the other runs, where the command line names none: the latest may not be the one.
+
+    Parameters
+    ----------
+    args : Command
+    run_id : str
+        The run that is taken.
+
+    Returns
+    -------
+    str
+        To go on with in a line of the log; empty where there is no choice.
+    """
+    if args.run_id is not None or args.checkpoint is not None:
+        return ""
+    others = [name for name in folder.list_runs(args.log_dir) if name != run_id]
+    return f"; --run_id takes another one: {list_some(others)}" if others else ""
+
+
+def find_checkpoint(args: Command, config: RunConfig) -> Origin:
     """Find the checkpoint that the command line names, and check that it fits the network.
 
     Parameters
@@ -56,8 +79,8 @@ def find_checkpoint(args: Command, config: RunConfig) -> str:
 
     Returns
     -------
-    str
-        Its prefix.
+    Origin
+        The checkpoint, with its run and step.
 
     Raises
     ------
@@ -70,8 +93,12 @@ def find_checkpoint(args: Command, config: RunConfig) -> str:
     from deep_reid.runs import checkpoints
 
     checkpoint_path = checkpoints.resolve_checkpoint(args.checkpoint or run_dir)
-    _logger.info("Using checkpoint %s", checkpoint_path)
-    if checkpoints.step_of(checkpoint_path) == 0 and checkpoint_path.endswith("-0"):
+    step = checkpoints.step_of(checkpoint_path)
+    run_id = name_of_run(os.path.dirname(checkpoint_path))
+    origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)
+    others = "" if run_id is None else name_others(args, run_id)
+    _logger.info("Using %s: %s%s", origin, checkpoint_path, others)
+    if step == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
     network = nets.load_network(config.network)
     if not nets.may_fit(network, checkpoints.variable_shapes(checkpoint_path)):
@@ -79,7 +106,7 @@ def find_checkpoint(args: Command, config: RunConfig) -> str:
             f"checkpoint {checkpoint_path} is of another network than {config.network}: name it "
             f"with --network ({', '.join(NETWORKS)}, or MODULE:NAME of your own)"
         )
-    return checkpoint_path
+    return origin
 
 
 def create_encoder(checkpoint_path: str, config: RunConfig) -> Callable[..., np.ndarray]:

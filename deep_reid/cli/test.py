@@ -1,12 +1,15 @@
 """``--mode=test``: scores features by the official protocol."""
 
+import dataclasses
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 
 import numpy as np
 
+from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
@@ -56,8 +59,11 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         **source,
         "versions": list_versions(),
     }
-    protocols.write_metrics(args.metrics_file, results["score"], results.get("re-ranked"), facts)
-    _logger.info("Wrote the scores to %s", args.metrics_file)
+    metrics_file = args.metrics_file or outputs.default_path(
+        dataset_class.NAME, os.path.dirname(source.get("checkpoint", "")), "test_metrics.json"
+    )
+    protocols.write_metrics(metrics_file, results["score"], results.get("re-ranked"), facts)
+    _logger.info("Wrote the scores to %s", metrics_file)
     if args.report_dir is not None:
         query_images, gallery_images = protocols.list_item_images(test_set)
         path = report.write_report(
@@ -120,9 +126,9 @@ def _find_features(args, config, test_set):
             encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
         )
     else:
-        checkpoint_path = find_checkpoint(args, config)
-        source = {"checkpoint": checkpoint_path, "precision": config.precision}
-        encode_images = create_encoder(checkpoint_path, config)
+        origin = find_checkpoint(args, config)
+        source = {**dataclasses.asdict(origin), "precision": config.precision}
+        encode_images = create_encoder(origin.checkpoint, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images

@@ -258,7 +258,7 @@ def freeze(
         with_preprocessing=with_preprocessing,
         compute=ComputeSettings(),
     )
-    with files.replacing(output_filename) as temporary:
+    with files.writing(output_filename) as temporary:
         pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
     network_shape = add_channels(image_shape)
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)

@@ -99,6 +99,26 @@ def find_latest_run(log_dir: Path) -> str | None:
     return max(runs)[1] if runs else None
 
 
+def list_runs(log_dir: str | os.PathLike[str]) -> list[str]:
+    """List the runs of a log directory: folders with settings or a record of checkpoints.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+
+    Returns
+    -------
+    list of str
+        Names, in alphabetical order.
+    """
+    found = {
+        path.parent.name
+        for name in (CONFIG_FILENAME, "checkpoint")
+        for path in pathlib.Path(log_dir).glob(f"*/{name}")
+    }
+    return sorted(name for name in found if not name.startswith("."))
+
+
 def wait_for_run(
     log_dir: Path,
     run_id: str | None = None,

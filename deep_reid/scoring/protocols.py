@@ -4,6 +4,7 @@ import collections
 import filecmp
 import json
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -212,7 +213,8 @@ def write_metrics(
     metrics = {**to_metrics(result), **settings}
     if reranked is not None:
         metrics["reranked"] = to_metrics(reranked)
-    files.write_text(path, json.dumps(metrics, indent=2) + "\n")
+    with files.writing(path) as temporary:
+        pathlib.Path(temporary).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_copy(filename, other_filename):

@@ -33,7 +33,7 @@ def write_features(path: files.Path, features: np.ndarray) -> None:
         One *row* per image, in the order of the images. The variable's name is ``features``. The
         MATLAB codes of Market-1501 and MARS have one *column* per image: transpose it there.
     """
-    with files.replacing(path) as temporary:
+    with files.writing(path) as temporary:
         io.savemat(temporary, {VARIABLE_NAME: features}, appendmat=False, do_compression=False)
 
 

@@ -90,7 +90,7 @@ class TestHelp:
         text = " ".join(read_help(capsys, "--help=all").split())
         assert "images per step, four of each identity (default: 128, or the run's)" in text
         assert "size that images are resized to (default: 128 64, or the run's)" in text
-        assert "./market1501.ckpt for finalize" in text
+        assert "in the run's folder, export/market1501.ckpt for finalize" in text
 
 
 class TestRefusals:

@@ -42,7 +42,7 @@ class TestArguments:
     @pytest.mark.parametrize("dataset_class", [Market1501, Mars])
     def test_default_directories_are_under_the_working_directory(self, dataset_class):
         args = parse(dataset_class=dataset_class)
-        for directory in (args.log_dir, args.eval_log_dir, args.sdk_dir):
+        for directory in (args.log_dir, args.eval_log_dir):
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
     def test_the_modes(self):

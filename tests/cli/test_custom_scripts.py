@@ -82,7 +82,8 @@ def test_three_commands_lead_to_a_frozen_graph(trained, drawn):
     records = (trained / "output/custom/eval" / run_dir.name / "metrics.jsonl").read_text()
     assert [json.loads(line)["step"] for line in records.splitlines()] == [0, 30]
     filenames = sorted(drawn["folders"].rglob("*.jpg"))[:5]
-    features = use_graph(trained / "custom.pb", [cv2.imread(str(name)) for name in filenames])
+    graph = run_dir / "export" / "custom.pb"
+    features = use_graph(graph, [cv2.imread(str(name)) for name in filenames])
     assert features.shape == (5, 128)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, rtol=1e-5)
 
@@ -119,19 +120,20 @@ def test_a_gray_run_is_gray_in_all_modes(drawn, tmp_path):
     assert RunConfig.load(run_dir).image_shape == (64, 64, 1)
     output = run("--mode=freeze", cwd=tmp_path)
     assert "Node images: uint8, (N, 64, 64, 1), gray; node features: float32, (N, 128)" in output
-    shape = read_graph(tmp_path / "custom.pb").get_tensor_by_name("images:0").shape.as_list()
+    graph = run_dir / "export" / "custom.pb"
+    shape = read_graph(graph).get_tensor_by_name("images:0").shape.as_list()
     assert shape == [None, 64, 64, 1]
     run("--mode=eval", "--max_num_evaluations=1", cwd=tmp_path)
     run("--mode=export", cwd=tmp_path)
     dataset = Custom(tmp_path / "square")
-    exported = io.loadmat(tmp_path / "output/custom/export/feat_test.mat")["features"]
-    for argv in [], ["--frozen_graph=custom.pb", "--run_id=gray"]:
+    exported = io.loadmat(run_dir / "export" / "feat_test.mat")["features"]
+    for argv in [], [f"--frozen_graph={graph}", "--run_id=gray"]:
         assert_scores_of_features(metrics_of(tmp_path, *argv), dataset.test_set(), exported)
     # As the documentation says it: what OpenCV reads.
     images = [
         cv2.imread(name, cv2.IMREAD_GRAYSCALE)[..., None] for name in dataset.validation.filenames
     ]
-    np.testing.assert_allclose(use_graph(tmp_path / "custom.pb", images), exported, atol=1e-5)
+    np.testing.assert_allclose(use_graph(graph, images), exported, atol=1e-5)
     run("--mode=train", "--run_id=gray", "--batch_size=16", "--number_of_steps=11", cwd=tmp_path)
     assert (run_dir / "model.ckpt-11.index").exists()
 

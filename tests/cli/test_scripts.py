@@ -153,7 +153,7 @@ def test_training_logs_data_versions_seed_directories_and_progress(trained):
 
 def test_the_frozen_graph_has_its_default_name_and_two_promised_nodes(trained):
     output = trained.run("--mode=freeze")
-    path = trained.cwd / f"{trained.dataset_class.NAME}.pb"
+    path = trained.run_dir / "export" / f"{trained.dataset_class.NAME}.pb"
     assert f"model.ckpt-{trained.steps[-1]}" in output
     frozen = FrozenGraph(path).graph
     images, features = (frozen.get_tensor_by_name(f"{name}:0") for name in ("images", "features"))

@@ -115,7 +115,7 @@ class TestAllThreeTogether:
 
     def test_the_test_ranks_by_the_measure_of_the_loss(self, trained):
         assert "rank-1" in run(trained, command_of("test"))
-        metrics = json.loads((trained / "test_metrics.json").read_text())
+        metrics = json.loads((run_dir_of(trained, "my_dataset") / "test_metrics.json").read_text())
         assert metrics["measure"] == "cosine"
         assert metrics["num_queries"] == 2
 

@@ -147,15 +147,17 @@ class TestNetwork:
         for argv in (["--mode=eval", "--max_num_evaluations=1"], ["--mode=test"],
                      ["--mode=finalize"], ["--mode=freeze"], ["--mode=export"]):  # fmt: skip
             assert run(caplog, *argv) == (0, []), argv
-        shapes = checkpoints.variable_shapes("custom.ckpt")
+        shapes = checkpoints.variable_shapes(run_dir / "export" / "custom.ckpt")
         assert shapes["tiny/logits/weights"] == [8, 6]  # as many as the run has recorded
         images = [cv2.imread(str(path)) for path in sorted(people.glob("people/*/*.png"))]
         features = []
-        for path in (run_dir, people / "custom.pb"):
+        for path in (run_dir, run_dir / "export" / "custom.pb"):
             with Encoder(path) as encoder:
                 features.append(encoder(images))
         np.testing.assert_array_equal(*features)
-        with Encoder("custom.ckpt", network="own:Net", image_shape=(32, 16, 3)) as encoder:
+        with Encoder(
+            run_dir / "export" / "custom.ckpt", network="own:Net", image_shape=(32, 16, 3)
+        ) as encoder:
             np.testing.assert_array_equal(encoder(images), features[0])
         code, errors = train(caplog, "--network=deep_sort")
         assert code == 2

@@ -164,7 +164,7 @@ class TestInstalled:
         )  # fmt: skip
         assert "rank-1 " in deep_reid("custom", "--mode=test", "--report_dir=report")
         assert "<html" in (work / "report" / "report.html").read_text()
-        deep_reid("custom", "--mode=freeze")
+        deep_reid("custom", "--mode=freeze", "--output=custom.pb")
         code = (
             "import numpy as np; from deep_reid import Encoder; "
             "print(Encoder('custom.pb')(np.zeros((2, 32, 16, 3), np.uint8)).shape)"

@@ -1,0 +1,127 @@
+"""Files that a mode writes: where they go, and a manifest beside each that tells their origin."""
+
+import dataclasses
+import datetime
+import json
+import logging
+import os
+
+from deep_reid.config.run import CONFIG_FILENAME
+from deep_reid.runs import folder
+from deep_reid.system import files
+
+_logger = logging.getLogger(__name__)
+_ENDING = ".manifest.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a file was made of.
+
+    Parameters
+    ----------
+    run : str or None
+        Name of the run. None: a checkpoint without a run.
+    step : int
+        Of the checkpoint.
+    checkpoint : str
+        Its prefix.
+    """
+
+    run: str | None
+    step: int
+    checkpoint: str
+
+    def __str__(self) -> str:
+        return f"run {self.run}, step {self.step}" if self.run else f"checkpoint {self.checkpoint}"
+
+
+def default_path(dataset_name: str, run_dir: str | None, *names: str) -> str:
+    """Return where an output goes if the command line does not say.
+
+    Parameters
+    ----------
+    dataset_name : str
+    run_dir : str or None
+        Of the checkpoint that the output is made of.
+    *names : str
+        Of the output, below the run's folder; for a checkpoint without a run, below that of the
+        data set.
+
+    Returns
+    -------
+    str
+    """
+    if name_of_run(run_dir) is None:
+        return os.path.join(".", "output", dataset_name, *names)
+    return os.path.join(_own_folder(run_dir), *names)
+
+
+def name_of_run(run_dir: str | None) -> str | None:
+    """Return the name of the run of a folder.
+
+    Parameters
+    ----------
+    run_dir : str or None
+
+    Returns
+    -------
+    str or None
+        None for a folder without a run.
+    """
+    if run_dir is None or not os.path.exists(os.path.join(run_dir, CONFIG_FILENAME)):
+        return None
+    return os.path.basename(os.path.abspath(_own_folder(run_dir)))
+
+
+def warn_of_overwriting(path: str, origin: Origin) -> None:
+    """Log that a file is overwritten which is of another run, or of unknown origin.
+
+    Parameters
+    ----------
+    path : str
+        The file; of a checkpoint, its prefix.
+    origin : Origin
+        What the new file is made of.
+    """
+    if not (os.path.isfile(path) or os.path.isfile(f"{path}.index")):
+        return
+    earlier = _read_origin(path)
+    if earlier is None:
+        _logger.warning("Overwriting %s, of which no manifest tells the run", path)
+    elif (earlier.run or earlier.checkpoint) != (origin.run or origin.checkpoint):
+        _logger.warning("Overwriting %s, which is of %s, with %s", path, earlier, origin)
+
+
+def write_manifest(path: str, origin: Origin) -> None:
+    """Write the manifest of a file, beside it.
+
+    Parameters
+    ----------
+    path : str
+        The file; of a checkpoint, its prefix. A device or a pipe gets none.
+    origin : Origin
+    """
+    if not (os.path.isfile(path) or os.path.isfile(f"{path}.index")):
+        return
+    facts = {
+        "file": os.path.basename(path),
+        **dataclasses.asdict(origin),
+        "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    files.write_text(path + _ENDING, json.dumps(facts, indent=2) + "\n")
+
+
+def _read_origin(path):
+    try:
+        facts = files.read_json(path + _ENDING)
+        return Origin(**{field.name: facts[field.name] for field in dataclasses.fields(Origin)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _own_folder(run_dir):
+    """Return the folder of a run, also for ``best`` in it, which is replaced as a whole."""
+    path = os.path.normpath(run_dir)
+    is_best = os.path.exists(os.path.join(path, folder.SCORE_FILENAME))
+    return os.path.dirname(os.path.abspath(path)) if is_best else path
