@@ -264,7 +264,7 @@ class TestErrors:
 
     def test_an_error_of_the_user_is_one_line_without_a_trace(self, monkeypatch, caplog):
         code, errors = self.fail(monkeypatch, caplog, DataError("this\nand that"))
-        assert (code, errors) == (1, ["this"])
+        assert (code, errors) == (1, [r"this\nand that"])
         assert caplog.records[-1].exc_info in (None, False)
 
     def test_with_debug_the_trace_comes_along(self, monkeypatch, caplog):

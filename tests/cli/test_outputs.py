@@ -1,4 +1,4 @@
-"""Where outputs go, what tells their origin, and that nothing is overwritten or guessed silently."""
+"""Where outputs go, what tells their origin, and that nothing is overwritten silently."""
 
 import json
 import logging
