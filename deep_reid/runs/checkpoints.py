@@ -329,7 +329,7 @@ def _read_record(checkpoint_dir):
     """Return the entries of a record as they are written; None if it cannot be read."""
     try:
         text = pathlib.Path(checkpoint_dir, STATE_FILENAME).read_text(encoding="utf-8")
-        state_class = type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))
+        state_class = type(tf.train.generate_checkpoint_state_proto("", "none", ["none"]))
         state = text_format.Parse(text, state_class())
     except (OSError, ValueError, text_format.ParseError):
         return None
