@@ -1,8 +1,7 @@
 """Training and evaluation on data that goes through a queue.
 
-A `QueuedTrainer` takes batches from a Python generator and feeds them into placeholders in several
-threads. The tensors that the graph computes from them, such as decoded images, wait in a FIFO queue
-for the training step.
+A `QueuedTrainer` feeds the batches of a Python generator into placeholders, in several threads. The
+tensors computed from them, such as decoded images, wait in a FIFO queue for the training step.
 """
 
 import contextlib

@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def keeping_best(run_dir: Path, criterion: str) -> Iterator["BestCheckpoint"]:
-    """Keep the best checkpoint of a run until the block ends; no other process does so meanwhile.
+    """Keep the best checkpoint of a run until the block ends; other processes cannot meanwhile.
 
     Parameters
     ----------

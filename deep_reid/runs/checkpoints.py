@@ -33,10 +33,9 @@ def exists(prefix: str) -> bool:
     -------
     bool
     """
-    if os.path.exists(f"{prefix}.index"):
-        return True
     # TensorFlow's first format, which some published networks have, is one file without ending.
-    return os.path.isfile(prefix) and os.path.basename(prefix) != STATE_FILENAME
+    is_one_file = os.path.isfile(prefix) and os.path.basename(prefix) != STATE_FILENAME
+    return is_one_file or os.path.exists(f"{prefix}.index")
 
 
 def resolve_checkpoint(path: Path | None) -> str:
@@ -94,8 +93,7 @@ def list_checkpoints(checkpoint_dir: Path) -> list[str]:
     Returns
     -------
     list of str
-        Prefixes, the oldest first; empty where the directory does not exist, or its record cannot
-        be read.
+        Prefixes, the oldest first; empty if there is no record that can be read.
     """
     return [prefix for prefix in read_state(checkpoint_dir) or () if exists(prefix)]
 
@@ -119,9 +117,9 @@ def list_unrecorded(directory: Path) -> list[str]:
 def read_state(checkpoint_dir: Path) -> list[str] | None:
     """Read which checkpoints a directory records, whether they exist or not.
 
-    A record may hold paths: TensorFlow's own saver writes absolute ones, which lead to another
-    folder once a run has been moved or copied. Of such an entry counts only what is in this folder
-    under its name. Other entries are refused with a warning.
+    A record may contain paths: TensorFlow's own saver writes absolute ones, which are wrong when a
+    run has been moved or copied. A path counts only if this directory has a checkpoint of the same
+    name. Other paths are left out with a warning.
 
     Parameters
     ----------
@@ -130,32 +128,32 @@ def read_state(checkpoint_dir: Path) -> list[str] | None:
     Returns
     -------
     list of str, or None
-        Prefixes in this directory, the oldest first; None where there is no record, or it cannot
-        be read.
+        Prefixes in this directory, the oldest first; None if there is no record that can be read.
     """
     recorded = _read_record(checkpoint_dir)
     if recorded is None:
         return None
     prefixes = []
     for path in recorded:
-        prefix = os.path.join(checkpoint_dir, os.path.basename(path))
-        if _is_plain(path) or exists(prefix):
+        name = os.path.basename(path)
+        prefix = os.path.join(checkpoint_dir, name)
+        if (path == name and name not in ("", ".", "..")) or exists(prefix):
             prefixes.append(prefix)
         else:
             _warn_of_refused(os.fspath(checkpoint_dir), path)
-    # Of entries that lead to one checkpoint, the last counts: the latest must stay the latest.
+    # If entries mean the same checkpoint, the last one counts: the latest must stay the latest.
     return list(dict.fromkeys(reversed(prefixes)))[::-1]
 
 
 def is_recorded(checkpoint_dir: Path, prefixes: Sequence[str]) -> bool:
-    """Tell whether a directory records just these checkpoints, and by their names alone.
+    """Return whether a directory records exactly these checkpoints, by their names only.
 
-    TensorFlow takes other entries as paths, and so would restore, and delete, elsewhere.
+    TensorFlow would take other entries as paths: it would restore and delete in other directories.
 
     Parameters
     ----------
-    checkpoint_dir : str or Path
-    prefixes : sequence of str
+    checkpoint_dir, prefixes
+        As in `write_state`.
 
     Returns
     -------
@@ -182,20 +180,19 @@ def write_state(checkpoint_dir: Path, prefixes: Sequence[str]) -> None:
     )
 
 
-def list_files(checkpoint_path: str) -> list[str]:
+def list_files(prefix: str) -> list[str]:
     """List the files of a checkpoint.
 
     Parameters
     ----------
-    checkpoint_path : str
-        The checkpoint's prefix.
+    prefix : str
 
     Returns
     -------
     list of str
         The index is the last. Empty where there is no such folder.
     """
-    directory, name = os.path.split(checkpoint_path)
+    directory, name = os.path.split(prefix)
     try:
         names = os.listdir(directory or ".")
     except FileNotFoundError:
@@ -208,13 +205,12 @@ def list_files(checkpoint_path: str) -> list[str]:
     return sorted(own, key=lambda path: (path.endswith(".index"), path))
 
 
-def check_readable(checkpoint_path: str) -> int:
+def check_readable(prefix: str) -> int:
     """Check that each value of a checkpoint can be read and has the right checksum.
 
     Parameters
     ----------
-    checkpoint_path : str
-        The checkpoint's prefix.
+    prefix : str
 
     Returns
     -------
@@ -226,27 +222,26 @@ def check_readable(checkpoint_path: str) -> int:
     DataError
         If it is damaged, incomplete or gone.
     """
-    with naming_damaged(checkpoint_path):
-        reader = tf.train.load_checkpoint(checkpoint_path)
+    with naming_damaged(prefix):
+        reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-        return _read_step(reader, checkpoint_path)
+        return _read_step(reader, prefix)
 
 
-def is_readable(checkpoint_path: str) -> bool:
+def is_readable(prefix: str) -> bool:
     """Return whether each value of a checkpoint can be read.
 
     Parameters
     ----------
-    checkpoint_path : str
-        The checkpoint's prefix.
+    prefix : str
 
     Returns
     -------
     bool
     """
     try:
-        check_readable(checkpoint_path)
+        check_readable(prefix)
     except DataError:
         return False
     return True
@@ -268,13 +263,12 @@ def warn_of_damage(prefix: str, error: DataError) -> None:
     )
 
 
-def step_of(checkpoint_path: str) -> int:
+def step_of(prefix: str) -> int:
     """Return the training step of a checkpoint.
 
     Parameters
     ----------
-    checkpoint_path : str
-        The checkpoint's prefix.
+    prefix : str
 
     Returns
     -------
@@ -286,8 +280,8 @@ def step_of(checkpoint_path: str) -> int:
     DataError
         If it is damaged or gone.
     """
-    with naming_damaged(checkpoint_path):
-        return _read_step(tf.train.load_checkpoint(checkpoint_path), checkpoint_path)
+    with naming_damaged(prefix):
+        return _read_step(tf.train.load_checkpoint(prefix), prefix)
 
 
 def step_in_name(prefix: str) -> int:
@@ -332,10 +326,11 @@ def variable_shapes(checkpoint_path: Path) -> dict[str, list[int]]:
 
 
 def _read_record(checkpoint_dir):
-    """Return the entries of a record as they are written; None where it cannot be read."""
+    """Return the entries of a record as they are written; None if it cannot be read."""
     try:
         text = pathlib.Path(checkpoint_dir, STATE_FILENAME).read_text(encoding="utf-8")
-        state = text_format.Parse(text, _create_state())
+        state_class = type(tf.train.generate_checkpoint_state_proto("", "none", ["none"]))
+        state = text_format.Parse(text, state_class())
     except (OSError, ValueError, text_format.ParseError):
         return None
     latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
@@ -343,14 +338,6 @@ def _read_record(checkpoint_dir):
         return None
     # A user may set the latest one back by hand: those after it do not count then.
     return [*paths[: paths.index(latest) if latest in paths else None], latest]
-
-
-def _create_state():
-    return type(tf.train.generate_checkpoint_state_proto("", "model.ckpt", ["model.ckpt"]))()
-
-
-def _is_plain(path):
-    return path == os.path.basename(path) and path not in ("", ".", "..")
 
 
 @functools.cache

@@ -190,7 +190,7 @@ def _remove_unused_runs(log_dir):
     for path in pathlib.Path(log_dir).glob(f"*/{locks.TRAINING.filename}"):
         if not locks.is_unused(path.parent):
             continue
-        # One that is locked has only just begun.
+        # A run that is locked has just begun.
         with (
             contextlib.suppress(RunError),
             locks.holding(path.parent, f"run {path.parent.name}") as is_locked,

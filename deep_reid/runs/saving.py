@@ -21,7 +21,7 @@ from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 _SAVING = ".saving-"
-# Within a folder for saving: which checkpoints are to go unless they are recorded.
+# A file in a folder for saving: the names of checkpoints to remove unless they are recorded.
 _JOURNAL = "journal"
 # Files that a killed process leaves, with this saver or TensorFlow's own.
 _LEFTOVERS = (
@@ -118,7 +118,7 @@ class Saver(tf.train.Saver):
             earlier = [path for path in self.last_checkpoints if _is_earlier(path, prefix)]
             kept = [*earlier, prefix][-self.as_saver_def().max_to_keep :]  # 0: all
             outdated = [path for path in earlier if path not in kept]
-            # A kill between two of these steps leaves complete checkpoints that no record has.
+            # A kill between these steps leaves complete checkpoints that are not recorded.
             _write_journal(saving_folder, [prefix, *outdated])
             _publish(written, prefix)
             self._record(prefix, kept, outdated)
@@ -183,20 +183,20 @@ def _write_journal(saving_folder, prefixes):
 
 
 def _list_unwanted(run_dir):
-    """List the files of the checkpoints that a journal names, and the record does not."""
+    """List the files of the checkpoints that a journal names, but the record does not."""
     recorded = checkpoints.read_state(run_dir)
     if recorded is None:
-        return []  # all that there are may be needed
+        return []  # without a record, any checkpoint may be needed
     names = set()
     for journal in run_dir.glob(f"{_SAVING}*/{_JOURNAL}"):
-        # Of a journal that was not written completely, nothing has been published.
+        # The checkpoint is published only after the journal was written completely.
         names.update(map(os.path.basename, journal.read_text(errors="replace").splitlines()))
     names -= {os.path.basename(prefix) for prefix in recorded}
     return [path for name in sorted(names) for path in checkpoints.list_files(run_dir / name)]
 
 
 def _is_earlier(path, prefix):
-    """Whether an earlier checkpoint, in the folder of a new one, is another one."""
+    """Return whether a checkpoint is in the folder of a new one, and has another name."""
     is_own = os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(prefix))
     return is_own and os.path.basename(path) != os.path.basename(prefix)
 

@@ -434,7 +434,7 @@ class TestLock:
         monkeypatch.setattr(locks, "fcntl", None)
         with Run.open(tmp_path, "run"):
             pass
-        assert "knows no locks" in caplog.text
+        assert "has no locks" in caplog.text
 
     def test_a_directory_that_nothing_was_written_to_is_removed(self, tmp_path):
         with Run.open(tmp_path / "log") as run:
