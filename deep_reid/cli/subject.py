@@ -18,7 +18,7 @@ from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
-from deep_reid.runs import folder, labels
+from deep_reid.runs import folder, labels, records
 from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
@@ -89,10 +89,9 @@ def find_checkpoint(args: Command, config: RunConfig) -> Origin:
     UsageError
         If it is of another network.
     """
-    run_dir = require_run(args)
+    checkpoint_path = records.resolve_checkpoint(args.checkpoint or require_run(args))
     from deep_reid.runs import checkpoints
 
-    checkpoint_path = checkpoints.resolve_checkpoint(args.checkpoint or run_dir)
     step = checkpoints.step_of(checkpoint_path)
     run_id = name_of_run(os.path.dirname(checkpoint_path))
     origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)

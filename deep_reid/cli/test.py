@@ -22,7 +22,7 @@ from deep_reid.cli.subject import (
 )
 from deep_reid.config import ComputeSettings
 from deep_reid.config.loss_modes import facts_of_loss
-from deep_reid.errors import UsageError
+from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import protocols, ranking, report
 from deep_reid.system.tables import align
@@ -106,6 +106,10 @@ def _check_test_arguments(args):
     given = [flag for flag, value in sources.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are two sources of features: give one of them")
+    if args.frozen_graph is not None and not os.path.exists(args.frozen_graph):
+        raise MissingPathError(
+            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
+        )
     if args.query_features is not None and args.features is None:
         raise UsageError("--query_features goes with --features: give the gallery's, too")
 

@@ -17,7 +17,7 @@ from deep_reid.cli.subject import list_versions, progress_bar
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
-from deep_reid.runs import labels
+from deep_reid.runs import folder, labels, records
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ _logger = logging.getLogger(__name__)
 def train(args: Command, dataset_class: type[Dataset]) -> None:
     """Train a run until its last step."""
     config = settle_training(args, dataset_class)
+    _check_arguments(args, config)
     dataset = open_dataset(dataset_class, config)
     _logger.info("%s in %s", dataset_class.TITLE, config.dataset)
     for line in dataset.summary_table().splitlines():
@@ -64,6 +65,18 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
         _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
         raise signals.Stopped(signal_number)
     _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run.run_id)
+
+
+def _check_arguments(args, config):
+    """Check what can be checked without TensorFlow, which takes seconds to import."""
+    nets.check_scopes(config.network, config.trainable_scopes)
+    run_dir = None
+    if args.run_id is not None:
+        folder.check_name(args.run_id)
+        run_dir = os.path.join(args.log_dir, args.run_id)
+    # A run that goes on does not need the checkpoint that it has begun with.
+    if config.restore_path and not (run_dir and records.list_checkpoints(run_dir)):
+        records.resolve_checkpoint(config.restore_path)
 
 
 def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes):

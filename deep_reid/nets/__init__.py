@@ -4,11 +4,12 @@ A network is found by its name: `load_network`.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.run import NETWORK, NETWORKS
+from deep_reid.errors import UsageError
 from deep_reid.interfaces import Network, NetworkFactory
 
 # The arguments of each call: by position, and by name.
@@ -16,6 +17,44 @@ _CALLS = {
     "create_network_factory": ((), ("is_training", "num_classes", "add_logits")),
     "preprocess": (("image",), ("is_training",)),
 }
+
+
+# The scopes of the variables of each network in `NETWORKS`: both are wide residual networks.
+SCOPES = (
+    "ball",
+    "conv1_1",
+    "conv1_2",
+    "conv2_1",
+    "conv2_3",
+    "conv3_1",
+    "conv3_3",
+    "conv4_1",
+    "conv4_3",
+    "fc1",
+)
+
+
+def check_scopes(name: str | None, scopes: Sequence[str]) -> None:
+    """Check the scopes to be trained, as far as that is possible before the network is built.
+
+    Parameters
+    ----------
+    name : str or None
+        As in `load_network`. Only the scopes of the package's own networks are known.
+    scopes : sequence of str
+        Names, or regular expressions, which are not checked.
+
+    Raises
+    ------
+    UsageError
+        If the network has no such scope.
+    """
+    for scope in scopes if (name or NETWORKS[0]) in NETWORKS else ():
+        top = scope.partition("/")[0]
+        if top.isidentifier() and top not in SCOPES:
+            raise UsageError(
+                f"trainable scope {scope!r} has no variables: use some of {', '.join(SCOPES)}"
+            )
 
 
 def load_network(name: str | None) -> Network:

@@ -1,208 +1,47 @@
-"""Checkpoints on the disk: their names, the record of a folder, and whether they are complete."""
+"""The values of checkpoints: whether they can be read, their step, their variables."""
 
 import contextlib
-import functools
 import logging
-import os
-import pathlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from google.protobuf import text_format
-
-from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
-from deep_reid.runs import folder
+from deep_reid.errors import DataError, first_line
+from deep_reid.runs.records import (
+    FILE_PATTERN,
+    STATE_FILENAME,
+    exists,
+    is_recorded,
+    list_checkpoints,
+    list_files,
+    list_unrecorded,
+    read_state,
+    resolve_checkpoint,
+    step_in_name,
+    write_state,
+)
 from deep_reid.runtime.compat import tf
-from deep_reid.system import files
 from deep_reid.system.files import Path
 
+__all__ = [
+    "FILE_PATTERN",
+    "STATE_FILENAME",
+    "check_readable",
+    "exists",
+    "is_readable",
+    "is_recorded",
+    "list_checkpoints",
+    "list_files",
+    "list_unrecorded",
+    "naming_damaged",
+    "read_state",
+    "resolve_checkpoint",
+    "step_in_name",
+    "step_of",
+    "variable_shapes",
+    "warn_of_damage",
+    "write_state",
+]
+
 _logger = logging.getLogger(__name__)
-FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
-_STEP = re.compile(r"-(\d+)$")
-STATE_FILENAME = "checkpoint"
-
-
-def exists(prefix: str) -> bool:
-    """Return whether there is a checkpoint of this prefix.
-
-    Parameters
-    ----------
-    prefix : str
-
-    Returns
-    -------
-    bool
-    """
-    # TensorFlow's first format, which some published networks have, is one file without ending.
-    is_one_file = os.path.isfile(prefix) and os.path.basename(prefix) != STATE_FILENAME
-    return is_one_file or os.path.exists(f"{prefix}.index")
-
-
-def resolve_checkpoint(path: Path | None) -> str:
-    """Find the checkpoint that a path means.
-
-    Parameters
-    ----------
-    path : str or Path
-        A checkpoint's prefix (``model.ckpt-100``), any of its files, a directory with checkpoints
-        (the latest one is taken), or a log directory (the latest run's).
-
-    Returns
-    -------
-    str
-        The checkpoint's prefix.
-
-    Raises
-    ------
-    MissingPathError
-        If there is no such checkpoint; the message lists others in its folder.
-    UsageError
-        If `path` is None.
-    """
-    if path is None:
-        raise UsageError("no checkpoint is named: name one, such as --restore_path=RUN_DIR")
-    path = os.fspath(path)
-    if not path:
-        raise MissingPathError("the name of a checkpoint is empty: name one, or a directory")
-    if path.endswith(".pb"):
-        raise MissingPathError(f"{path} is a frozen graph, no checkpoint: name a checkpoint")
-    if os.path.isdir(path):
-        prefix = _latest_in_directory(path)
-        if prefix is None:
-            raise MissingPathError(
-                f"{path} holds no checkpoint: name a run's directory or a checkpoint, or train "
-                "first (--mode=train)"
-            )
-        return prefix
-    match = FILE_PATTERN.fullmatch(path)
-    prefix = match["prefix"] if match else path
-    if exists(prefix):
-        return prefix
-    if os.path.basename(path) == STATE_FILENAME and os.path.isfile(path):
-        return resolve_checkpoint(os.path.dirname(path) or ".")
-    raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
-
-
-def list_checkpoints(checkpoint_dir: Path) -> list[str]:
-    """List the complete checkpoints that a directory records.
-
-    Parameters
-    ----------
-    checkpoint_dir : str or Path
-
-    Returns
-    -------
-    list of str
-        Prefixes, the oldest first; empty if there is no record that can be read.
-    """
-    return [prefix for prefix in read_state(checkpoint_dir) or () if exists(prefix)]
-
-
-def list_unrecorded(directory: Path) -> list[str]:
-    """List the checkpoints whose files are in a directory, whatever it records.
-
-    Parameters
-    ----------
-    directory : str or Path
-
-    Returns
-    -------
-    list of str
-        Prefixes, sorted by the step in their names.
-    """
-    prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
-    return sorted(prefixes, key=lambda prefix: (step_in_name(prefix), prefix))
-
-
-def read_state(checkpoint_dir: Path) -> list[str] | None:
-    """Read which checkpoints a directory records, whether they exist or not.
-
-    A record may contain paths: TensorFlow's own saver writes absolute ones, which are wrong when a
-    run has been moved or copied. A path counts only if this directory has a checkpoint of the same
-    name. Other paths are left out with a warning.
-
-    Parameters
-    ----------
-    checkpoint_dir : str or Path
-
-    Returns
-    -------
-    list of str, or None
-        Prefixes in this directory, the oldest first; None if there is no record that can be read.
-    """
-    recorded = _read_record(checkpoint_dir)
-    if recorded is None:
-        return None
-    prefixes = []
-    for path in recorded:
-        name = os.path.basename(path)
-        prefix = os.path.join(checkpoint_dir, name)
-        if (path == name and name not in ("", ".", "..")) or exists(prefix):
-            prefixes.append(prefix)
-        else:
-            _warn_of_refused(os.fspath(checkpoint_dir), path)
-    # If entries mean the same checkpoint, the last one counts: the latest must stay the latest.
-    return list(dict.fromkeys(reversed(prefixes)))[::-1]
-
-
-def is_recorded(checkpoint_dir: Path, prefixes: Sequence[str]) -> bool:
-    """Return whether a directory records exactly these checkpoints, by their names only.
-
-    TensorFlow would take other entries as paths: it would restore and delete in other directories.
-
-    Parameters
-    ----------
-    checkpoint_dir, prefixes
-        As in `write_state`.
-
-    Returns
-    -------
-    bool
-    """
-    return _read_record(checkpoint_dir) == [os.path.basename(prefix) for prefix in prefixes]
-
-
-def write_state(checkpoint_dir: Path, prefixes: Sequence[str]) -> None:
-    """Record the checkpoints of a directory, completely or not at all.
-
-    Parameters
-    ----------
-    checkpoint_dir : str or Path
-    prefixes : sequence of str
-        The oldest first. Only their names are recorded: the directory may be moved.
-    """
-    names = [os.path.basename(prefix) for prefix in prefixes]
-    # With a relative directory, TensorFlow takes the names as relative to the working directory.
-    directory = os.path.abspath(checkpoint_dir)
-    state = tf.train.generate_checkpoint_state_proto(directory, names[-1], names)
-    files.write_text(
-        os.path.join(checkpoint_dir, STATE_FILENAME), text_format.MessageToString(state)
-    )
-
-
-def list_files(prefix: str) -> list[str]:
-    """List the files of a checkpoint.
-
-    Parameters
-    ----------
-    prefix : str
-
-    Returns
-    -------
-    list of str
-        The index is the last. Empty where there is no such folder.
-    """
-    directory, name = os.path.split(prefix)
-    try:
-        names = os.listdir(directory or ".")
-    except FileNotFoundError:
-        return []
-    own = [
-        os.path.join(directory, other)
-        for other in names
-        if other == name or ((match := FILE_PATTERN.fullmatch(other)) and match["prefix"] == name)
-    ]
-    return sorted(own, key=lambda path: (path.endswith(".index"), path))
 
 
 def check_readable(prefix: str) -> int:
@@ -284,22 +123,6 @@ def step_of(prefix: str) -> int:
         return _read_step(tf.train.load_checkpoint(prefix), prefix)
 
 
-def step_in_name(prefix: str) -> int:
-    """Return the training step in a checkpoint's name.
-
-    Parameters
-    ----------
-    prefix : str
-
-    Returns
-    -------
-    int
-        0 where the name has none.
-    """
-    match = _STEP.search(prefix)
-    return int(match[1]) if match else 0
-
-
 def variable_shapes(checkpoint_path: Path) -> dict[str, list[int]]:
     """List the variables of a checkpoint.
 
@@ -323,31 +146,6 @@ def variable_shapes(checkpoint_path: Path) -> dict[str, list[int]]:
     prefix = resolve_checkpoint(checkpoint_path)
     with naming_damaged(prefix):
         return tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-
-
-def _read_record(checkpoint_dir):
-    """Return the entries of a record as they are written; None if it cannot be read."""
-    try:
-        text = pathlib.Path(checkpoint_dir, STATE_FILENAME).read_text(encoding="utf-8")
-        state_class = type(tf.train.generate_checkpoint_state_proto("", "none", ["none"]))
-        state = text_format.Parse(text, state_class())
-    except (OSError, ValueError, text_format.ParseError):
-        return None
-    latest, paths = state.model_checkpoint_path, list(state.all_model_checkpoint_paths)
-    if not latest:
-        return None
-    # A user may set the latest one back by hand: those after it do not count then.
-    return [*paths[: paths.index(latest) if latest in paths else None], latest]
-
-
-@functools.cache
-def _warn_of_refused(directory, path):
-    _logger.warning(
-        "%s records the checkpoint %s, which is not in this folder: it is left out. Copy its "
-        "files there if it belongs to this run",
-        os.path.join(directory, STATE_FILENAME),
-        path,
-    )
 
 
 @contextlib.contextmanager
@@ -380,21 +178,3 @@ def _read_step(reader, prefix):
     if reader.has_tensor("global_step"):
         return int(reader.get_tensor("global_step"))
     return step_in_name(prefix)
-
-
-def _latest_in_directory(directory):
-    # Published checkpoints often come without the file that names the latest one.
-    checkpoints = list_checkpoints(directory) or list_unrecorded(directory)
-    if checkpoints:
-        return checkpoints[-1]
-    run_id = folder.find_latest_run(directory)
-    return _latest_in_directory(os.path.join(directory, run_id)) if run_id else None
-
-
-def _suggest_checkpoints(path):
-    directory = os.path.dirname(path) or os.curdir
-    place = "this folder" if directory == os.curdir else directory
-    names = [os.path.basename(prefix) for prefix in list_unrecorded(directory)]
-    if not names:
-        return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
-    return f"{place} has {', '.join(names[-5:])}"

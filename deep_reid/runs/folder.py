@@ -7,7 +7,7 @@ import pathlib
 import time
 
 from deep_reid.config.run import CONFIG_FILENAME
-from deep_reid.errors import MissingPathError
+from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.system import files
 from deep_reid.system.files import Path
 from deep_reid.system.tables import list_some
@@ -51,6 +51,22 @@ def is_plain_name(run_id: str) -> bool:
     bool
     """
     return run_id not in ("", "..", LATEST_RUN_FILENAME) and pathlib.PurePath(run_id).name == run_id
+
+
+def check_name(run_id: str) -> None:
+    """Check the name of a run.
+
+    Parameters
+    ----------
+    run_id : str
+
+    Raises
+    ------
+    UsageError
+        If it is not a plain folder name.
+    """
+    if not is_plain_name(run_id):
+        raise UsageError(f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline'")
 
 
 def find_recorded_run(log_dir: Path) -> str | None:

@@ -170,8 +170,7 @@ class Run:
 def _lock(stack, log_dir, run_id):
     """Lock a run until the stack is closed, and return its name."""
     if run_id is not None:
-        if not folder.is_plain_name(run_id):
-            raise UsageError(f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline'")
+        folder.check_name(run_id)
         stack.enter_context(locks.holding(os.path.join(log_dir, run_id), f"run {run_id}"))
         return run_id
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

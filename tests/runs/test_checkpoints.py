@@ -3,16 +3,20 @@
 import itertools
 import os
 import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
 from saved import save
 
 from deep_reid.compat import tf
 from deep_reid.errors import MissingPathError
-from deep_reid.runs import checkpoints, folder, watching
+from deep_reid.runs import checkpoints, folder, records, watching
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -181,3 +185,46 @@ def test_shapes_of_the_variables_of_a_checkpoint(run_dir):
     expected = {"weights": [2], "global_step": []}
     assert checkpoints.variable_shapes(run_dir) == expected
     assert checkpoints.variable_shapes(run_dir / "model.ckpt-9.index") == expected
+
+
+class TestRecord:
+    """Records are read and written without TensorFlow, but in TensorFlow's form."""
+
+    NAMES = st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1, max_size=12
+    )
+
+    def create_state(self, names):
+        state = tf.train.generate_checkpoint_state_proto("", "none", ["none"])
+        state.Clear()
+        state.model_checkpoint_path = names[-1]
+        state.all_model_checkpoint_paths.extend(names)
+        return state
+
+    @given(names=st.lists(NAMES, min_size=1, max_size=4, unique=True), time=st.floats(0, 2e9))
+    def test_what_tensorflow_writes_is_read(self, names, time):
+        state = self.create_state(names)
+        state.all_model_checkpoint_timestamps.extend([time] * len(names))
+        state.last_preserved_timestamp = time
+        with tempfile.TemporaryDirectory() as folder:
+            for as_utf8 in (False, True):
+                text = text_format.MessageToString(state, as_utf8=as_utf8)
+                Path(folder, "checkpoint").write_text(text, encoding="utf-8", newline="\n")
+                assert records.is_recorded(folder, names)
+
+    @given(names=st.lists(NAMES, min_size=1, max_size=4))
+    def test_what_is_written_is_what_tensorflow_writes(self, names):
+        with tempfile.TemporaryDirectory() as folder:
+            records.write_state(folder, [os.path.join(folder, name) for name in names])
+            text = Path(folder, "checkpoint").read_text(encoding="utf-8")
+        assert text == text_format.MessageToString(self.create_state(names), as_utf8=True)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "x", 'model_checkpoint_path: "a', "model_checkpoint_path: a", 'model: "a"',
+         'model_checkpoint_path: "a" }', 'model_checkpoint_path: "\\q"', 'model_checkpoint_path: 3',
+         'model_checkpoint_path: "a"\nbinary \x00'],
+    )  # fmt: skip
+    def test_what_tensorflow_does_not_read_is_no_record(self, tmp_path, text):
+        (tmp_path / "checkpoint").write_text(text)
+        assert records.read_state(tmp_path) is None
