@@ -64,6 +64,21 @@ def defaults_of(dataset_class: type[Dataset]) -> dict[str, Any]:
     }
 
 
+def settings_of(dataset_class: type[Dataset]) -> tuple[str, ...]:
+    """Return the names of the settings of a run that a data set takes as arguments.
+
+    Parameters
+    ----------
+    dataset_class : type
+        It may have them in ``SETTINGS``.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return getattr(dataset_class, "SETTINGS", ())
+
+
 class BaseParser(argparse.ArgumentParser):
     """A parser whose errors are one line, with a proposal for a mistyped flag."""
 
@@ -107,7 +122,8 @@ class ArgumentParser(BaseParser):
         # Two modes may have different settings with the same flag.
         self._settings: dict[str, list[Setting]] = {}
         for setting in list_arguments(dataset_class.NAME, defaults_of(dataset_class)):
-            self._settings.setdefault(setting.flags[0], []).append(setting)
+            if not setting.of_dataset or setting.name in settings_of(dataset_class):
+                self._settings.setdefault(setting.flags[0], []).append(setting)
         if dataset_class.COMPACT_LABELS:  # the data set has no other labels: there is no choice
             del self._settings["--compact_labels"]
         for flag, (setting, *_) in self._settings.items():

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets import images
-from datasets.own import crops, mot
+from datasets.own import boxes, crops, mot
 from deep_reid.errors import DataError, MissingPathError
 
 HEIGHT, WIDTH = 24, 32
@@ -387,7 +387,7 @@ class TestCrops:
         elif change == "name":
             image.rename(image.with_name("4.png"))
         else:
-            monkeypatch.setattr(mot, "MIN_VISIBILITY", 0.6)
+            monkeypatch.setattr(boxes, "MIN_VISIBILITY", 0.6)
         listing = mot.read_sequences(data, tmp_path / "crops")
         assert len(os.listdir(tmp_path / "crops")) == 2
         assert len(listing) == (2 if change == "visibility" else 3)
