@@ -20,7 +20,6 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,8 +51,8 @@ class Custom(ReidDataset):
 
     Parameters
     ----------
-    *args, **kwargs
-        Those of `ReidDataset`.
+    dataset_dir, num_validation_identities, seed, needs_train
+        As in `ReidDataset`.
     name_pattern : str, optional
         Tells identity, camera and split from file names; see `NamePattern`.
     mot_classes : sequence of str
@@ -82,14 +81,17 @@ class Custom(ReidDataset):
 
     def __init__(
         self,
-        *args: Any,
+        dataset_dir: str | os.PathLike[str],
+        num_validation_identities: float = 0.1,
+        seed: int = 1234,
+        *,
+        needs_train: bool = True,
         name_pattern: str | None = None,
         mot_classes: Sequence[str] = (),
-        **kwargs: Any,
     ) -> None:
         self._pattern = None if name_pattern is None else NamePattern(name_pattern)
         self._mot_classes = tuple(mot_classes)
-        super().__init__(*args, **kwargs)
+        super().__init__(dataset_dir, num_validation_identities, seed, needs_train=needs_train)
 
     @classmethod
     def find(cls, dataset_dir: str | os.PathLike[str], name: str = "") -> Path:
