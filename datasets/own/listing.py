@@ -130,7 +130,7 @@ class Listing:
 
     def _check_names(self):
         """Check that all names are UTF-8: reports, lists and TensorFlow cannot have others."""
-        wrong = [row for row, name in enumerate(self.filenames) if not _is_utf_8(name)]
+        wrong = [row for row, name in enumerate(self.filenames) if not is_utf_8(name)]
         if wrong:
             raise DataError(
                 f"the name of {shown(self.filenames[wrong[0]])} is not UTF-8: rename the file or "
@@ -222,7 +222,8 @@ def _spelling(filename, directory):
     return os.path.normcase(os.path.normpath(os.path.join(directory, filename)))
 
 
-def _is_utf_8(name):
+def is_utf_8(name: str) -> bool:
+    """Return whether a name of a file is UTF-8, as most programs expect."""
     # Python's mark for bytes that are not UTF-8. Most names are ASCII, which is fast to tell.
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 

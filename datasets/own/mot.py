@@ -43,6 +43,7 @@ from . import boxes, crops
 from .listing import Listing, shown
 from .sequences import (
     Sequence,
+    check_name,
     find_frames,
     find_incomplete,
     find_kitti_labels,
@@ -143,6 +144,7 @@ def _load_sequences(directory):
         )
     loaded: dict[tuple[str, bytes], list[tuple[Path, str]]] = {}
     for path in find_sequences(directory):
+        check_name(path)
         name = Path(os.path.abspath(path)).name
         key = _DETECTOR.sub("", name), ground_truth_path(path).read_bytes()
         loaded.setdefault(key, []).append((path, name))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from deep_reid.errors import DataError, MissingPathError
 
 from . import boxes
-from .listing import is_image_name, quoted, shown
+from .listing import is_image_name, is_utf_8, quoted, shown
 
 _IMAGE_DIR = "img1"
 _KITTI_LABELS, _KITTI_IMAGES = "label_02", "image_02"
@@ -168,6 +168,17 @@ def _subfolders(directory):
     except OSError:
         return []
     return [directory / name for name in sorted(names)]
+
+
+def check_name(path: Path) -> None:
+    """Check that the path of a sequence is UTF-8, before any crop is written; see `Listing`.
+
+    Raises
+    ------
+    DataError
+    """
+    if not is_utf_8(str(path)):
+        raise DataError(f"the name of {shown(str(path))} is not UTF-8: rename the folder")
 
 
 def load_kitti(labels: Path) -> Sequence:

@@ -399,6 +399,12 @@ class TestIncomplete:
             (tmp_path / name).touch()
         assert not mot.holds_sequences(tmp_path)
 
+    def test_a_name_that_is_not_utf_8(self, tmp_path):
+        directory = write_sequence(tmp_path / os.fsdecode(b"\xe9"))
+        message = error_of(mot.read_sequences, directory, tmp_path / "crops")
+        assert "is not UTF-8: rename the folder" in message
+        assert not (tmp_path / "crops").exists()
+
     def test_sequences_without_ground_truth_among_others(self, tmp_path, caplog):
         write_sequence(tmp_path / "A")
         (tmp_path / "B" / "det").mkdir(parents=True)
