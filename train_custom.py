@@ -4,8 +4,9 @@ python train_custom.py --dataset=DIR --mode=train    trains until Ctrl-C, or --n
 python train_custom.py --mode=eval                   in a second terminal: scores each checkpoint
 python train_custom.py --mode=freeze                 writes custom.pb, for Deep SORT
 
-DIR has one folder of images per identity. It may also be a CSV file with the columns
-path,identity[,camera][,split], or a MOTChallenge sequence; see docs/own-data.md.
+DIR has one folder of images per identity. It may also be a list with the columns
+path,identity[,camera][,split], or a MOTChallenge sequence; with --name_pattern, names of files tell
+identity and camera. See docs/own-data.md.
 
 All modes and settings: python train_custom.py --help
 """

@@ -13,6 +13,7 @@ from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.system.tables import align
 
 from .images import list_jpegs, read_images
+from .own.hints import find_deeper
 from .protocols import TestSet, create_image_test_set
 from .split import Split
 from .util import create_validation_split
@@ -67,6 +68,8 @@ class ReidDataset(abc.ABC):
     """Whether a classifier has one class per training identity, instead of MAX_LABEL + 1."""
     FITS_BATCHES: ClassVar[bool] = False
     """Whether batches shrink if there are too few identities. Otherwise that is an error."""
+    SETTINGS: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings of a run that the data set also takes, as arguments."""
 
     def __init__(
         self,
@@ -106,7 +109,13 @@ class ReidDataset(abc.ABC):
             return path
         if Path(dataset_dir).is_file():
             raise MissingPathError(
-                f"{dataset_dir} is a file, not the folder of {cls.TITLE}: name the folder"
+                f"{dataset_dir} is a file, not the folder of {cls.TITLE}: unpack it if it is an "
+                "archive, and name the folder"
+            )
+        deeper = find_deeper(dataset_dir, name) if Path(dataset_dir).is_dir() else None
+        if deeper is not None:
+            raise MissingPathError(
+                f"{dataset_dir} is not the folder of {cls.TITLE}, which has {name}: name {deeper}"
             )
         # Never propose to draw into an existing folder: it may hold a part of the real data.
         missing, drawn_dir = (path, "DIR") if Path(dataset_dir).is_dir() else (dataset_dir,) * 2

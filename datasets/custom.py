@@ -4,8 +4,12 @@ The data has one of three forms:
 
 - a folder with one folder of images per identity; or with the folders ``train``, ``query`` and
   ``gallery``, each with one folder per identity (`datasets.own.folders`);
-- a CSV file with the columns ``path,identity[,camera][,split]`` (`datasets.own.csv_listing`);
-- a MOTChallenge sequence, or a folder of sequences, from which crops are cut (`datasets.own.mot`).
+- a list with the columns ``path,identity[,camera][,split]`` (`datasets.own.csv_listing`);
+- a MOTChallenge sequence, a folder of sequences, or KITTI's tracking data, from which crops are cut
+  (`datasets.own.mot`).
+
+With a pattern, file names tell the identity, the camera or the split of images in folders and lists
+(`deep_reid.system.name_patterns`).
 
 Without queries and a gallery, the test uses the validation identities: each of their images is a
 query, and all others are its gallery.
@@ -14,12 +18,14 @@ query, and all others are its gallery.
 import functools
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.galleries import JUNK_LABEL, rows_by_label
+from deep_reid.system.name_patterns import NamePattern
 
 from .base import ReidDataset
 from .own import csv_listing, folders, listing, mot
@@ -43,8 +49,19 @@ class Custom(ReidDataset):
     are four identities or more and `num_validation_identities` is a positive share, at least two
     identities are kept for validation. Identities with a single image are only trained on.
 
+    Parameters
+    ----------
+    dataset_dir, num_validation_identities, seed, needs_train
+        As in `ReidDataset`.
+    name_pattern : str, optional
+        Tells identity, camera and split from file names; see `NamePattern`.
+    mot_classes : sequence of str
+        The classes of boxes to cut out of sequences. Empty: all.
+
     Raises
     ------
+    UsageError
+        If the pattern is none, or what it was given for has no file names to read.
     MissingPathError
         If the folder or file does not exist.
     DataError
@@ -60,6 +77,21 @@ class Custom(ReidDataset):
     TEST_SPLITS = ("query", "gallery")
     COMPACT_LABELS = True
     FITS_BATCHES = True
+    SETTINGS = ("name_pattern", "mot_classes")
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike[str],
+        num_validation_identities: float = 0.1,
+        seed: int = 1234,
+        *,
+        needs_train: bool = True,
+        name_pattern: str | None = None,
+        mot_classes: Sequence[str] = (),
+    ) -> None:
+        self._pattern = None if name_pattern is None else NamePattern(name_pattern)
+        self._mot_classes = tuple(mot_classes)
+        super().__init__(dataset_dir, num_validation_identities, seed, needs_train=needs_train)
 
     @classmethod
     def find(cls, dataset_dir: str | os.PathLike[str], name: str = "") -> Path:
@@ -75,11 +107,20 @@ class Custom(ReidDataset):
 
     @functools.cached_property
     def _listing(self) -> listing.Listing:
-        if os.path.isfile(self.dataset_dir):
-            return csv_listing.read_csv(self.dataset_dir)
-        if mot.find_sequences(self.dataset_dir):
-            return mot.read_sequences(self.dataset_dir, CROPS_DIR)
-        return folders.read_folders(self.dataset_dir)
+        is_file = os.path.isfile(self.dataset_dir)
+        if not is_file and mot.holds_sequences(self.dataset_dir):
+            self._check_no_setting(self._pattern, "--name_pattern", "the boxes have identities")
+            return mot.read_sequences(self.dataset_dir, CROPS_DIR, self._mot_classes)
+        self._check_no_setting(self._mot_classes, "--mot_classes", "there are no boxes")
+        if is_file:
+            return csv_listing.read_csv(self.dataset_dir, self._pattern)
+        return folders.read_folders(self.dataset_dir, self._pattern)
+
+    def _check_no_setting(self, value, flag, reason):
+        if value:
+            raise UsageError(
+                f"{flag} has no meaning for {self.dataset_dir}: {reason}, leave it out"
+            )
 
     @functools.cached_property
     def _names(self) -> list[str]:

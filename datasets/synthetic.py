@@ -18,7 +18,8 @@ from deep_reid.system.log_lines import LineFormatter
 from .drawn.drawing import SplitSize, make_draw
 from .drawn.market1501 import DrawnMarket1501
 from .drawn.mars import DrawnMars
-from .drawn.own import DrawnCsv, DrawnFolders, DrawnMot
+from .drawn.mot import DrawnMot
+from .drawn.own import DrawnCsv, DrawnFolders
 
 __all__ = [
     "SplitSize",

@@ -12,6 +12,8 @@ from .figures import TOPS, Brush, Color, Fabric, Pose, bgr, paint_person, pick, 
 
 # Backgrounds are painted for this height of images, and then scaled to that of the layout.
 _UNIT = 256
+# Of whole frames, as a share of the height: a person in them is a quarter as high.
+_FRAME_BLUR = 0.0008
 
 
 def _tint(rng, color, spread):
@@ -194,6 +196,53 @@ def _develop(image, view, rng):
     image += np.float32(view.brightness + 118 * (1 - view.contrast))
     image += view.noise * rng.standard_normal((height, width, 1), dtype=np.float32)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def paint_walker(seed: int, person: int, camera: int, pose: Pose, unit: float) -> np.ndarray:
+    """Paint a person alone.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the data set, in 0..2**32 - 1.
+    person, camera : int
+        As in `Shot`.
+    pose : Pose
+    unit : float
+        Pixels in a body unit.
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W, 4)
+        Blue, green and red weighted by opacity, and opacity, 0..255. The person stands in the
+        middle of the last row but an eighth of the height.
+    """
+    height = 16 * round(unit * 1.4 / 16)
+    inner = 2 * height
+    canvas = np.zeros((inner, inner, 4), dtype=np.uint8)
+    scale = 2 * unit * _look(seed, person).height
+    brush = Brush(canvas, (inner / 2, inner * 7 / 8), scale)
+    paint_person(brush, _look(seed, person), pose)
+    layer = cv2.resize(canvas, (height, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    _shade(layer, CAMERAS[camera].light)
+    return layer
+
+
+def height_of(seed: int, person: int) -> float:
+    """Return the height of a person in body units."""
+    return _look(seed, person).height
+
+
+def paint_background(seed: int, camera: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return the scene of a camera without persons, float32, for a frame (height, width)."""
+    height, width = shape
+    scene = _panorama(seed, camera, width // 2)
+    return scene[:height].astype(np.float32)
+
+
+def develop(frame: np.ndarray, camera: int, rng: np.random.Generator) -> np.ndarray:
+    """Turn light, (H, W, 3) float32, into the image of a camera, uint8 of that shape."""
+    return _develop(frame, dataclasses.replace(CAMERAS[camera], blur=_FRAME_BLUR), rng)
 
 
 def take(seed: int, shot: Shot, height: int) -> tuple[np.ndarray, int]:

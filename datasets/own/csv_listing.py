@@ -1,27 +1,49 @@
-"""Reads your own images from a table: ``path,identity[,camera][,split]`` in a CSV file.
+"""Reads your own images from a list: ``path,identity[,camera][,split]``.
 
-A header is optional. With a header, the columns may have any order, and unknown columns are
-ignored. Without a header, the columns have the order above; the third of three columns is the split
-if it holds only names of splits, else the camera.
+Cells are separated by commas, semicolons, tabs or spaces (`datasets.own.rows`). A header is
+optional. With a header, the columns may have any order and several names (`HEADER_NAMES`), and
+unknown columns are ignored. Without a header, the path is the cell with the ending of an image, or
+the first; the others have the order above. The third of three columns is the split if it holds only
+names of splits, else the camera.
 """
 
-import csv
-import io
+import array
+import itertools
+import logging
 import os
-import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.system.name_patterns import NamePattern
 
-from .listing import SPLITS, Listing, quoted
+from .listing import SPLITS, Listing, is_image_name, quoted, shown
+from .rows import FORM, SEPARATORS, place_of, read_rows
+from .suspects import SPLIT_WORDS
 
 COLUMNS = ("path", "identity", "camera", "split")
-"""The columns, in the order that they have without a header; the first two are required."""
+"""The columns, in the order that they have without a header."""
 
-_FORM = "path,identity[,camera][,split]"
+HEADER_NAMES = {
+    "path": ("path", "imagepath", "imgpath", "filepath", "filename", "file", "fid", "image", "img",
+             "imagename", "imgname"),
+    "identity": ("identity", "personid", "pid", "person", "vehicleid", "vid", "vehicle",
+                 "objectid", "subjectid", "id", "label"),
+    "camera": ("camera", "cameraid", "camid", "cam", "cameraname"),
+    "split": ("split", "subset", "partition", "set"),
+}  # fmt: skip
+"""What a header can call each column, the best first, without ``_`` and in lower case."""
+
+# A folder is listed if many of its files are in the table, and few others seem to be in it.
+_MIN_TO_SCAN, _SCAN_FACTOR = 32, 8
+
+_logger = logging.getLogger(__name__)
 
 
-def read_csv(path: str | os.PathLike[str]) -> Listing:
-    """List the images of a CSV file.
+def read_csv(path: str | os.PathLike[str], pattern: NamePattern | None = None) -> Listing:
+    r"""List the images of a list.
 
     The file is UTF-8, with or without a byte order mark. Spaces around cells and empty lines are
     ignored. An empty split is ``train``.
@@ -29,7 +51,9 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
     Parameters
     ----------
     path : str or Path
-        The CSV file. The paths in it are relative to its folder, or absolute.
+        The list. The paths in it are relative to its folder, or absolute, with ``/`` or ``\``.
+    pattern : NamePattern, optional
+        Tells from the paths what the list has no column for.
 
     Returns
     -------
@@ -44,120 +68,160 @@ def read_csv(path: str | os.PathLike[str]) -> Listing:
         If the file does not have this form; the message names the line. If a training identity is
         also in another split, or is "-1" (junk); if an image has two identities.
     """
-    names, rows = _name_columns(path, _split_rows(path, _read_text(path)))
-    columns = {name: [cells[i] for _, cells in rows] for i, name in enumerate(names) if name}
-    places = [place for place, _ in rows]
+    table = _Table(path, pattern)
+    columns = table.columns
     for name in ("path", "identity"):
-        _check_full(name, columns[name], places)
-    directory = os.path.dirname(path)
+        _check_full(name, columns[name], table.places)
+    names = columns["path"]
+    _locate(names, os.path.dirname(path), pattern.list_forms if pattern else ("{}",))
+    splits = columns.get("split")
     listing = Listing(
-        [os.path.join(directory, name) for name in columns["path"]],
+        names,
         columns["identity"],
-        _cameras(columns.get("camera"), places),
-        [cell.lower() or "train" for cell in columns.get("split", [""] * len(rows))],
-        places,
-    ).check(path)
+        _cameras(columns.get("camera"), table.places),
+        ["train"] * len(names) if splits is None else [cell.lower() or "train" for cell in splits],
+        table.places,
+    ).check(path, is_list=True)
     _check_files(path, listing)
     return listing
 
 
-def _read_text(path):
-    if os.path.isdir(path):
-        raise DataError(f"{path} is a folder, not a CSV file: name the file")
-    try:
-        data = pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise MissingPathError(f"{path} does not exist: name a CSV file of {_FORM} rows") from None
-    way_out = "save the table as CSV in UTF-8"
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = _line_of(data.decode("latin-1"), error.start)
-        raise DataError(f"{path}, line {line}: this is not UTF-8; {way_out}") from None
-    # Python 3.10 refuses this character, later versions read it.
-    if "\0" in text:
-        line = _line_of(text, text.index("\0"))
-        raise DataError(f"{path}, line {line}: a NUL byte is not text; {way_out}")
-    return text
+class _Places(Sequence):
+    """The places of the rows, as text when it is needed: a million texts take 100 MB."""
+
+    def __init__(self, path):
+        self._path, self.lines = path, array.array("Q")
+
+    def __len__(self):
+        return len(self.lines)
+
+    def __getitem__(self, row):
+        return place_of(self._path, self.lines[row])
 
 
-def _line_of(text, position):
-    return sum(1 for _ in io.StringIO(text[: position + 1], newline=""))
+class _Table:
+    """Reads a list row by row, and keeps its columns."""
 
+    def __init__(self, path, pattern):
+        self.path, self.pattern = path, pattern
+        self.told = pattern.groups if pattern else frozenset()
+        self.places = _Places(path)
+        self.columns = {}
+        rows = read_rows(path, "identity" in self.told)
+        line, first = next(rows, (0, None))
+        if first is None:
+            raise DataError(f"{path} is empty: write one row {FORM} for each image")
+        header = self._read_header(place_of(path, line), first)
+        width = len(first)
+        names = header or self._name_columns(place_of(path, line), first)
+        if not header:
+            self._collect(names, [(line, first)], width)
+        self._collect(names, rows, width)
+        if not len(self.places):
+            raise DataError(f"{path} holds no images: write rows {FORM} below the header")
+        self._settle_third(names, header)
+        self._complete()
 
-def _split_rows(path, text):
-    """Return for each row its place, which is the line where it starts, and its cells."""
-    # Before the rows are parsed: with another separator, errors about quotes would mislead.
-    first = text.lstrip().partition("\n")[0]
-    if "," not in first:
-        _check_separator(f"{path}, line 1", first)
-    # Without strict, a quote that is never closed would swallow the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    rows, place = [], f"{path}, line 1"
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                rows.append((place, cells))
-            place = f"{path}, line {reader.line_num + 1}"
-    except csv.Error as error:
-        raise DataError(f"{place}: {error}; check the quotes of this row") from None
-    if not rows:
-        raise DataError(f"{path} is empty: write one row {_FORM} for each image")
-    return rows
+    def _read_header(self, place, first):
+        """Return the column of each cell (None: ignored); None if the row is no header."""
+        cells = [re.sub(r"[\W_]", "", cell.lower()) for cell in first]
+        is_known = {*cells} & {*HEADER_NAMES["path"], *HEADER_NAMES["identity"]}
+        has_images = any(map(is_image_name, first))
+        if {cell.lower() for cell in first}.isdisjoint(COLUMNS) and (has_images or not is_known):
+            return None
+        found = quoted(",".join(cell.lower() for cell in first))
+        header: list[str | None] = [None] * len(cells)
+        for name, aliases in HEADER_NAMES.items():
+            alias = next((alias for alias in aliases if alias in cells), None)
+            if alias is None:
+                if name == "path" or (name == "identity" and name not in self.told):
+                    raise DataError(
+                        f"{place}: the header has no column {name}, it is {found}; it must name "
+                        f"the columns {FORM}"
+                    )
+                continue
+            if cells.count(alias) > 1:
+                raise DataError(f"{place}: the header {found} has {alias} twice: rename one column")
+            header[cells.index(alias)] = name
+        chosen = [f"{name} = {cell}" for name, cell in zip(header, first, strict=True) if name]
+        _logger.info("Columns of %s: %s.", shown(os.fspath(self.path)), shown(", ".join(chosen)))
+        return header
+
+    def _name_columns(self, place, first):
+        """Return the columns of a list without a header."""
+        least = 1 if "identity" in self.told else 2
+        if len(first) == 1:
+            _check_separator(place, first[0])
+        if not least <= len(first) <= len(COLUMNS):
+            raise DataError(
+                f"{place}: the row has {_count(len(first))}, but without a header it must be "
+                f"{FORM}; for other columns, name them in a first line"
+            )
+        rest = list(COLUMNS[1 : len(first)])
+        images = [column for column, cell in enumerate(first) if is_image_name(cell)]
+        rest.insert(images[0] if len(images) == 1 else 0, "path")
+        return rest
+
+    def _collect(self, names, rows, width):
+        columns = [self.columns.setdefault(name, []) for name in names if name]
+        numbers = [number for number, name in enumerate(names) if name]
+        # Names of identities, cameras and splits are kept once, not once for each row.
+        kept: dict[str, str] = {}
+        appends = [
+            (number, column.append, names[number] == "path")
+            for number, column in zip(numbers, columns, strict=True)
+        ]
+        keep, note = kept.setdefault, self.places.lines.append
+        for line, cells in rows:
+            if len(cells) != width:
+                self._refuse_width(place_of(self.path, line), cells, width)
+            note(line)
+            for number, append, is_path in appends:
+                cell = cells[number]
+                append(cell if is_path else keep(cell, cell))
+
+    def _refuse_width(self, place, cells, width):
+        if len(cells) == 1:
+            _check_separator(place, cells[0])
+        raise DataError(
+            f"{place}: the row has {_count(len(cells))}, but there are {width} columns: write one "
+            "cell for each, and quotes around cells with separators"
+        )
+
+    def _settle_third(self, names, header):
+        """Tell whether the third of three columns without a header is the split."""
+        if header or len(names) != 3:
+            return
+        values = {cell.lower() for cell in set(self.columns["camera"])} - {""}
+        if values and values <= {*SPLITS, *SPLIT_WORDS}:
+            self.columns["split"] = self.columns.pop("camera")
+
+    def _complete(self):
+        """Fill in the columns that the list does not have, from the names of the files."""
+        missing = [name for name in COLUMNS[1:] if name in self.told and name not in self.columns]
+        if not missing:
+            if "identity" not in self.columns:
+                raise DataError(f"{self.path} has no identities: write rows {FORM}")
+            return
+        for name in missing:
+            self.columns[name] = []
+        for row, path in enumerate(self.columns["path"]):
+            told = self.pattern.match(path.replace("\\", "/"))
+            if told is None:
+                raise DataError(
+                    f"{self.places[row]}: {quoted(path)} does not match {self.pattern.text}: "
+                    "correct --name_pattern, or remove the row"
+                )
+            for name in missing:
+                self.columns[name].append(told[name])
 
 
 def _check_separator(place, row):
-    for separator in (";", "\t"):
+    for separator in SEPARATORS:
         if separator in row:
             raise DataError(
-                f"{place}: cells must be separated by commas, not by {separator!r}: save the table "
-                "with commas"
-            )
-
-
-def _name_columns(path, rows):
-    """Return the name of each column (None: ignored) and the rows without the header."""
-    place, first = rows[0]
-    header = [cell.lower() for cell in first]
-    has_header = not set(header).isdisjoint(COLUMNS)
-    rows = rows[has_header:]
-    names = _read_header(place, header) if has_header else None
-    _check_widths(rows, len(first) if has_header else None)
-    if not rows:
-        raise DataError(f"{path} holds no images: write rows {_FORM} below the header")
-    return names or _guess_columns(rows), rows
-
-
-def _read_header(place, header):
-    found = quoted(",".join(header))
-    for name in ("path", "identity"):
-        if name not in header:
-            raise DataError(
-                f"{place}: the header has no column {name}, it is {found}; it must name the "
-                f"columns {_FORM}"
-            )
-    for name in COLUMNS:
-        if header.count(name) > 1:
-            raise DataError(f"{place}: the header {found} has {name} twice: rename one column")
-    return [name if name in COLUMNS else None for name in header]
-
-
-def _check_widths(rows, width):
-    for place, cells in rows:
-        if len(cells) == 1:
-            _check_separator(place, cells[0])
-        if width is None:
-            width = len(cells)
-            if not 2 <= width <= len(COLUMNS):
-                raise DataError(
-                    f"{place}: the row has {_count(width)}, but without a header it must be "
-                    f"{_FORM}; for other columns, name them in a first line"
-                )
-        if len(cells) != width:
-            raise DataError(
-                f"{place}: the row has {_count(len(cells))}, but there are {width} columns: write "
-                "one cell for each, and quotes around cells with commas"
+                f"{place}: the cells of all rows must be separated alike, but this row has "
+                f"{separator!r}: save the table with commas"
             )
 
 
@@ -165,19 +229,10 @@ def _count(num_cells):
     return f"{num_cells} cell" if num_cells == 1 else f"{num_cells} cells"
 
 
-def _guess_columns(rows):
-    width = len(rows[0][1])
-    if width == 3:
-        third = {cells[2].lower() for _, cells in rows} - {""}
-        if third and third <= set(SPLITS):
-            return ["path", "identity", "split"]
-    return list(COLUMNS[:width])
-
-
 def _check_full(name, cells, places):
-    for cell, place in zip(cells, places, strict=True):
-        if not cell:
-            raise DataError(f"{place}: the {name} is empty: fill it, or remove the row")
+    if "" in cells:
+        place = places[cells.index("")]
+        raise DataError(f"{place}: the {name} is empty: fill it, or remove the row")
 
 
 def _cameras(cells, places):
@@ -193,11 +248,64 @@ def _cameras(cells, places):
     return cells
 
 
+def _locate(names, directory, forms):
+    """Replace each path of a list by that of its image; `forms` are those of a `Preset`."""
+    prefix = os.path.join(directory, "")
+    form = next((form for form in forms if os.path.isfile(prefix + form.format(names[0]))), "{}")
+    for row, name in enumerate(names):
+        path = name if os.path.isabs(name) else prefix + form.format(name)
+        if form != "{}":
+            path = os.path.normpath(path)
+        # Windows writes backslashes; elsewhere, a name may have one.
+        if "\\" in path and os.sep != "\\" and not os.path.isfile(path):
+            path = path.replace("\\", "/")
+        names[row] = path
+
+
 def _check_files(path, listing):
-    missing = [row for row, name in enumerate(listing.filenames) if not os.path.isfile(name)]
+    missing = _find_missing(listing.filenames)
     if missing:
         raise MissingPathError(
             f"{listing.place(missing[0])}: {quoted(listing.filenames[missing[0]])} does not "
             f"exist or is not a file; paths must be absolute or relative to the folder of {path} "
             f"({len(missing)} of {len(listing)} images are missing)"
         )
+
+
+def _find_missing(filenames):
+    """Return the rows whose file does not exist.
+
+    To list a folder takes a third of the time of asking for each of its files.
+    """
+    rows_of: dict[str, array.array[int]] = {}
+    for row, filename in enumerate(filenames):
+        folder = filename.rpartition(os.sep)[0]
+        rows = rows_of.get(folder)
+        if rows is None:
+            rows = rows_of[folder] = array.array("Q")
+        rows.append(row)
+    missing = []
+    for folder, rows in rows_of.items():
+        has_folder = filenames[rows[0]].startswith(folder + os.sep)
+        hashes = _hash_names(folder + os.sep if has_folder else ".", len(rows))
+        start = len(folder) + has_folder
+        names = np.fromiter((hash(filenames[row][start:]) for row in rows), np.int64, len(rows))
+        unseen = np.flatnonzero(np.isin(names, hashes, invert=True)).tolist()
+        missing += [rows[i] for i in unseen if not os.path.isfile(filenames[rows[i]])]
+    return sorted(missing)
+
+
+def _hash_names(folder, num_listed):
+    """Return the hashes of the names of a folder's files: of a million, names take 100 MB."""
+    most = _SCAN_FACTOR * num_listed
+    hashes = array.array("q")
+    if num_listed < _MIN_TO_SCAN:
+        return hashes
+    try:
+        with os.scandir(folder) as entries:
+            for entry in itertools.islice(entries, most):
+                if entry.is_file():
+                    hashes.append(hash(entry.name))
+    except (OSError, ValueError):  # the folder does not exist, or its name cannot be one
+        pass
+    return hashes

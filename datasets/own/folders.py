@@ -1,35 +1,51 @@
-"""Reads your own images from folders: one folder per identity.
+"""Reads your own images from folders: one folder per identity, or with identities in file names.
 
-The folder has one of two forms:
+Without a pattern for file names, the folder has one of two forms:
 
 - folders of identities, ``DIR/IDENTITY/*.jpg``: all images are for training;
 - folders of splits, ``train``, ``query`` and ``gallery`` (at least one), each with folders of
   identities, ``DIR/SPLIT/IDENTITY/*.jpg``.
 
-A folder ``train`` that has images and no folders is an identity with this name.
+A folder ``train`` that has images and no folders is an identity with this name, if there are
+identities beside it that are no splits.
+
+With a pattern that tells the identity, images can lie anywhere below the folder. The folders of the
+benchmarks are splits: ``bounding_box_train``, ``query`` and ``bounding_box_test``.
 """
 
 import logging
 import os
 
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.system.name_patterns import EXAMPLE, PRESETS, NamePattern
 
-from .listing import SPLITS, Listing, is_image_name
+from .hints import explain_no_images
+from .listing import SPLITS, Listing, is_image_name, shown
+from .suspects import SPLIT_WORDS, split_of
 
 _logger = logging.getLogger(__name__)
 
+# Folders that NAS devices, macOS, Windows and Python make, in lower case.
+_OF_SYSTEMS = frozenset(
+    ("@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "__macosx",
+     "$recycle.bin", "system volume information", "lost+found", "__pycache__")
+)  # fmt: skip
 
-def read_folders(directory: str | os.PathLike[str]) -> Listing:
-    """List the images of a folder with one folder per identity.
+
+def read_folders(directory: str | os.PathLike[str], pattern: NamePattern | None = None) -> Listing:
+    """List the images of a folder.
 
     Images are files whose names end in .jpg, .jpeg, .png or .bmp, in upper or lower case. Hidden
-    files and folders are ignored. Everything else that is not an image in the folder of an identity
-    is left out, with a warning. Links to files and folders are followed. Cameras are unknown.
+    files and folders, and those of systems such as ``@eaDir``, are ignored. Everything else that is
+    not an image of an identity is left out, with a warning. Links to files and folders are
+    followed.
 
     Parameters
     ----------
     directory : str or Path
         The folder of the identities, or of the splits.
+    pattern : NamePattern, optional
+        Tells identity, camera and split from the names. Without it, cameras are unknown.
 
     Returns
     -------
@@ -41,50 +57,104 @@ def read_folders(directory: str | os.PathLike[str]) -> Listing:
     MissingPathError
         If the folder does not exist.
     DataError
-        If it holds no images, or no folders of identities; if a training identity is also in
-        another split, or is "-1" (junk).
+        If it holds no images, or no folders of identities; if folders are certainly splits or
+        cameras and not identities; if a training identity is also in another split, or is "-1"
+        (junk); if the pattern matches no image.
     """
     directory = os.fspath(directory)
     if not os.path.isdir(directory):
         what = "is a file, not a folder" if os.path.exists(directory) else "does not exist"
         raise MissingPathError(f"{directory} {what}: name the folder of the images")
-    reader = _Reader()
-    if any(_holds_folders(os.path.join(directory, name)) for name in SPLITS):
+    reader = _Reader(directory, pattern)
+    if reader.tells_identities:
+        reader.read_tree(directory)
+    elif any(_holds_folders(os.path.join(directory, name)) for name in SPLITS):
         reader.read_splits(directory)
     else:
         reader.read_identities(directory, "train")
     reader.warn()
-    return reader.listing(directory)
+    return reader.listing()
 
 
 class _Reader:
     """Collects the images, and all that is left out."""
 
-    def __init__(self):
-        self.filenames, self.identities, self.splits = [], [], []
-        self.ignored, self.empty = [], []
+    def __init__(self, directory, pattern):
+        self.directory, self.pattern = directory, pattern
+        self.filenames, self.identities, self.cameras, self.splits = [], [], [], []
+        self.ignored, self.empty, self.strange = [], [], []
+        self.tells_identities = pattern is not None and (
+            "identity" in pattern.groups or not pattern.groups
+        )
 
     def read_splits(self, directory):
         folders, images, others = _list_folder(directory)
         self._ignore(directory, images + others)
-        strangers = [name for name in folders if name not in SPLITS]
-        if strangers:
-            _logger.warning(
-                "%s has folders of splits: its %d other folders are left out, such as %s.",
-                directory,
-                len(strangers),
-                strangers[0],
-            )
+        self._warn_of_others([name for name in folders if name not in SPLITS])
         for split in SPLITS:
             if split in folders:
                 self.read_identities(os.path.join(directory, split), split)
+
+    def _warn_of_others(self, names):
+        if names:
+            _logger.warning(
+                "%s has folders of splits: its %d other folders are left out, such as %s.",
+                shown(self.directory),
+                len(names),
+                shown(names[0]),
+            )
+
+    def read_tree(self, directory):
+        """Read all images below a folder; their names tell the identities."""
+        if not self.pattern.groups:
+            raise DataError(
+                f"the names of {self.pattern.text}'s images tell no identity: name one of its "
+                f"lists, such as --dataset={shown(directory)}/"
+                f"{PRESETS[self.pattern.text].list_example}"
+            )
+        folders, _, _ = _list_folder(directory)
+        split_folders = {} if "split" in self.pattern.groups else _find_splits(directory, folders)
+        if not split_folders:
+            self._read_below(directory, "train", set())
+            return
+        self._warn_of_others([name for name in folders if name not in split_folders.values()])
+        for split in SPLITS:
+            if split in split_folders:
+                self._read_below(os.path.join(directory, split_folders[split]), split, set())
+
+    def _read_below(self, directory, split, above):
+        # A link may lead back to a folder above.
+        status = os.stat(directory)
+        key = status.st_dev, status.st_ino
+        if key in above:
+            return
+        folders, images, others = _list_folder(directory)
+        self._ignore(directory, others)
+        for name in images:
+            self._add(os.path.join(directory, name), "", split)
+        for name in folders:
+            self._read_below(os.path.join(directory, name), split, above | {key})
+
+    def _add(self, filename, identity, split):
+        told = {}
+        if self.pattern is not None:
+            path = os.path.relpath(filename, self.directory).replace(os.sep, "/")
+            told = self.pattern.match(path)
+            if told is None:
+                self.strange.append(filename)
+                return
+        self.filenames.append(filename)
+        self.identities.append(told.get("identity", identity))
+        self.cameras.append(told.get("camera"))
+        self.splits.append(_settle_split(told["split"]) if "split" in told else split)
 
     def read_identities(self, directory, split):
         folders, images, others = _list_folder(directory)
         if images and not folders:
             raise DataError(
-                f"{directory} holds images but no folders: put them into one folder per identity, "
-                "named after it"
+                f"{shown(directory)} holds images but no folders: put them into one folder per "
+                "identity, named after it, or read the identities from the names of the files, "
+                f"such as --name_pattern='{EXAMPLE}'"
             )
         self._ignore(directory, images + others)
         for identity in folders:
@@ -95,26 +165,67 @@ class _Reader:
         self._ignore(directory, folders + others)
         if not images:
             self.empty.append(directory)
-        self.filenames += [os.path.join(directory, name) for name in images]
-        self.identities += [identity] * len(images)
-        self.splits += [split] * len(images)
+        for name in images:
+            self._add(os.path.join(directory, name), identity, split)
 
     def _ignore(self, directory, names):
         self.ignored += [os.path.join(directory, name) for name in names]
 
     def warn(self):
-        not_images = "files and folders that are not images in the folder of an identity"
-        for what, paths in ((not_images, self.ignored), ("identities without images", self.empty)):
-            if paths:
-                _logger.warning("%d %s are left out, such as %s.", len(paths), what, paths[0])
+        for names, text in (
+            (self.ignored, "files and folders that are not images in the folder of an identity"),
+            (self.empty, "identities without images"),
+            (self.strange, "images whose names do not match --name_pattern"),
+        ):
+            if names and self.filenames:
+                _logger.warning(
+                    "%d %s are left out, such as %s.", len(names), text, shown(names[0])
+                )
 
-    def listing(self, directory):
-        if not self.filenames:
+    def listing(self):
+        if not self.filenames and self.strange:
             raise DataError(
-                f"{directory} holds no images: put them into one folder per identity, as .jpg, "
-                ".jpeg, .png or .bmp files"
+                f"none of the {len(self.strange)} images of {shown(self.directory)} matches "
+                f"--name_pattern={self.pattern.text}, such as {shown(self.strange[0])}: it must "
+                "match from the start of the file name; begin with .* to pass over some of it"
             )
-        return Listing(self.filenames, self.identities, None, self.splits).check(directory)
+        if not self.filenames:
+            raise DataError(f"{shown(self.directory)} holds no images: "
+                            f"{explain_no_images(self.directory)}")  # fmt: skip
+        cameras = self.cameras if self.pattern and "camera" in self.pattern.groups else None
+        return Listing(self.filenames, self.identities, cameras, self.splits).check(self.directory)
+
+
+def _find_splits(directory, folders):
+    """Return the folder of each split, by the names of the folders."""
+    parts: dict[str | None, list[str]] = {}
+    for name in folders:
+        parts.setdefault(split_of(name), []).append(name)
+    if "query" in parts and "gallery" not in parts and "test" in parts:
+        # As in Market-1501: bounding_box_test is the gallery of the queries.
+        parts["gallery"] = parts["test"]
+    found = {}
+    for split in SPLITS:
+        names = parts.get(split, [])
+        if len(names) > 1 and split not in names:
+            raise DataError(
+                f"{shown(directory)} has more than one folder of the split {split} "
+                f"({', '.join(map(shown, names))}): rename one of them to {split}"
+            )
+        if names:
+            found[split] = split if split in names else names[0]
+    if not found and ("test" in parts or "val" in parts):
+        name = shown((parts.get("test") or parts["val"])[0])
+        raise DataError(
+            f"{shown(directory)} has the folder {name}, but neither train, query nor gallery: name "
+            f"{os.path.join(shown(directory), name)} to train on it"
+        )
+    return found
+
+
+def _settle_split(name):
+    split = SPLIT_WORDS.get(name.lower(), name)
+    return "gallery" if split == "test" else split
 
 
 def _holds_folders(directory):
@@ -126,7 +237,7 @@ def _list_folder(directory):
     folders, images, others = [], [], []
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS:
                 continue
             if entry.is_dir():
                 folders.append(entry.name)

@@ -2,10 +2,14 @@
 
 import dataclasses
 import os
-from typing import Any
+from collections.abc import Sequence
+
+import numpy as np
 
 from deep_reid.errors import DataError
 from deep_reid.samplers.galleries import JUNK_LABEL
+
+from . import suspects
 
 SPLITS = ("train", "query", "gallery")
 """The parts of a data set."""
@@ -33,9 +37,9 @@ class Listing:
         The name of the camera of each image. None: unknown.
     splits : list of N str
         One of `SPLITS` for each image.
-    places : list of N str, optional
+    places : sequence of N str, optional
         The place of each entry in its source, for messages, such as "people.csv, line 7". None:
-        messages name the image.
+        the images are from folders, and messages name the image.
 
     Raises
     ------
@@ -47,7 +51,7 @@ class Listing:
     identities: list[str]
     cameras: list[str] | None
     splits: list[str]
-    places: list[str] | None = None
+    places: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("identities", "cameras", "splits", "places"):
@@ -72,7 +76,7 @@ class Listing:
         -------
         str
         """
-        return self.filenames[row] if self.places is None else self.places[row]
+        return shown(self.filenames[row] if self.places is None else self.places[row])
 
     def rows(self, *splits: str) -> list[int]:
         """List the entries of one or more splits.
@@ -89,13 +93,18 @@ class Listing:
         """
         return [row for row, split in enumerate(self.splits) if split in splits]
 
-    def check(self, source: str | os.PathLike[str] = "the listing") -> "Listing":
+    def check(
+        self, source: str | os.PathLike[str] = "the listing", is_list: bool = False
+    ) -> "Listing":
         """Check each entry, and that no two entries contradict each other.
 
         Parameters
         ----------
         source : str or Path
             Name of the data in messages.
+        is_list : bool
+            Whether somebody has written the identities into a list. Otherwise, the names of the
+            files must not contradict them.
 
         Returns
         -------
@@ -105,33 +114,51 @@ class Listing:
         Raises
         ------
         DataError
-            If it is empty; if a split is unknown or an identity has no name; if junk is in
-            ``train``; if an identity is in ``train`` and in ``query`` or ``gallery``; if a file is
-            listed under two identities, or twice in a split.
+            If it is empty; if a split is unknown; if an identity has no name, or a name that is not
+            UTF-8, or is certainly a split or a camera; if junk is in ``train``; if an identity is
+            in ``train`` and in ``query`` or ``gallery``; if a file is listed under two identities,
+            or twice in a split.
         """
         if not len(self):
             raise DataError(f"{source} holds no images: give at least one")
+        self._check_names()
         self._check_entries()
+        suspects.check(self.identities, self.filenames, shown(os.fspath(source)), is_list)
         self._check_overlap()
         self._check_files()
         return self
 
+    def _check_names(self):
+        """Check that all names are UTF-8: reports, lists and TensorFlow cannot have others."""
+        wrong = [row for row, name in enumerate(self.filenames) if not is_utf_8(name)]
+        if wrong:
+            raise DataError(
+                f"the name of {shown(self.filenames[wrong[0]])} is not UTF-8: rename the file or "
+                f"folder ({len(wrong)} of {len(self)} images have such a path)"
+            )
+
     def _check_entries(self):
-        for row, (identity, split) in enumerate(zip(self.identities, self.splits, strict=True)):
-            if split not in SPLITS:
-                raise DataError(
-                    f"{self.place(row)}: the split {quoted(split)} is unknown: it must be train, "
-                    "query or gallery"
-                )
+        # The names of a million entries are few.
+        for split in set(self.splits) - set(SPLITS):
+            raise DataError(
+                f"{self.place(self.splits.index(split))}: the split {quoted(split)} is unknown: it "
+                "must be train, query or gallery"
+            )
+        for identity in set(self.identities):
             if not identity.strip():
+                row = self.identities.index(identity)
                 raise DataError(f"{self.place(row)} has no identity: name the person")
-            if identity == JUNK_NAME and split == "train":
-                raise DataError(
-                    f"{self.place(row)} has the identity {JUNK_NAME}, which means junk and "
-                    "cannot be trained on: move the image to the gallery, or leave it out"
-                )
+        pairs = zip(self.identities, self.splits, strict=True)
+        junk = next((row for row, pair in enumerate(pairs) if pair == (JUNK_NAME, "train")), None)
+        if junk is not None:
+            raise DataError(
+                f"{self.place(junk)} has the identity {JUNK_NAME}, which means junk and cannot be "
+                "trained on: move the image to the gallery, or leave it out"
+            )
 
     def _check_overlap(self):
+        if len(set(self.splits)) == 1:
+            return
         trained = self._first_rows("train")
         tested = self._first_rows("query", "gallery")
         common = [identity for identity in trained if identity in tested]
@@ -151,24 +178,69 @@ class Listing:
         return rows
 
     def _check_files(self):
-        seen: dict[Any, int] = {}
-        for row, filename in enumerate(self.filenames):
-            # One file may have two spellings, such as a.jpg and ./a.jpg.
-            path = os.path.normcase(os.path.abspath(filename))
-            first = seen.setdefault(path, row)
-            if self.identities[first] != self.identities[row]:
-                raise DataError(
-                    f"{quoted(filename)} is listed as {quoted(self.identities[first])} "
-                    f"({self.place(first)}) and as {quoted(self.identities[row])} "
-                    f"({self.place(row)}): an image shows one person; remove one of the entries"
-                )
+        rows_of: dict[str, list[int]] = {}
+        for row in self._rows_of_repeated_files():
+            rows_of.setdefault(_spelling(self.filenames[row], os.getcwd()), []).append(row)
+        for rows in rows_of.values():
+            first, *others = rows
+            for row in others:
+                self._check_pair(first, row)
             # A query may also be in the gallery. Twice in one split, it would find itself.
-            first = seen.setdefault((path, self.splits[row]), row)
-            if first != row:
-                raise DataError(
-                    f"{quoted(filename)} is listed twice ({self.place(first)} and "
-                    f"{self.place(row)}): it would match itself; remove one of the entries"
-                )
+            in_split: dict[str, int] = {}
+            for row in rows:
+                before = in_split.setdefault(self.splits[row], row)
+                if before != row:
+                    raise DataError(
+                        f"{quoted(self.filenames[row])} is listed twice ({self.place(before)} and "
+                        f"{self.place(row)}): it would match itself; remove one of the entries"
+                    )
+
+    def _check_pair(self, first, row):
+        if self.identities[first] != self.identities[row]:
+            raise DataError(
+                f"{quoted(self.filenames[row])} is listed as {quoted(self.identities[first])} "
+                f"({self.place(first)}) and as {quoted(self.identities[row])} "
+                f"({self.place(row)}): an image shows one person; remove one of the entries"
+            )
+
+    def _rows_of_repeated_files(self):
+        """Return the rows whose file has another row, too; by hashes, which take little memory."""
+        directory = os.getcwd()
+        hashes = np.fromiter(
+            (hash(_spelling(name, directory)) for name in self.filenames), np.int64, len(self)
+        )
+        values, counts = np.unique(hashes, return_counts=True)
+        return np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist()
+
+
+def _spelling(filename, directory):
+    """Return the one spelling of a file that may have several, such as a.jpg and ./a.jpg."""
+    path = filename if filename.startswith("/") else f"{directory}/{filename}"
+    # Most paths have one spelling alone: for a million of them, the time counts.
+    if os.sep == "/" and "/." not in path and "//" not in path:
+        return path
+    return os.path.normcase(os.path.normpath(os.path.join(directory, filename)))
+
+
+def is_utf_8(name: str) -> bool:
+    """Return whether a name of a file is UTF-8, as most programs expect."""
+    # Python's mark for bytes that are not UTF-8. Most names are ASCII, which is fast to tell.
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def shown(text: str) -> str:
+    """Return a name of the data as it stands in a message.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+        The same, unless it has characters that cannot be printed: these are escaped.
+    """
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def quoted(text: str) -> str:

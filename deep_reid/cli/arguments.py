@@ -14,7 +14,9 @@ from deep_reid.interfaces import Dataset
 
 
 def list_arguments(
-    dataset_name: str, own_defaults: Mapping[str, Any] | None = None
+    dataset_name: str,
+    own_defaults: Mapping[str, Any] | None = None,
+    of_dataset: Collection[str] = (),
 ) -> list[Setting]:
     """List all settings of runs and of commands that have a flag.
 
@@ -24,6 +26,8 @@ def list_arguments(
         Part of default directories.
     own_defaults : dict of str -> object, optional
         Defaults that depend on the data set.
+    of_dataset : collection of str
+        Names of the settings that only some data sets have, and this one has.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def list_arguments(
         )
         for settings_class in (RunConfig, Command)
         for name, setting in list_settings(settings_class).items()
-        if setting.flags
+        if setting.flags and (not setting.of_dataset or name in of_dataset)
     ]
 
 
@@ -62,6 +66,21 @@ def defaults_of(dataset_class: type[Dataset]) -> dict[str, Any]:
         "dataset": dataset_class.DEFAULT_DIR,
         "compact_labels": dataset_class.COMPACT_LABELS,
     }
+
+
+def settings_of(dataset_class: type[Dataset]) -> tuple[str, ...]:
+    """Return the names of the settings of a run that a data set takes as arguments.
+
+    Parameters
+    ----------
+    dataset_class : type
+        It may have them in ``SETTINGS``.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return getattr(dataset_class, "SETTINGS", ())
 
 
 class BaseParser(argparse.ArgumentParser):
@@ -106,7 +125,8 @@ class ArgumentParser(BaseParser):
         super().__init__(prog=prog, description=describe(dataset_class.TITLE), add_help=False)
         # Two modes may have different settings with the same flag.
         self._settings: dict[str, list[Setting]] = {}
-        for setting in list_arguments(dataset_class.NAME, defaults_of(dataset_class)):
+        own_defaults, of_dataset = defaults_of(dataset_class), settings_of(dataset_class)
+        for setting in list_arguments(dataset_class.NAME, own_defaults, of_dataset):
             self._settings.setdefault(setting.flags[0], []).append(setting)
         if dataset_class.COMPACT_LABELS:  # the data set has no other labels: there is no choice
             del self._settings["--compact_labels"]

@@ -5,7 +5,7 @@ import os
 import secrets
 from typing import Any
 
-from deep_reid.cli.arguments import defaults_of
+from deep_reid.cli.arguments import defaults_of, settings_of
 from deep_reid.cli.command import Command
 from deep_reid.config import RunConfig
 from deep_reid.config.run import CONFIG_FILENAME, NETWORKS
@@ -19,6 +19,12 @@ _OF_MACHINE = {
     name: setting.default
     for name, setting in list_settings(RunConfig).items()
     if setting.belongs_to == MACHINE
+}
+
+_OF_DATASET = {
+    name: setting.default
+    for name, setting in list_settings(RunConfig).items()
+    if setting.of_dataset
 }
 
 
@@ -54,6 +60,8 @@ def settle(args: Command, dataset_class: type[Dataset], run_dir: Path | None = N
         **_OF_MACHINE,
         "network": base.network or NETWORKS[0],
         "dataset": base.dataset or dataset_class.DEFAULT_DIR,
+        # How to read a data set is no matter of another one.
+        **(_OF_DATASET if _is_other_dataset(args.given, base) else {}),
         **args.given,
         "image_shape": (*size, num_channels),
     }
@@ -121,7 +129,7 @@ def check_split(config: RunConfig, run_dir: Path) -> None:
     if config.dataset is None or not is_dataset_of_run(run_dir, config.dataset):
         return
     recorded = RunConfig.load(run_dir)
-    for name in ("num_validation", "split_seed"):
+    for name in ("num_validation", "split_seed", *_OF_DATASET):
         before, now = getattr(recorded, name), getattr(config, name)
         if before != now:
             raise UsageError(
@@ -173,7 +181,15 @@ def open_dataset(dataset_class: type[Dataset], config: RunConfig, **kwargs: Any)
         raise UsageError(
             f"--dataset is missing: name {dataset_class.TITLE}, as --dataset=DIR (--help says more)"
         )
+    kwargs |= {name: getattr(config, name) for name in settings_of(dataset_class)}
     return dataset_class(config.dataset, config.num_validation, config.split_seed, **kwargs)
+
+
+def _is_other_dataset(given, base):
+    other = given.get("dataset")
+    if other is None or base.dataset is None:
+        return False
+    return os.path.realpath(other) != os.path.realpath(base.dataset)
 
 
 def _directory_of_checkpoint(path):

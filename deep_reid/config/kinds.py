@@ -14,6 +14,7 @@ import numpy as np
 
 from deep_reid.config.imports import find_problem
 from deep_reid.errors import UsageError
+from deep_reid.system.name_patterns import NamePattern
 
 
 def as_plain(value: Any) -> Any:
@@ -216,22 +217,44 @@ class Path(Text):
         return text
 
 
-class Scopes(Kind):
-    """Names of variable scopes, or regular expressions for them."""
+class Names(Kind):
+    """Names of things."""
 
     type_name = "sequence of str"
+    metavar = "NAME"
+    rule = "must be a name"
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of ``add_argument``."""
-        return {"nargs": "+", "metavar": "SCOPE"}
+        return {"nargs": "+", "metavar": self.metavar}
 
     def check(self, name: str, value: Any) -> tuple[str, ...]:
         """Return a tuple of str, or raise `UsageError`."""
-        scopes = _as_tuple(name, value)
-        for scope in scopes:
-            if not isinstance(scope, str):
-                raise UsageError(f"{name}: {scope!r} must be the name of a scope, as 'conv1_1'")
-        return scopes
+        names = _as_tuple(name, value)
+        for one in names:
+            if not isinstance(one, str):
+                raise UsageError(f"{name}: {one!r} {self.rule}")
+        return names
+
+
+class Scopes(Names):
+    """Names of variable scopes, or regular expressions for them."""
+
+    metavar = "SCOPE"
+    rule = "must be the name of a scope, as 'conv1_1'"
+
+
+class FileNamePattern(Text):
+    """What names of image files tell: see `NamePattern`."""
+
+    type_name = "str"
+
+    def _find_problem(self, value):
+        try:
+            NamePattern(value)
+        except UsageError as error:
+            return f"is wrong: {error}"
+        return None
 
 
 class ImageShape(Kind):

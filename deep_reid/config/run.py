@@ -13,7 +13,9 @@ from deep_reid.config.kinds import (
     SEED,
     Choice,
     ChoiceOrImport,
+    FileNamePattern,
     ImageShape,
+    Names,
     Path,
     Scopes,
     Switch,
@@ -24,6 +26,7 @@ from deep_reid.config.setting import MACHINE, MODES, documented, list_settings, 
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.batches import count_identities
 from deep_reid.system import files
+from deep_reid.system.name_patterns import PRESETS
 
 BAD_IMAGE_POLICIES = ("stop", "skip")
 IMAGE_SOURCES = ("files", "arrays")
@@ -191,6 +194,23 @@ class RunConfig(StepSettings):
         is_main=True,
         flags=("--dataset_dir", "--dataset"),
         detail="None: the caller's images",
+    )
+    name_pattern: str | None = setting(
+        None,
+        FileNamePattern(),
+        "regular expression that reads (?P<identity>...), (?P<camera>...) and (?P<split>...) from "
+        f"the names of images, or one of {', '.join(PRESETS)}",
+        **_OF_SPLITS,
+        of_dataset=True,
+        default_text="folders are identities",
+    )
+    mot_classes: tuple[str, ...] = setting(
+        (),
+        Names(),
+        "classes of boxes to cut out of sequences, such as 1, or Pedestrian Cyclist",
+        **_OF_SPLITS,
+        of_dataset=True,
+        default_text="all",
     )
     num_validation: int | float = setting(
         0.1,

@@ -53,6 +53,9 @@ class Setting:
         comes from the command line each time.
     is_fixed : bool
         Whether a run can never change it, because the variables of its checkpoints depend on it.
+    of_dataset : bool
+        Whether it tells how the data set is read: only the data sets that name it in ``SETTINGS``
+        have its flag.
     flags : sequence of str
         Its names on the command line, the main one first; ``{name}`` stands for `name`. Empty: it
         has none there.
@@ -74,6 +77,7 @@ class Setting:
     is_main: bool = False
     belongs_to: str = RUN
     is_fixed: bool = False
+    of_dataset: bool = False
     flags: Sequence[str] = ("--{name}",)
     default_text: str | None = None
     detail: str = ""

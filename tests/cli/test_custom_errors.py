@@ -97,8 +97,8 @@ class TestBadData:
 
     def test_a_csv_file_with_other_separators_and_quotes(self, caplog, workplace):
         path = write_csv(workplace / "data")
-        path.write_text('"path";"identity"\n"a/0.jpg";"a"\n')
-        check(caplog, workplace, path, ["line 1: cells must be separated by commas, not by ';'"])
+        path.write_text('"path";"identity"\n"a/0.jpg";"a"\n"a/1.jpg","a"\n')
+        check(caplog, workplace, path, ["line 3", "quotes"])
 
     def test_one_identity_only(self, caplog, workplace):
         write_folders(workplace / "data", {"anna": 5})

@@ -48,7 +48,7 @@ def use_graph(path, images):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """The same people as folders, as a CSV file and as a MOT sequence."""
+    """The same people as folders and as a CSV file, and walking in a MOT sequence."""
     directory = tmp_path_factory.mktemp("drawn")
     synthetic.draw_folders(directory / "people", **SIZE)
     synthetic.draw_csv(directory / "csv", **SIZE)
@@ -88,11 +88,10 @@ def test_three_commands_lead_to_a_frozen_graph(trained, drawn):
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["csv", "mot"])
-def test_the_same_data_in_another_form_has_the_same_score(trained, drawn, form):
+def test_the_same_data_in_another_form_has_the_same_score(trained, drawn):
     expected = metrics_of(trained)
     assert expected["num_queries"] == 12  # two identities for validation, six images of each
-    assert metrics_of(trained, f"--dataset={drawn[form]}") == expected
+    assert metrics_of(trained, f"--dataset={drawn['csv']}") == expected
 
 
 @pytest.mark.parametrize("form", ["csv", "mot"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datasets.base import ReidDataset, Split, list_jpegs, read_images
+from datasets.market1501 import Market1501
 from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
@@ -243,3 +244,15 @@ def test_without_queries_there_is_no_official_test(tmp_path):
 
     with pytest.raises(UsageError, match="has no queries"):
         NoQueries(tmp_path, needs_train=False).test_set()
+
+
+class TestHints:
+    @pytest.mark.parametrize(("inside", "named"), [("", "x"), ("x", "x"), ("x/y", "x")])
+    def test_a_folder_too_deep_or_too_high_names_the_right_one(self, tmp_path, inside, named):
+        (tmp_path / "x" / "bounding_box_train").mkdir(parents=True)
+        (tmp_path / "x" / "y").mkdir()
+        if inside == named:
+            assert Market1501.find(tmp_path / inside, "bounding_box_train")
+            return
+        with pytest.raises(MissingPathError, match=f"name {tmp_path / named}$"):
+            Market1501.find(tmp_path / inside, "bounding_box_train")

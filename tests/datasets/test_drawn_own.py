@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from datasets import synthetic
-from datasets.drawn import own as drawn_own
+from datasets.drawn import mot as drawn_mot
 from datasets.drawn import scenes
+from datasets.own import mot
 from deep_reid.errors import DataError, UsageError
 
 LAYOUTS = ["folders", "csv", "mot"]
@@ -50,9 +51,20 @@ def table(drawn):
 
 @pytest.fixture(scope="module")
 def rows(drawn):
-    """Read gt.txt: list of lists of int."""
-    lines = (drawn["mot"][0] / "gt" / "gt.txt").read_text().splitlines()
-    return [[int(cell) for cell in line.split(",")] for line in lines]
+    """Read gt.txt: list of lists of float."""
+    return read_boxes(drawn["mot"][0] / "gt" / "gt.txt")
+
+
+def read_boxes(path):
+    return [[float(cell) for cell in line.split(",")] for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    """Draw a sequence that is long enough to track in; return folder, boxes and detections."""
+    folder = tmp_path_factory.mktemp("sequence") / "walk"
+    synthetic.draw_mot(folder, num_identities=8, images_per_identity=32, seed=3)
+    return folder, *(np.array(read_boxes(folder / name)) for name in ("gt/gt.txt", "det/det.txt"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -81,7 +93,8 @@ class TestAllForms:
         parameters = inspect.signature(getattr(synthetic, f"draw_{layout}")).parameters
         defaults = {name: parameter.default for name, parameter in parameters.items()}
         del defaults["output_dir"]
-        assert defaults == dict(num_identities=40, images_per_identity=8, seed=1234)
+        images = 40 if layout == "mot" else 8
+        assert defaults == dict(num_identities=40, images_per_identity=images, seed=1234)
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -174,49 +187,104 @@ class TestCsv:
 
 
 class TestMot:
-    def test_structure(self, drawn):
-        frames = {f"img1/{number:06d}.png" for number in range(1, 7)}  # 10 and 2 persons
-        others = {"gt/gt.txt", "seqinfo.ini", "readme.txt"}
+    def test_structure(self, drawn, rows):
+        length = int(max(row[0] for row in rows))
+        frames = {f"img1/{number:06d}.jpg" for number in range(1, length + 1)}
+        others = {"gt/gt.txt", "det/det.txt", "seqinfo.ini", "readme.txt"}
         assert set(contents(drawn["mot"][0])) == frames | others
 
-    def test_about_the_sequence(self, drawn):
+    def test_about_the_sequence(self, drawn, rows):
         config = configparser.ConfigParser()
         config.optionxform = str
         config.read(drawn["mot"][0] / "seqinfo.ini")
         about = dict(config["Sequence"])
         assert about["imDir"] == "img1"
-        assert about["imExt"] == ".png"
-        assert about["seqLength"] == "6"
+        assert about["imExt"] == ".jpg"
+        assert int(about["seqLength"]) == max(row[0] for row in rows)
         shape = int(about["imHeight"]), int(about["imWidth"]), 3
         paths = (drawn["mot"][0] / "img1").iterdir()
         assert {cv2.imread(str(path)).shape for path in paths} == {shape}
 
     def test_each_track_is_an_identity_once_in_a_frame(self, rows):
         assert {len(row) for row in rows} == {9}
-        assert {tuple(row[4:]) for row in rows} == {(64, 128, 1, 1, 1)}
         views = [(row[1], row[0]) for row in rows]
         assert views == sorted(set(views))
         assert [track for track, _ in views] == [int(identity) for identity, _ in JPEG_NAMES]
-        assert {frame for _, frame in views} == set(range(1, 7))
 
-    def test_boxes_hold_the_images_of_the_folders_form_in_their_order(self, drawn, rows):
-        for row, (identity, image) in zip(rows, JPEG_NAMES, strict=True):
-            frame, _, left, top, width, height = row[:6]
-            pixels = cv2.imread(str(drawn["mot"][0] / "img1" / f"{frame:06d}.png"))
-            expected = cv2.imread(str(drawn["folders"][0] / identity / f"{image}.jpg"))
-            box = pixels[top : top + height, left : left + width]
-            np.testing.assert_array_equal(box, expected)
+    def test_the_reader_takes_it(self, drawn, tmp_path):
+        listing = mot.read_sequences(drawn["mot"][0], tmp_path)
+        assert len(set(listing.identities)) == 12
 
-    def test_boxes_lie_in_the_frame_and_do_not_overlap(self, drawn, rows):
-        covered = {}
-        for frame, _, left, top, width, height, *_ in rows:
-            assert min(left, top) >= 0
-            assert left + width <= drawn_own.FRAME_WIDTH
-            assert top + height <= drawn_own.FRAME_HEIGHT
-            shape = drawn_own.FRAME_HEIGHT, drawn_own.FRAME_WIDTH
-            count = covered.setdefault(frame, np.zeros(shape, dtype=int))
-            count[top : top + height, left : left + width] += 1
-        assert {int(count.max()) for count in covered.values()} == {1}
+
+class TestTracking:
+    """A sequence has what is hard in tracking: see the columns of gt.txt and det.txt."""
+
+    def tracks(self, boxes):
+        return [boxes[boxes[:, 1] == track] for track in np.unique(boxes[:, 1])]
+
+    def test_boxes_lie_mostly_in_the_frame(self, sequence):
+        _, boxes, _ = sequence
+        centers = boxes[:, 2:4] + boxes[:, 4:6] / 2
+        assert centers.min() > 0
+        assert (centers < (drawn_mot.FRAME_WIDTH, drawn_mot.FRAME_HEIGHT)).all()
+        np.testing.assert_allclose(boxes[:, 5], 2 * boxes[:, 4], atol=0.2)
+
+    def test_several_are_seen_at_a_time(self, sequence):
+        _, boxes, _ = sequence
+        counts = np.bincount(boxes[:, 0].astype(int))[1:]
+        assert counts.min() >= 1
+        assert counts.max() >= 6
+
+    def test_they_move_smoothly(self, sequence):
+        for track in self.tracks(sequence[1]):
+            assert (np.diff(track[:, 0]) == 1).all()
+            centers = track[:, 2:4] + track[:, 4:6] / 2
+            steps = np.diff(centers, axis=0)
+            # The velocity changes little from frame to frame, and the boxes overlap.
+            assert np.abs(np.diff(steps, axis=0)).max() < 2
+            assert np.abs(steps).max() < 10
+            assert np.linalg.norm(centers[-1] - centers[0]) > 15
+
+    def test_they_turn(self, sequence):
+        walks = drawn_mot.DrawnMot(num_identities=8, images_per_identity=32, seed=3).walks
+        turns = [abs(walk.yaw[-1] - walk.yaw[0]) for walk in walks]
+        assert np.mean(turns) > 0.5
+        assert max(abs(np.diff(walk.yaw)).max() for walk in walks) < 0.3
+
+    def test_they_hide_behind_each_other(self, sequence):
+        _, boxes, _ = sequence
+        hidden = [(track[:, 8] < 0.5).any() for track in self.tracks(boxes)]
+        assert sum(hidden) >= 2
+        assert (boxes[:, 8] <= 1).all()
+        assert np.median(boxes[:, 8]) > 0.9
+
+    def test_the_person_is_in_the_box(self, sequence):
+        folder, boxes, _ = sequence
+        background = scenes.paint_background(3, 0, (drawn_mot.FRAME_HEIGHT, drawn_mot.FRAME_WIDTH))
+        background = scenes.develop(background, 0, np.random.default_rng(0)).astype(int)
+        for frame, _, left, top, width, height, *_, visible in boxes[::7]:
+            if visible < 0.9:
+                continue
+            image = cv2.imread(str(folder / "img1" / f"{int(frame):06d}.jpg"))
+            differs = np.abs(image - background).max(axis=2) > 60
+            box = np.s_[int(top) : int(top + height), int(max(left, 0)) : int(left + width)]
+            assert 0.12 < differs[box].mean() < 0.8
+
+    def test_detections_have_gaps_and_jitter(self, sequence):
+        _, boxes, found = sequence
+        assert found.shape[1] == 10
+        assert (found[:, 1] == -1).all()
+        assert (np.diff(found[:, 0]) >= 0).all()
+        assert 0 < found[:, 6].min() <= found[:, 6].max() <= 1
+        num_matched, shifts = 0, []
+        for box in boxes:
+            same = found[found[:, 0] == box[0]]
+            apart = np.abs(same[:, 2:6] - box[2:6]).max(axis=1, initial=0)
+            if len(same) and apart.min() < 20:
+                num_matched += 1
+                shifts.append(apart.min())
+        assert 0.6 < num_matched / len(boxes) < 0.95
+        assert 1 < np.mean(shifts) < 10
 
 
 class TestDifficulty:
@@ -280,7 +348,7 @@ class TestCommandLine:
             entry = re.search(rf"--{name} {name.upper()} (.*?)(?= --|$)", text)[1]
             assert "market1501" in entry
             assert "mars" in entry
-        assert "--images_per_identity IMAGES_PER_IDENTITY folders, csv, mot" in text
+        assert "--images_per_identity IMAGES_PER_IDENTITY folders, csv: images of" in text
 
     @pytest.mark.parametrize("layout", synthetic.DRAW)
     def test_each_flag_is_an_argument_of_some_layout(self, layout, tmp_path):

@@ -182,3 +182,56 @@ class TestErrors:
     def test_junk_to_train_on(self, tmp_path):
         touch(tmp_path, "A/1.jpg", "-1/2.jpg")
         assert "-1/2.jpg has the identity -1, which means junk" in error_of(tmp_path)
+
+
+class TestHints:
+    """Where images are, if they are not where they were looked for."""
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [
+            (["Train/A/1.jpg"], "rename Train to train"),
+            (["TRAIN/A/1.jpg", "Query/B/1.jpg"], "rename Query, TRAIN to query, train"),
+            (["data/A/1.jpg", "data/B/1.jpg"], "name the folder above the identities, such as"),
+            (["x/data/A/1.jpg", "x/data/B/1.jpg"], "{}/x/data"),
+            (["cam_1/A/1.jpg", "cam_2/A/1.jpg"], "(?P<camera>[^/]+)/(?P<identity>[^/]+)/"),
+            (["test/A/1.jpg"], "splits are called train, query and gallery"),
+            (["images.zip"], "unpack images.zip"),
+            (["readme.txt"], "one folder per identity"),
+        ],
+    )
+    def test_the_way_out(self, tmp_path, names, words):
+        touch(tmp_path, *names)
+        message = error_of(tmp_path)
+        assert "holds no images" in message
+        assert words.format(tmp_path) in message
+
+    def test_the_folder_that_is_named_works(self, tmp_path):
+        touch(tmp_path, "x/data/A/1.jpg", "x/data/B/1.jpg")
+        assert len(read(error_of(tmp_path).rpartition("such as ")[2])) == 2
+
+    @pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found"])
+    def test_folders_of_systems_are_no_identities(self, tmp_path, caplog, name):
+        touch(tmp_path, "A/1.jpg", f"{name}/1.jpg", f"A/{name}/1.jpg")
+        assert read(tmp_path) == [("A/1.jpg", "A", "train")]
+        assert not caplog.records
+
+
+class TestNames:
+    """Names that are not UTF-8, or not printable."""
+
+    @pytest.mark.parametrize("name", [b"\xe9/1.jpg", b"A/\xff.jpg", b"train/\x80x/1.jpg"])
+    def test_names_that_are_not_utf_8_are_refused(self, tmp_path, name):
+        touch(tmp_path, os.fsdecode(name))
+        message = error_of(tmp_path)
+        assert "is not UTF-8: rename" in message
+        message.encode()
+
+    @pytest.mark.parametrize("name", [b"A/\xff.txt", b"\xff/1.txt", b"A/x\n\x1b[31mERROR.txt"])
+    def test_a_log_line_is_one_line_of_text(self, tmp_path, caplog, name):
+        touch(tmp_path, "A/1.jpg", os.fsdecode(name))
+        assert len(read(tmp_path)) == 1
+        assert caplog.records
+        for record in caplog.records:
+            assert record.getMessage().isprintable()
+            record.getMessage().encode()

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets import images
-from datasets.own import crops, mot
-from deep_reid.errors import DataError, MissingPathError
+from datasets.own import boxes, crops, mot
+from deep_reid.errors import DataError, MissingPathError, ReidError
 
 HEIGHT, WIDTH = 24, 32
 BOXES = "1,1,2,3,10,12,1,1,1\n2,1,4,3,10,12,1,1,0.5\n2,7,20,0,8,20,1,1,1\n"
@@ -255,6 +255,164 @@ class TestRows:
         assert "gt.txt is not text" in error_of(sequence, b"1,1,0,0,5,5\n\xff\n")
 
 
+class TestNumbering:
+    """Boxes and images count from different numbers: the numbers are named, no row is dropped."""
+
+    @pytest.mark.parametrize(
+        ("first_box", "first_image"), [(0, 1), (1, 2), (5, 1), (0, 7), (100, 1), (1, 100)]
+    )
+    def test_the_first_numbers_of_both_are_compared(self, sequence, first_box, first_image):
+        boxes = "".join(f"{first_box + i},1,0,0,5,5\n" for i in range(3))
+        numbers = [first_image + i for i in range(3)]
+        message = error_of(sequence, boxes, numbers=numbers)
+        assert f"the boxes begin in frame {first_box}, the images with {first_image}" in message
+        assert f"add {first_image - first_box} to the first column" in message
+        assert "remove" not in message
+
+    def test_boxes_from_1_and_images_from_0_are_warned_of(self, sequence, caplog):
+        # With one box less than images, no frame is missing.
+        assert len(sequence("1,1,0,0,5,5\n2,1,0,0,5,5\n", numbers=(0, 1, 2))) == 2
+        assert "the boxes begin in frame 1, the images with 0" in caplog.text
+
+    @pytest.mark.parametrize("boxes", ["0,1,0,0,5,5\n", "0,1,0,0,5,5,0\n1,1,0,0,5,5\n"])
+    def test_both_from_0(self, sequence, caplog, boxes):
+        sequence(boxes, numbers=(0, 1, 2))
+        assert "begin in frame" not in caplog.text
+
+    @pytest.mark.parametrize(
+        "form", ["frame_{:06d}.png", "img{:05d}.png", "{:06d}_left.png", "a-{}.png"]
+    )
+    def test_images_that_are_not_named_by_numbers(self, tmp_path, form):
+        directory = write_sequence(tmp_path / "SEQ", numbers=())
+        for number in (1, 2, 3):
+            write_image(directory / "img1" / form.format(number), frame(number))
+        message = error_of(mot.read_sequences, directory, tmp_path / "crops")
+        assert "such as 000001.png: rename " + form.format(1) in message
+
+
+class TestClasses:
+    BOXES = "1,1,0,0,5,5,1,1\n1,2,0,0,5,5,1,3\n2,3,0,0,5,5,1,7,0.9\n2,4,0,0,5,5,0,1\n"
+
+    @pytest.mark.parametrize(
+        ("classes", "tracks"),
+        [((), [1, 2, 3]), (("1",), [1]), (("1", "7"), [1, 3]), (("07", "3"), [2, 3])],
+    )
+    def test_only_these_are_cut_out(self, tmp_path, classes, tracks):
+        directory = write_sequence(tmp_path / "SEQ", self.BOXES)
+        listing = mot.read_sequences(directory, tmp_path / "crops", classes)
+        assert listing.identities == [f"SEQ_{track:06d}" for track in tracks]
+
+    def test_each_choice_has_its_own_crops(self, tmp_path):
+        directory = write_sequence(tmp_path / "SEQ", self.BOXES)
+        for classes in ((), ("1",), ("1", "3"), ("3", "1")):
+            mot.read_sequences(directory, tmp_path / "crops", classes)
+        assert len(os.listdir(tmp_path / "crops")) == 3
+
+    @pytest.mark.parametrize(
+        ("boxes", "classes", "words"),
+        [
+            (BOXES, ["9"], ["3 of other classes", "--mot_classes"]),
+            ("1,1,0,0,5,5\n", ["1"], ["line 1", "no class"]),
+            (BOXES, ["Pedestrian"], ["Pedestrian", "numbers"]),
+        ],
+    )
+    def test_errors(self, tmp_path, boxes, classes, words):
+        directory = write_sequence(tmp_path / "SEQ", boxes)
+        with pytest.raises(ReidError) as error:
+            mot.read_sequences(directory, tmp_path / "crops", classes)
+        for word in words:
+            assert word in str(error.value)
+        assert not list(tmp_path.glob("crops/*"))
+
+
+def write_kitti(directory, sequences):
+    for name, labels in sequences.items():
+        (directory / "label_02").mkdir(parents=True, exist_ok=True)
+        (directory / "label_02" / f"{name}.txt").write_text(labels)
+        for number in range(3):
+            write_image(directory / "image_02" / name / f"{number:06d}.png", frame(number))
+    return directory
+
+
+def kitti_row(frame, track, kind, occluded=0, box="2 3 12 15"):
+    return f"{frame} {track} {kind} 0 {occluded} -1.57 {box} 1.5 1.6 3.9 0 1 20 -1.5\n"
+
+
+class TestKitti:
+    LABELS = (
+        kitti_row(0, 1, "Car") + kitti_row(1, 1, "Car", 1) + kitti_row(2, 1, "Car", 2)
+        + kitti_row(0, 2, "Pedestrian", 3) + kitti_row(1, -1, "DontCare", -1)
+    )  # fmt: skip
+
+    def test_labels_are_read(self, tmp_path):
+        data = write_kitti(tmp_path / "training", {"0000": self.LABELS, "0001": self.LABELS})
+        assert mot.holds_sequences(data)
+        listing = mot.read_sequences(data, tmp_path / "crops")
+        assert listing.identities[:3] == ["0000_000001", "0000_000001", "0000_000002"]
+        assert set(listing.cameras) == {"0000", "0001"}
+        crop = cv2.imread(listing.filenames[1])
+        np.testing.assert_array_equal(crop, frame(1)[3:15, 2:12])
+
+    @pytest.mark.parametrize(("classes", "count"), [(["car"], 2), (["Pedestrian"], 1), ((), 3)])
+    def test_classes_have_names(self, tmp_path, classes, count):
+        data = write_kitti(tmp_path / "training", {"0000": self.LABELS})
+        assert len(mot.read_sequences(data, tmp_path / "crops", classes)) == count
+
+    def test_a_row_of_another_form(self, tmp_path):
+        data = write_kitti(tmp_path / "training", {"0000": "0 1 Car 0 0\n"})
+        message = error_of(mot.read_sequences, data, tmp_path / "crops")
+        assert "label_02/0000.txt, line 1: the row has 5 of at least ten columns" in message
+
+
+class TestIncomplete:
+    """What is certainly a part of sequences, or above them, is no folder of identities."""
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [
+            (["det/det.txt", "img1/1.jpg"], "no gt/gt.txt"),
+            (["img1/1.jpg"], "no gt/gt.txt"),
+            (["seqinfo.ini", "img1/1.jpg"], "no gt/gt.txt"),
+            (["A/det/det.txt", "A/img1/1.jpg", "B/img1/1.jpg"], "no gt/gt.txt in A, B (2 seq"),
+            (["train/A/gt/gt.txt", "test/B/det/det.txt"], "/train"),
+            (["MOT17/train/A/gt/gt.txt"], "/MOT17/train"),
+            (["training/label_02/0000.txt", "training/image_02/0000/0.png"], "/training"),
+            (["image_02/0000/000000.png"], "has no label_02"),
+            (["label_02/0000.txt"], "has no image_02"),
+        ],
+    )
+    def test_what_is_missing_is_named(self, tmp_path, names, words):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        assert words in error_of(mot.holds_sequences, tmp_path)
+
+    @pytest.mark.parametrize("part", ["img1", "gt"])
+    def test_a_part_of_a_sequence(self, tmp_path, part):
+        directory = write_sequence(tmp_path / "SEQ")
+        assert f"name {directory}" in error_of(mot.holds_sequences, directory / part)
+
+    @pytest.mark.parametrize("names", [["a/1.jpg", "b/2.jpg"], ["train/a/1.jpg"], [], ["x.txt"]])
+    def test_other_folders(self, tmp_path, names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        assert not mot.holds_sequences(tmp_path)
+
+    def test_a_name_that_is_not_utf_8(self, tmp_path):
+        directory = write_sequence(tmp_path / os.fsdecode(b"\xe9"))
+        message = error_of(mot.read_sequences, directory, tmp_path / "crops")
+        assert "is not UTF-8: rename the folder" in message
+        assert not (tmp_path / "crops").exists()
+
+    def test_sequences_without_ground_truth_among_others(self, tmp_path, caplog):
+        write_sequence(tmp_path / "A")
+        (tmp_path / "B" / "det").mkdir(parents=True)
+        (tmp_path / "B" / "det" / "det.txt").touch()
+        assert set(mot.read_sequences(tmp_path, tmp_path / ".crops").cameras) == {"A"}
+        assert "1 sequences have no gt/gt.txt and are left out: B" in caplog.text
+
+
 class TestNothingLeft:
     @pytest.mark.parametrize(
         "boxes, words",
@@ -387,7 +545,7 @@ class TestCrops:
         elif change == "name":
             image.rename(image.with_name("4.png"))
         else:
-            monkeypatch.setattr(mot, "MIN_VISIBILITY", 0.6)
+            monkeypatch.setattr(boxes, "MIN_VISIBILITY", 0.6)
         listing = mot.read_sequences(data, tmp_path / "crops")
         assert len(os.listdir(tmp_path / "crops")) == 2
         assert len(listing) == (2 if change == "visibility" else 3)
