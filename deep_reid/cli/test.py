@@ -22,6 +22,7 @@ from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import protocols, ranking, report
+from deep_reid.scoring.names import Names
 from deep_reid.system.tables import align
 
 _logger = logging.getLogger(__name__)
@@ -73,21 +74,21 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
             gallery_images=gallery_images,
             measure=settings["measure"],
             settings=facts,
+            names=Names(dataset.name_of, dataset.dataset_dir),
+            detections=protocols.create_detections(test_set, features[0]),
             nearest_kwargs=settings,
         )
         _logger.info("Wrote the report to %s", path)
 
 
 def _settle_ranking(test_set, loss_mode):
-    settings = {
-        "measure": facts_of_loss(loss_mode).measure,
-        "same_camera_is_junk": test_set.is_cross_camera,
-        "self_indices": None,
-    }
     if not test_set.is_cross_camera:
         _logger.info("No identity is seen by two cameras: only the query itself is left out")
-        settings["self_indices"] = protocols.find_self_indices(test_set)
-    return settings
+    return {
+        "measure": facts_of_loss(loss_mode).measure,
+        "same_camera_is_junk": test_set.is_cross_camera,
+        "self_indices": protocols.find_self_indices(test_set),
+    }
 
 
 def _check_test_arguments(args):
