@@ -11,6 +11,7 @@ from deep_reid.config import ComputeSettings
 from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
+from deep_reid.scoring.names import Names
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
         keep_best=args.keep_best,
         compute=ComputeSettings.of(config),
         feed_timeout_secs=config.feed_timeout_secs,
+        names=Names(dataset.name_of, dataset.dataset_dir),
     )
     if scores is None:
         raise RunError(

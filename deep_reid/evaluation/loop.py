@@ -24,6 +24,7 @@ from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
 from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
+from deep_reid.scoring.names import BY_LABEL, Names
 from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
 
@@ -51,6 +52,7 @@ def eval_loop(
     keep_best: bool = False,
     compute: ComputeSettings = ComputeSettings(),
     feed_timeout_secs: float | None = 600,
+    names: Names = BY_LABEL,
 ) -> dict[str, float] | None:
     """Evaluate each new checkpoint of a run: CMC rank-1, 5, 10 and 20.
 
@@ -106,6 +108,8 @@ def eval_loop(
         Precision and threads.
     feed_timeout_secs : float, optional
         As in `deep_reid.queued_trainer.QueuedTrainer`.
+    names : deep_reid.scoring.names.Names
+        What the projector calls identities and image files.
 
     Returns
     -------
@@ -149,7 +153,7 @@ def eval_loop(
             labels,
             galleries[-1],
             best=best,
-            projector=ProjectorFiles(eval_dir, *shown, encode_images) if projector else None,
+            projector=ProjectorFiles(eval_dir, *shown, encode_images, names) if projector else None,
         )
         with tf.Graph().as_default():
             trainer = _create_trainer(

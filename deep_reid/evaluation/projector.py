@@ -3,11 +3,12 @@
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from deep_reid.evaluation import pictures
+from deep_reid.scoring.names import printable
 from deep_reid.system import files
 
 CONFIG_FILENAME = "projector_config.pbtxt"
@@ -65,10 +66,9 @@ def write_features(
     log_dir: str | os.PathLike[str],
     step: int,
     features: np.ndarray,
-    labels: Sequence[int] | np.ndarray,
-    cameras: Sequence[int] | np.ndarray | None,
+    metadata: Mapping[str, Sequence[object]],
 ) -> None:
-    """Write features with identity and camera; they replace those of an earlier step.
+    """Write features with facts about their images; they replace those of an earlier step.
 
     Parameters
     ----------
@@ -76,16 +76,16 @@ def write_features(
     step : int
         Part of the name that TensorBoard shows.
     features : np.ndarray of float32, shape (N, D)
-    labels : sequence of int, or array, shape (N,)
-    cameras : sequence of int, or array, shape (N,), or None
+    metadata : dict of str to sequence
+        From a column's name to its N values, such as identities and cameras.
     """
     directory = pathlib.Path(log_dir) / "projector"
     rows = io.StringIO()
     np.savetxt(rows, features, fmt="%.6g", delimiter="\t")
     files.write_text(directory / "features.tsv", rows.getvalue())
-    cameras = ["unknown"] * len(labels) if cameras is None else cameras
-    lines = [f"{label}\t{camera}" for label, camera in zip(labels, cameras, strict=True)]
-    files.write_text(directory / "metadata.tsv", "\n".join(["identity\tcamera", *lines]) + "\n")
+    lines = [list(metadata), *zip(*metadata.values(), strict=True)]
+    text = "".join("\t".join(printable(str(cell)) for cell in line) + "\n" for line in lines)
+    files.write_text(directory / "metadata.tsv", text)
     config = _CONFIG.format(
         name=f"features of step {step}", width=SPRITE_WIDTH, height=SPRITE_HEIGHT
     )

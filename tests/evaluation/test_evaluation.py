@@ -17,9 +17,11 @@ from deep_reid.config import ComputeSettings
 from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.evaluation import loop, pictures, reporting
+from deep_reid.export import encoding
 from deep_reid.runs import checkpoints
 from deep_reid.runtime import sessions
 from deep_reid.samplers import galleries
+from deep_reid.scoring.names import Names
 from deep_reid.system import locks
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -385,6 +387,57 @@ def test_the_projector_gets_the_features_of_the_latest_step(trained):
     metadata = (directory / "projector" / "metadata.tsv").read_text().splitlines()[1:]
     assert metadata == [f"{y}\t{c}" for y, c in zip(labels, cameras, strict=True)]
     assert "features of step 8" in (directory / "projector_config.pbtxt").read_text()
+
+
+def test_the_projector_shows_names_cameras_and_paths_as_the_data_have_them(trained):
+    images, labels, _ = draw_data()
+    paths = []
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        paths.append(trained / "data" / f"Person {label}" / f"{number}.png")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(paths[-1]), image)
+    names = Names(lambda label: f"Person {label}", trained / "data")
+    evaluate(trained, (paths, labels, None), projector=True, names=names, image_shape=(2, 2, 3))
+    lines = (trained / "eval" / "run" / "projector" / "metadata.tsv").read_text().splitlines()
+    assert lines == [
+        "identity\tcamera\tpath",
+        *(f"Person {y}\tunknown\tPerson {y}/{n}.png" for n, y in enumerate(labels)),
+    ]
+
+
+@pytest.mark.parametrize("endings", ["index", "data-*", "*"])
+@pytest.mark.parametrize("moment", ["before", "while it is restored"])
+def test_a_checkpoint_that_is_deleted_before_the_projector_reads_it_is_passed_over(
+    trained, monkeypatch, caplog, endings, moment
+):
+    """Training deletes old checkpoints at any time."""
+    module, name = {
+        "before": (reporting.ProjectorFiles, "write"),
+        "while it is restored": (encoding.restoring, "restore_model"),
+    }[moment]
+    real = getattr(module, name)
+
+    def delete_first(*args):
+        for path in (arg for arg in args if str(arg).endswith("model.ckpt-3")):
+            for file in glob.glob(f"{path}.{endings}"):
+                os.unlink(file)
+        return real(*args)
+
+    monkeypatch.setattr(module, name, delete_first)
+    evaluate(trained, projector=True)
+    assert read_steps(trained) == [3, 8]
+    assert "before its features were written for the projector" in caplog.text
+    config = (trained / "eval" / "run" / "projector_config.pbtxt").read_text()
+    assert "features of step 8" in config
+
+
+def test_an_error_of_the_projector_that_is_not_a_deleted_checkpoint_is_raised(trained, monkeypatch):
+    def fail(*args, **kwargs):
+        raise DataError("an image is gone")
+
+    monkeypatch.setattr(encoding.restoring, "restore_model", fail)
+    with pytest.raises(DataError, match="an image is gone"):
+        evaluate(trained, projector=True)
 
 
 def read_steps(directory):
