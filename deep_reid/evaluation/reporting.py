@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deep_reid.evaluation import pictures, projector, score_log
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.evaluation import pictures, projector, score_log
 from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
 from deep_reid.interfaces import Preprocess

@@ -8,7 +8,6 @@ import pytest
 
 from deep_reid.evaluation import projector
 
-
 METADATA = {
     "identity": ["Anna", "Bo\nb", "\u200bC", "d\udcff", "<e>"],
     "camera": [1, 2, 1, 2, 1],
