@@ -12,8 +12,7 @@ All modes and settings: python train_custom.py --help
 
 import sys
 
-from datasets.custom import Custom
 from deep_reid import cli
 
 if __name__ == "__main__":
-    sys.exit(cli.main(Custom))
+    sys.exit(cli.main("datasets.custom:Custom"))

@@ -9,8 +9,7 @@ All modes and settings: python train_market1501.py --help
 
 import sys
 
-from datasets.market1501 import Market1501
 from deep_reid import cli
 
 if __name__ == "__main__":
-    sys.exit(cli.main(Market1501))
+    sys.exit(cli.main("datasets.market1501:Market1501"))

@@ -9,8 +9,7 @@ All modes and settings: python train_mars.py --help
 
 import sys
 
-from datasets.mars import Mars
 from deep_reid import cli
 
 if __name__ == "__main__":
-    sys.exit(cli.main(Mars))
+    sys.exit(cli.main("datasets.mars:Mars"))

@@ -209,12 +209,7 @@ def _list_person_folders(directory):
 def _with_numbers(filenames):
     infos = [parse_filename(filename) for filename in filenames]
     persons = [_read_person(os.path.basename(os.path.dirname(name))) for name in filenames]
-    return (
-        filenames,
-        persons,
-        [info.camera for info in infos],
-        [info.tracklet for info in infos],
-    )
+    return filenames, persons, [info.camera for info in infos], [info.tracklet for info in infos]
 
 
 class Mars(ReidDataset):

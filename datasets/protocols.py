@@ -54,7 +54,7 @@ class TestSet:
 
     @functools.cached_property
     def is_cross_camera(self) -> bool:
-        """Whether any query is seen by another camera; without, a cross-camera test is empty."""
+        """Whether another camera sees any query's identity: else a cross-camera test is empty."""
         views = {*zip(self.gallery_labels.tolist(), self.gallery_cameras.tolist(), strict=True)}
         cameras_of: dict[int, set[int]] = collections.defaultdict(set)
         for label, camera in views:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import deep_reid
+from deep_reid import cli
 
 _TASK = "train, evaluate and export a network on"
 # The module of a program, below `deep_reid.datasets`, and its data set.
@@ -48,12 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{command}: error: {_describe_unknown(name, command)}\n")
         return 2
     module_name, class_name, _ = _PROGRAMS[name]
-    module = importlib.import_module(f"deep_reid.datasets.{module_name}")
+    module_name = f"deep_reid.datasets.{module_name}"
     if class_name is None:
-        return module.main(argv, command)
-    from deep_reid import cli
-
-    return cli.main(getattr(module, class_name), argv, prog=f"{command} {name}")
+        return importlib.import_module(module_name).main(argv, command)
+    return cli.main(f"{module_name}:{class_name}", argv, prog=f"{command} {name}")
 
 
 def _name_of_command():

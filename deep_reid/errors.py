@@ -14,6 +14,28 @@ _GRAPH_ERROR = re.compile(
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
+def printable(text: str) -> str:
+    """Escape what a terminal obeys instead of showing, such as a line break in the name of a file.
+
+    Names come from others: with a line break one could forge a line of the log, with other control
+    characters its colors, or the direction of its text.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+        One line, with escapes, as in Python's strings, in place of the characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Reduce an error's text to the line with the reason.
 

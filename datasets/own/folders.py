@@ -103,19 +103,10 @@ class _Reader:
         self.ignored += [os.path.join(directory, name) for name in names]
 
     def warn(self):
-        if self.ignored:
-            _logger.warning(
-                "%d files and folders that are not images in the folder of an identity are left "
-                "out, such as %s.",
-                len(self.ignored),
-                self.ignored[0],
-            )
-        if self.empty:
-            _logger.warning(
-                "%d identities without images are left out, such as %s.",
-                len(self.empty),
-                self.empty[0],
-            )
+        not_images = "files and folders that are not images in the folder of an identity"
+        for what, paths in ((not_images, self.ignored), ("identities without images", self.empty)):
+            if paths:
+                _logger.warning("%d %s are left out, such as %s.", len(paths), what, paths[0])
 
     def listing(self, directory):
         if not self.filenames:

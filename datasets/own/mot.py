@@ -183,17 +183,20 @@ def _load_sequences(directory):
             f"{directory} does not exist or is not a folder: name a sequence, or a folder of "
             "sequences"
         )
-    loaded: dict[tuple[str, bytes], list[tuple[Path, str]]] = {}
+    loaded: dict[tuple[str, bytes], _Sequence] = {}
+    copies = []
     for path in find_sequences(directory):
-        name = Path(os.path.abspath(path)).name
-        key = _DETECTOR.sub("", name), _ground_truth_path(path).read_bytes()
-        loaded.setdefault(key, []).append((path, name))
+        name, ground_truth_path = Path(os.path.abspath(path)).name, _ground_truth_path(path)
+        key = _DETECTOR.sub("", name), ground_truth_path.read_bytes()
+        if key in loaded:
+            copies.append(name)
+        else:
+            loaded[key] = _Sequence(name, ground_truth_path, key[1], _find_frames(path))
     if not loaded:
         raise DataError(
             f"{directory} has no sequences with ground truth: gt/gt.txt must be in it, or in its "
             "direct subfolders"
         )
-    copies = [name for same in loaded.values() for _, name in same[1:]]
     if copies:
         _logger.warning(
             "%d sequences have the ground truth of others and differ only in the detector; they "
@@ -201,10 +204,7 @@ def _load_sequences(directory):
             len(copies),
             ", ".join(copies),
         )
-    return [
-        _Sequence(same[0][1], _ground_truth_path(same[0][0]), key[1], _find_frames(same[0][0]))
-        for key, same in loaded.items()
-    ]
+    return list(loaded.values())
 
 
 def _find_frames(sequence_dir):
@@ -287,15 +287,13 @@ def _parse_row(cells, line, place):
     box = crops.Box(line, *whole, *(_parse_number(cell, place) for cell in cells[2:6]))
     flag = _parse_number(cells[6], place) if len(cells) > 6 else 1
     visibility = _parse_visibility(cells[8], place) if len(cells) == 9 else 1
-    if flag == 0:
-        return box, _FLAG
-    if box.track < 0:
-        return box, _NO_TRACK
-    if visibility < MIN_VISIBILITY:
-        return box, _HIDDEN
-    if box.width <= 0 or box.height <= 0:
-        return box, _FLAT
-    return box, None
+    reasons = {
+        _FLAG: flag == 0,
+        _NO_TRACK: box.track < 0,
+        _HIDDEN: visibility < MIN_VISIBILITY,
+        _FLAT: box.width <= 0 or box.height <= 0,
+    }
+    return box, next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def _parse_number(cell, place):

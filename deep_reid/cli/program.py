@@ -1,17 +1,22 @@
 """The command line that the training scripts share.
 
-A script is one line with its data set class: ``sys.exit(cli.main(Market1501))``.
+A script is one line with its data set class: ``sys.exit(cli.main(Market1501))``. All that takes
+time to import, `main` imports itself: from its first line on, signals end it with one line.
 """
 
+import contextlib
+import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deep_reid.cli import evaluate, export, signals, test, train
-from deep_reid.cli.arguments import ArgumentParser
+from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
-from deep_reid.interfaces import Dataset
+
+if TYPE_CHECKING:  # it imports NumPy
+    from deep_reid.interfaces import Dataset
 
 _logger = logging.getLogger(__name__)
 LINE_FORMAT: dict[str, Any] = {
@@ -25,29 +30,35 @@ _EXIT_CODE_INTERRUPTED = 130
 _WAYS_OUT = {
     "No space left on device": "free some space",
     "Permission denied": "check the path and its permissions",
+    "Is a directory": "name a file",
+    "Broken pipe": "what reads the output has ended",
     "Read-only file system": "check the path and its permissions",
 }
 
 
+# The module of each mode, and its function.
 _FUNCTIONS = {
-    "train": train.train,
-    "eval": evaluate.evaluate,
-    "test": test.test,
-    "export": export.export,
-    "finalize": export.finalize,
-    "freeze": export.freeze,
+    "train": ("train", "train"),
+    "eval": ("evaluate", "evaluate"),
+    "test": ("test", "test"),
+    "export": ("export", "export"),
+    "finalize": ("export", "finalize"),
+    "freeze": ("export", "freeze"),
 }
 
 
 def main(
-    dataset_class: type[Dataset], argv: Sequence[str] | None = None, *, prog: str | None = None
+    dataset_class: "type[Dataset] | str",
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
 ) -> int:
     """Run a training script.
 
     Parameters
     ----------
-    dataset_class : type
-        A data set as `datasets.base.ReidDataset` describes it.
+    dataset_class : type or str
+        A data set as `datasets.base.ReidDataset` describes it, or its ``MODULE:NAME``.
     argv : sequence of str, optional
         Default: the process's arguments.
     prog : str, optional
@@ -59,21 +70,48 @@ def main(
         Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
         129 (SIGHUP).
     """
-    args = ArgumentParser(dataset_class, prog).parse_args(argv)
-    _set_up_logging(args.debug)
     try:
         with signals.handled():
-            _FUNCTIONS[args.mode](args, dataset_class)
+            return _run(dataset_class, argv, prog)
     except KeyboardInterrupt as error:
+        _set_up_logging()  # the signal may have come before the arguments were read
         _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
         return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
+
+
+def _run(dataset_class, argv, prog):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    from deep_reid.cli.arguments import ArgumentParser
+
+    if isinstance(dataset_class, str):
+        module_name, _, name = dataset_class.partition(":")
+        dataset_class = getattr(importlib.import_module(module_name), name)
+    args = ArgumentParser(dataset_class, prog).parse_args(argv)
+    _set_up_logging(args.debug)
+    module_name, name = _FUNCTIONS[args.mode]
+    run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
+    try:
+        run_mode(args, dataset_class)
+        sys.stdout.flush()  # what cannot be written is an error now, and not a trace at the end
     except _expected_errors() as error:
         _logger.error("%s", _describe(error), exc_info=args.debug)
+        _close_stdout()
         return getattr(error, "exit_code", 1)
     return 0
 
 
-def _set_up_logging(debug):
+def _close_stdout():
+    """Let the process end without a trace if what is left in standard output cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):  # it has no descriptor, say in a notebook
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _set_up_logging(debug=False):
     logging.basicConfig(
         stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, **LINE_FORMAT
     )

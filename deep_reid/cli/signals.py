@@ -2,7 +2,8 @@
 
 Within `handled`, the first SIGINT (Ctrl-C), SIGTERM or SIGHUP raises `Stopped` in the main thread.
 Within `deferred`, it only sets a flag: a training finishes its step and saves. A second SIGINT or
-SIGTERM ends the process at once.
+SIGTERM ends the process at once, if it comes a second later: some programs, such as ``timeout``,
+send a signal to a process and to its group, which it is in.
 """
 
 import contextlib
@@ -11,12 +12,16 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 _logger = logging.getLogger(__name__)
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+
+
+_REPEAT_SECS = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -87,6 +92,7 @@ class _Watcher:
     def __init__(self, numbers):
         self.first: int | None = None
         self.is_deferred = False
+        self._first_at = 0.0
         self._numbers = frozenset(numbers)
 
     def __enter__(self):
@@ -117,13 +123,13 @@ class _Watcher:
                 continue
             name = signal.Signals(number).name
             if self.first is None:
-                self.first = number
+                self.first, self._first_at = number, time.monotonic()
                 if self.is_deferred:
                     _logger.warning(
                         "%s: finishing the step and saving; once more ends at once", name
                     )
             # A terminal that is closed may send SIGHUP twice.
-            elif name != "SIGHUP":
+            elif name != "SIGHUP" and time.monotonic() - self._first_at >= _REPEAT_SECS:
                 _logger.warning("%s: ending at once", name)
                 os._exit(128 + number)
 

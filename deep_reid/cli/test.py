@@ -50,7 +50,6 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
     _log_unmatched(results["score"])
     table = protocols.format_table(results)
-    sys.stdout.write(align(table) + "\n")
     facts = {
         "protocol": test_set.protocol,
         "measure": settings["measure"],
@@ -79,6 +78,8 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
             nearest_kwargs=settings,
         )
         _logger.info("Wrote the report to %s", path)
+    # After the files: whoever reads it may have ended.
+    sys.stdout.write(align(table) + "\n")
 
 
 def _settle_ranking(test_set, loss_mode):

@@ -14,6 +14,7 @@ from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
 from deep_reid.runs import checkpoints, saving
 from deep_reid.runtime.compat import slim, tf
+from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def _run_for_each_batch(session, op, dataset, batch_size, start_feed):
 
 def write_events(
     results: Iterable[tuple[str, int, Any, bytes | None]],
-    log_dir: str | os.PathLike[str],
+    log_dir: Path,
     on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
 ) -> Any:
     """Write the summaries of evaluations as events.

@@ -29,6 +29,7 @@ from deep_reid.runs import checkpoints, restoring, saving, watching
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.sessions import create_session_config
+from deep_reid.system.files import Path
 
 DEFAULT_LOG_DIR = "./output/train"
 """The directory where `QueuedTrainer.run` writes runs by default."""
@@ -184,8 +185,8 @@ class QueuedTrainer:
         self,
         feed_generator: Iterable[Batch],
         train_op: tf.Tensor,
-        log_dir: str | os.PathLike[str] = DEFAULT_LOG_DIR,
-        restore_path: str | os.PathLike[str] | None = None,
+        log_dir: Path = DEFAULT_LOG_DIR,
+        restore_path: Path | None = None,
         variables_to_restore: Sequence[tf.Variable] | None = None,
         run_id: str | None = None,
         max_checkpoints_to_keep: int = 5,
@@ -291,8 +292,8 @@ class QueuedTrainer:
     def evaluate(
         self,
         dataset: Sequence[Any] | np.ndarray,
-        checkpoint_dir: str | os.PathLike[str],
-        log_dir: str | os.PathLike[str],
+        checkpoint_dir: Path,
+        log_dir: Path,
         run_id: str | None = None,
         init_op: Any = None,
         eval_op: Any = None,

@@ -158,15 +158,12 @@ def check_columns(dataset: object, input_vars: Sequence[tf.Tensor], batch_size: 
     RunError
         If the number of rows is not a multiple of the batch size.
     """
-    if not isinstance(dataset, list | tuple | np.ndarray):
+    is_sequence = isinstance(dataset, list | tuple | np.ndarray)
+    if not is_sequence or len(dataset) != len(input_vars):
+        kind = f"has {len(dataset)} columns" if is_sequence else f"is a {type(dataset).__name__}"
         raise UsageError(
-            f"dataset is of type {type(dataset).__name__}: use a list with one column for each of "
-            f"the {len(input_vars)} input_vars"
-        )
-    if len(dataset) != len(input_vars):
-        raise UsageError(
-            f"dataset has {len(dataset)} columns, but there are {len(input_vars)} input_vars: use "
-            "a list with one column for each, with all rows of the data"
+            f"dataset {kind}, but there are {len(input_vars)} input_vars: use a list with one "
+            "column for each, with all rows of the data"
         )
     for column in dataset:
         if not hasattr(column, "__len__") or not hasattr(column, "__getitem__"):

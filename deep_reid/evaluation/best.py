@@ -19,6 +19,7 @@ from deep_reid.runs import checkpoints
 from deep_reid.runs import folder as runs
 from deep_reid.runs.labels import LABELS_FILENAME
 from deep_reid.system import files, locks
+from deep_reid.system.files import Path
 
 _TEMPORARY = f".{runs.BEST_DIRNAME}-"
 _CURRENT_DIRECTORY = -100  # AT_FDCWD
@@ -28,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def keeping_best(run_dir: str | os.PathLike[str], criterion: str) -> Iterator["BestCheckpoint"]:
+def keeping_best(run_dir: Path, criterion: str) -> Iterator["BestCheckpoint"]:
     """Keep the best checkpoint of a run until the block ends; no other process does so meanwhile.
 
     Parameters
@@ -63,7 +64,7 @@ class BestCheckpoint:
         The name of the score that decides; greater is better.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str], criterion: str) -> None:
+    def __init__(self, run_dir: Path, criterion: str) -> None:
         self._run_dir = pathlib.Path(run_dir)
         self._folder = self._run_dir / runs.BEST_DIRNAME
         self._criterion = criterion

@@ -27,6 +27,7 @@ from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
 from deep_reid.scoring.names import BY_LABEL, Names
 from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
+from deep_reid.system.files import Path
 
 _MAX_IMAGES_AT_ONCE = 256
 
@@ -34,11 +35,11 @@ _MAX_IMAGES_AT_ONCE = 256
 def eval_loop(
     preprocess_fn: Preprocess,
     network_factory: NetworkFactory,
-    data_x: Sequence[str | os.PathLike[str]] | np.ndarray,
+    data_x: Sequence[Path] | np.ndarray,
     data_y: ArrayLike,
     camera_indices: ArrayLike | None,
-    log_dir: str | os.PathLike[str],
-    eval_log_dir: str | os.PathLike[str],
+    log_dir: Path,
+    eval_log_dir: Path,
     image_shape: Sequence[int] | None = None,
     run_id: str | None = None,
     loss_mode: str = "cosine-softmax",
@@ -171,7 +172,7 @@ def eval_loop(
                 on_evaluation=report,
                 is_evaluated=report.log.has,
             )
-        return report.last_scores()
+        return report.log.last_scores([f"Precision@{k}" for k in RANKS])
 
 
 def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):

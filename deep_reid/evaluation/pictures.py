@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from deep_reid.system.files import Path
+
 FRAME_WIDTH = 3
 PROBE_COLOR = (40, 90, 200)
 MATCH_COLOR = (40, 160, 60)
 NO_MATCH_COLOR = (200, 50, 45)
 
 
-def read_picture(
-    image_or_filename: str | os.PathLike[str] | np.ndarray, height: int, width: int
-) -> np.ndarray:
+def read_picture(image_or_filename: Path | np.ndarray, height: int, width: int) -> np.ndarray:
     """Read an image, or take one, and resize it to be shown.
 
     Parameters

@@ -1,15 +1,15 @@
 """Files for TensorBoard's embedding projector; free of TensorFlow."""
 
 import io
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deep_reid.errors import printable
 from deep_reid.evaluation import pictures
-from deep_reid.scoring.names import printable
 from deep_reid.system import files
+from deep_reid.system.files import Path
 
 CONFIG_FILENAME = "projector_config.pbtxt"
 MAX_IMAGES = 10_000
@@ -43,10 +43,7 @@ def choose_rows(num_images: int) -> np.ndarray:
     return np.linspace(0, num_images - 1, count).round().astype(np.int64)
 
 
-def write_sprite(
-    log_dir: str | os.PathLike[str],
-    images_or_filenames: Sequence[str | os.PathLike[str]] | np.ndarray,
-) -> None:
+def write_sprite(log_dir: Path, images_or_filenames: Sequence[Path] | np.ndarray) -> None:
     """Write the thumbnails of an export, which are the same at each step.
 
     Parameters
@@ -63,7 +60,7 @@ def write_sprite(
 
 
 def write_features(
-    log_dir: str | os.PathLike[str],
+    log_dir: Path,
     step: int,
     features: np.ndarray,
     metadata: Mapping[str, Sequence[object]],

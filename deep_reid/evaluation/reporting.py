@@ -18,7 +18,6 @@ from deep_reid.interfaces import Preprocess
 from deep_reid.runs import checkpoints
 from deep_reid.runtime.compat import tf
 from deep_reid.scoring.names import BY_LABEL, Names
-from deep_reid.scoring.protocols import RANKS
 
 NUM_STRIPS = 4
 NUM_RANKED = 10
@@ -109,15 +108,6 @@ class Report:
             self.projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])
 
-    def last_scores(self) -> dict[str, float] | None:
-        """Return the scores that were written last, by this process or an earlier one.
-
-        Returns
-        -------
-        dict of str to float, or None
-        """
-        return self.log.last_scores([f"Precision@{k}" for k in RANKS])
-
     def _draw_strips(self, distances):
         """Return a summary with the rankings of some probes, the same ones at each step."""
         probes, gallery = self.gallery
@@ -181,7 +171,7 @@ class ProjectorFiles:
         self._has_sprite = False
 
     def write(self, checkpoint_path: str, step: int) -> None:
-        """Write the features of a checkpoint; only warn if it was deleted in the meantime, as training does.
+        """Write the features of a checkpoint; if training has deleted it, only warn.
 
         Parameters
         ----------

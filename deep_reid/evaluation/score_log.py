@@ -11,6 +11,7 @@ from typing import Any
 
 from deep_reid.errors import RunError
 from deep_reid.system import files
+from deep_reid.system.files import Path
 
 FILENAME = "metrics.jsonl"
 
@@ -34,7 +35,7 @@ class ScoreLog:
         The recorded scores, the oldest first.
     """
 
-    def __init__(self, eval_dir: str | os.PathLike[str]) -> None:
+    def __init__(self, eval_dir: Path) -> None:
         self._path = pathlib.Path(eval_dir) / FILENAME
         self.lines = self._read()
         self._by_step = {line["step"]: line for line in self.lines}

@@ -14,6 +14,7 @@ from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
 from deep_reid.runs import folder
 from deep_reid.runtime.compat import tf
 from deep_reid.system import files
+from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
@@ -38,7 +39,7 @@ def exists(prefix: str) -> bool:
     return os.path.isfile(prefix) and os.path.basename(prefix) != STATE_FILENAME
 
 
-def resolve_checkpoint(path: str | os.PathLike[str] | None) -> str:
+def resolve_checkpoint(path: Path | None) -> str:
     """Find the checkpoint that a path means.
 
     Parameters
@@ -83,7 +84,7 @@ def resolve_checkpoint(path: str | os.PathLike[str] | None) -> str:
     raise MissingPathError(f"checkpoint {path} does not exist: {_suggest_checkpoints(path)}")
 
 
-def list_checkpoints(checkpoint_dir: str | os.PathLike[str]) -> list[str]:
+def list_checkpoints(checkpoint_dir: Path) -> list[str]:
     """List the complete checkpoints that a directory records.
 
     Parameters
@@ -99,7 +100,7 @@ def list_checkpoints(checkpoint_dir: str | os.PathLike[str]) -> list[str]:
     return [prefix for prefix in read_state(checkpoint_dir) or () if exists(prefix)]
 
 
-def list_unrecorded(directory: str | os.PathLike[str]) -> list[str]:
+def list_unrecorded(directory: Path) -> list[str]:
     """List the checkpoints whose files are in a directory, whatever it records.
 
     Parameters
@@ -115,7 +116,7 @@ def list_unrecorded(directory: str | os.PathLike[str]) -> list[str]:
     return sorted(prefixes, key=lambda prefix: (step_in_name(prefix), prefix))
 
 
-def read_state(checkpoint_dir: str | os.PathLike[str]) -> list[str] | None:
+def read_state(checkpoint_dir: Path) -> list[str] | None:
     """Read which checkpoints a directory records, whether they exist or not.
 
     A record may hold paths: TensorFlow's own saver writes absolute ones, which lead to another
@@ -146,7 +147,7 @@ def read_state(checkpoint_dir: str | os.PathLike[str]) -> list[str] | None:
     return list(dict.fromkeys(reversed(prefixes)))[::-1]
 
 
-def is_recorded(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str]) -> bool:
+def is_recorded(checkpoint_dir: Path, prefixes: Sequence[str]) -> bool:
     """Tell whether a directory records just these checkpoints, and by their names alone.
 
     TensorFlow takes other entries as paths, and so would restore, and delete, elsewhere.
@@ -163,7 +164,7 @@ def is_recorded(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str])
     return _read_record(checkpoint_dir) == [os.path.basename(prefix) for prefix in prefixes]
 
 
-def write_state(checkpoint_dir: str | os.PathLike[str], prefixes: Sequence[str]) -> None:
+def write_state(checkpoint_dir: Path, prefixes: Sequence[str]) -> None:
     """Record the checkpoints of a directory, completely or not at all.
 
     Parameters
@@ -305,7 +306,7 @@ def step_in_name(prefix: str) -> int:
     return int(match[1]) if match else 0
 
 
-def variable_shapes(checkpoint_path: str | os.PathLike[str]) -> dict[str, list[int]]:
+def variable_shapes(checkpoint_path: Path) -> dict[str, list[int]]:
     """List the variables of a checkpoint.
 
     Parameters

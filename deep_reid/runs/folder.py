@@ -9,6 +9,7 @@ import time
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.errors import MissingPathError
 from deep_reid.system import files
+from deep_reid.system.files import Path
 from deep_reid.system.tables import list_some
 
 LATEST_RUN_FILENAME = "latest_run"
@@ -19,7 +20,7 @@ SCORE_FILENAME = "score.json"
 _logger = logging.getLogger(__name__)
 
 
-def record_latest_run(log_dir: str | os.PathLike[str], run_id: str | None) -> None:
+def record_latest_run(log_dir: Path, run_id: str | None) -> None:
     """Record a run as the latest of its log directory.
 
     Parameters
@@ -52,7 +53,7 @@ def is_plain_name(run_id: str) -> bool:
     return run_id not in ("", "..", LATEST_RUN_FILENAME) and pathlib.PurePath(run_id).name == run_id
 
 
-def find_recorded_run(log_dir: str | os.PathLike[str]) -> str | None:
+def find_recorded_run(log_dir: Path) -> str | None:
     """Return the name that a log directory records as its latest run.
 
     Parameters
@@ -72,7 +73,7 @@ def find_recorded_run(log_dir: str | os.PathLike[str]) -> str | None:
     return run_id if is_plain_name(run_id) and (log_dir / run_id).is_dir() else None
 
 
-def find_latest_run(log_dir: str | os.PathLike[str]) -> str | None:
+def find_latest_run(log_dir: Path) -> str | None:
     """Return the name of the run that was started last in a log directory.
 
     Parameters
@@ -99,7 +100,7 @@ def find_latest_run(log_dir: str | os.PathLike[str]) -> str | None:
 
 
 def wait_for_run(
-    log_dir: str | os.PathLike[str],
+    log_dir: Path,
     run_id: str | None = None,
     interval_secs: float = 1,
     timeout_secs: float | None = None,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from deep_reid.errors import DataError
 from deep_reid.system import files
+from deep_reid.system.files import Path
 from deep_reid.system.tables import list_some
 
 LABELS_FILENAME = "labels.json"
@@ -38,7 +39,7 @@ def to_classes(
     return [name_of(int(identity)) for identity in identities], classes.astype(np.int64)
 
 
-def save(run_dir: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+def save(run_dir: Path, class_names: Sequence[str]) -> None:
     """Write ``labels.json``: a JSON object that maps the name of each identity to its class.
 
     Parameters
@@ -51,7 +52,7 @@ def save(run_dir: str | os.PathLike[str], class_names: Sequence[str]) -> None:
     files.write_text(pathlib.Path(run_dir) / LABELS_FILENAME, text + "\n")
 
 
-def load(run_dir: str | os.PathLike[str]) -> list[str] | None:
+def load(run_dir: Path) -> list[str] | None:
     """Read the names of a run's classes.
 
     Parameters
@@ -80,7 +81,7 @@ def load(run_dir: str | os.PathLike[str]) -> list[str] | None:
     return list(classes)
 
 
-def check_same(run_dir: str | os.PathLike[str], class_names: Sequence[str]) -> None:
+def check_same(run_dir: Path, class_names: Sequence[str]) -> None:
     """Check that a run continues with the identities that it began with.
 
     Parameters
@@ -110,7 +111,7 @@ def check_same(run_dir: str | os.PathLike[str], class_names: Sequence[str]) -> N
     )
 
 
-def check_unseen(run_dir: str | os.PathLike[str], names: Collection[str]) -> None:
+def check_unseen(run_dir: Path, names: Collection[str]) -> None:
     """Check that a run was not trained on identities that are now used for evaluation.
 
     Parameters

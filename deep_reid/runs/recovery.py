@@ -6,12 +6,13 @@ import os
 
 from deep_reid.errors import DataError
 from deep_reid.runs import checkpoints
+from deep_reid.system.files import Path
 from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
 
 
-def find_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None, int]:
+def find_own_checkpoint(run_dir: Path) -> tuple[str | None, int]:
     """Find the newest checkpoint of a run that can be read, and its step.
 
     A damaged checkpoint, for example after a power cut, is skipped with a warning.
@@ -36,7 +37,7 @@ def find_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None, in
     return (readable[-1] if readable else None), step
 
 
-def recover_own_checkpoint(run_dir: str | os.PathLike[str]) -> tuple[str | None, int]:
+def recover_own_checkpoint(run_dir: Path) -> tuple[str | None, int]:
     """Find the newest checkpoint of a run that can be read, and record it as the run's latest.
 
     TensorFlow restores the latest that is recorded. The caller must hold the run's lock.

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import logging
-import os
 from collections.abc import Callable, Sequence
 
 from deep_reid.errors import DataError
 from deep_reid.runs.checkpoints import resolve_checkpoint, variable_shapes
 from deep_reid.runs.saving import Saver
 from deep_reid.runtime.compat import slim, tf
+from deep_reid.system.files import Path
 from deep_reid.system.tables import align, list_some
 
 _logger = logging.getLogger(__name__)
@@ -95,9 +95,7 @@ class RestorePlan:
             _logger.warning("%d variables are left at their start values", num_skipped)
 
 
-def plan_restore(
-    checkpoint_path: str | os.PathLike[str], variables: Sequence[tf.Variable]
-) -> RestorePlan:
+def plan_restore(checkpoint_path: Path, variables: Sequence[tf.Variable]) -> RestorePlan:
     """Compare variables with those of a checkpoint.
 
     Parameters
@@ -142,7 +140,7 @@ def plan_restore(
 
 def plan_start(
     own_checkpoint: str | None,
-    restore_path: str | os.PathLike[str] | None,
+    restore_path: Path | None,
     variables_to_restore: Sequence[tf.Variable] | None = None,
 ) -> Callable[[tf.Session], None] | None:
     """Log where a run starts, and create the ``init_fn`` for TF-Slim.
@@ -185,7 +183,7 @@ def plan_start(
     return plan.create_init_fn()
 
 
-def restore_model(session: tf.Session, checkpoint_path: str | os.PathLike[str]) -> str:
+def restore_model(session: tf.Session, checkpoint_path: Path) -> str:
     """Restore all model variables of the session's graph: weights and batch norm statistics.
 
     Parameters

@@ -15,6 +15,7 @@ from deep_reid.config.setting import list_settings
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.runs import checkpoints, folder, labels, recovery, saving
 from deep_reid.system import locks
+from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Run:
         The step of that checkpoint; 0 without one.
     """
 
-    log_dir: str | os.PathLike[str]
+    log_dir: Path
     run_id: str
     checkpoint: str | None = None
     first_step: int = 0
@@ -53,7 +54,7 @@ class Run:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, log_dir: str | os.PathLike[str], run_id: str | None = None) -> Iterator["Run"]:
+    def open(cls, log_dir: Path, run_id: str | None = None) -> Iterator["Run"]:
         """Open a run for training, until the block ends.
 
         This locks the run against other processes and threads, makes the folder, removes what a
@@ -97,7 +98,7 @@ class Run:
                 locks.remove_if_unused(run_dir)
 
     @classmethod
-    def join(cls, log_dir: str | os.PathLike[str], run_id: str) -> "Run":
+    def join(cls, log_dir: Path, run_id: str) -> "Run":
         """Read the state of a run that another process, the chief, holds open; change nothing.
 
         Parameters

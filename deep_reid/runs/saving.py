@@ -17,6 +17,7 @@ from deep_reid.runs import checkpoints, folder
 from deep_reid.runs.checkpoints import FILE_PATTERN, STATE_FILENAME
 from deep_reid.runtime.compat import tf
 from deep_reid.system import files
+from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 _SAVING = ".saving-"
@@ -59,7 +60,7 @@ class Saver(tf.train.Saver):
     def save(
         self,
         sess: tf.Session,
-        save_path: str | os.PathLike[str],
+        save_path: Path,
         global_step: int | tf.Tensor | tf.Variable | None = None,
         latest_filename: str | None = None,
         meta_graph_suffix: str = "meta",
@@ -152,7 +153,7 @@ class Saver(tf.train.Saver):
             super().restore(sess, save_path)
 
 
-def remove_leftovers(run_dir: str | os.PathLike[str]) -> None:
+def remove_leftovers(run_dir: Path) -> None:
     """Remove what a killed training left: half-written files, and checkpoints without a record.
 
     A complete checkpoint is removed only if that training had just written it, and had not recorded

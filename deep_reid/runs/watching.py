@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 from deep_reid.errors import DataError
 from deep_reid.runs import checkpoints
+from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 
 
 def wait_for_checkpoints(
-    checkpoint_dir: str | os.PathLike[str],
-    interval_secs: float = 60,
-    timeout_secs: float | None = None,
+    checkpoint_dir: Path, interval_secs: float = 60, timeout_secs: float | None = None
 ) -> Iterator[str]:
     """Wait for checkpoints and yield each one once, the oldest first.
 

@@ -102,9 +102,11 @@ class Euclidean(_OfFeatures):
         self.offsets = _squared_lengths(query)
         squared_lengths = _squared_lengths(gallery)
         # One more column, and the product is |g|^2 - 2 q g without another pass over the block.
-        self._left = _add_column(query, 1.0, dtype)
+        ones = np.ones((len(query), 1))
+        self._left = np.concatenate([query, ones], axis=1, dtype=dtype)
         self._left[:, :-1] *= -2.0
-        self._right = _add_column(gallery, squared_lengths, dtype).T
+        lengths = squared_lengths[:, np.newaxis]
+        self._right = np.concatenate([gallery, lengths], axis=1, dtype=dtype).T
         largest = np.sqrt(squared_lengths.max())
         scales = (2.0 * np.sqrt(self.offsets) + largest) * largest
         # The last term covers what underflows.
@@ -113,7 +115,7 @@ class Euclidean(_OfFeatures):
 
     def distances(self, rows: int | np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return the squared distance of each pair; see `Cosine.distances`."""
-        return _sum_pairs(_squared_difference, self._query, self._gallery, rows, columns)
+        return _sum_pairs(lambda a, b: np.square(a - b), self._query, self._gallery, rows, columns)
 
     @staticmethod
     def readable(distances: np.ndarray) -> np.ndarray:
@@ -236,13 +238,6 @@ def _divide_rows(features, lengths, dtype):
     return np.divide(features, lengths.astype(dtype)[:, np.newaxis], dtype=dtype)
 
 
-def _add_column(features, column, dtype):
-    result = np.empty((len(features), features.shape[1] + 1), dtype)
-    result[:, :-1] = features
-    result[:, -1] = column
-    return result
-
-
 def _relative_margin(dimension, dtype):
     """Bound the difference of the errors of two keys by the rounding of each step."""
     return (dimension + 8) * np.finfo(dtype).eps
@@ -255,10 +250,6 @@ def widen(keys: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
     return np.nextafter(lower, -np.inf, dtype=keys.dtype), np.nextafter(
         upper, np.inf, dtype=keys.dtype
     )
-
-
-def _squared_difference(a, b):
-    return np.square(a - b)
 
 
 def _sum_pairs(combine, left, right, rows, columns):

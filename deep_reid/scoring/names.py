@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 
+from deep_reid.errors import printable
 from deep_reid.system import files
 
 
@@ -39,24 +40,3 @@ class Names:
 
 BY_LABEL = Names()
 """People by their labels, images by their whole paths."""
-
-
-def printable(text: str) -> str:
-    r"""Replace line ends, tabs, and other characters that cannot be shown, by escapes.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> print(printable("a\tb"))
-    a\tb
-    """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

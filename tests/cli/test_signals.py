@@ -110,7 +110,7 @@ WAITING = """
 def test_a_second_signal_ends_a_process_that_waits_in_c_code(number):
     process = start(WAITING)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    time.sleep(1.2)
     assert process.poll() is None
     process.send_signal(number)
     assert process.wait(timeout=10) == 128 + number
@@ -121,7 +121,60 @@ def test_a_second_hangup_of_a_closing_terminal_is_no_second_signal():
     process = start(WAITING)
     for _ in range(3):
         process.send_signal(signal.SIGHUP)
-        time.sleep(0.1)
+        time.sleep(0.6)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 143
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_repeat_at_once_is_one_signal(first, second):
+    process = start(
+        """
+        with signals.handled(), signals.deferred() as stop:
+            print("ready", flush=True)
+            while stop() is None:
+                time.sleep(0.01)
+            time.sleep(0.5)
+            print("saved", stop(), flush=True)
+        """
+    )
+    process.send_signal(first)
+    process.send_signal(second)
+    output, errors = process.communicate(timeout=60)
+    assert output.startswith("saved")
+    assert process.returncode == 0
+    assert errors.count("finishing the step") == 1
+
+
+SIGNAL_AT_IMPORT = """
+import os, runpy, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["train_market1501.py", "--mode=eval", "--dataset_dir=missing"]
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "module",
+    ["deep_reid.cli.arguments", "deep_reid.config.kinds", "numpy", "numpy.linalg", "cv2",
+     "datasets", "datasets.market1501", "deep_reid.cli.evaluate", "deep_reid.runs.folder"],
+)  # fmt: skip
+def test_a_signal_while_modules_are_imported_ends_with_one_line(module, number):
+    script = str(ROOT / "train_market1501.py")
+    code = SIGNAL_AT_IMPORT.format(module=module, number=int(number), script=script)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert result.returncode == 128 + number
+    assert result.stderr.splitlines()[-1].endswith(f"Interrupted by {number.name}")
+    assert result.stderr.count("\n") == 1

@@ -146,7 +146,7 @@ class TestSignals:
         while newest_step(tmp_path / "run") is None:  # the start is being saved
             time.sleep(0.05)
         process.send_signal(number)
-        time.sleep(0.3)
+        time.sleep(1.2)
         process.send_signal(number)
         begun_at = time.monotonic()
         finish(process, 128 + number)
