@@ -1,5 +1,6 @@
 """``--mode=eval``: scores each checkpoint of a run when it is saved."""
 
+import dataclasses
 import logging
 import os
 
@@ -18,6 +19,8 @@ _logger = logging.getLogger(__name__)
 
 def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     """Score each checkpoint of a run when it is saved."""
+    log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
+    args = dataclasses.replace(args, log_dir=log_dir, run_id=run_id)
     # A missing data set is an error now, not only after the wait for the run.
     expected = settle(args, dataset_class, find_run_dir(args)).dataset
     if expected is not None:

@@ -81,7 +81,7 @@ def create_describer(
         items = np.full(len(images), -1)
         for item, (first, last) in enumerate(test_set.tracks):
             items[first : last + 1] = item
-    known = {
+    known: dict[files.Path, tuple[object, object]] = {
         image: (name_of(int(test_set.gallery_labels[item])), int(test_set.gallery_cameras[item]))
         for image, item in zip(images, items.tolist(), strict=True)
         if item >= 0
