@@ -147,14 +147,14 @@ def eval_loop(
         locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION),
         keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
     ):
-        shown = (images, shown_images, labels, camera_indices)
+        shown = (run_dir, eval_dir, images, shown_images, labels, camera_indices)
         report = reporting.Report(
             eval_dir,
             shown_images,
             labels,
             galleries[-1],
             best=best,
-            projector=ProjectorFiles(eval_dir, *shown, encode_images, names) if projector else None,
+            projector=ProjectorFiles(*shown, encode_images, names) if projector else None,
         )
         with tf.Graph().as_default():
             trainer = _create_trainer(

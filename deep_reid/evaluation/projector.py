@@ -1,6 +1,7 @@
 """Files for TensorBoard's embedding projector; free of TensorFlow."""
 
 import io
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +15,14 @@ from deep_reid.system.files import Path
 CONFIG_FILENAME = "projector_config.pbtxt"
 MAX_IMAGES = 10_000
 SPRITE_HEIGHT, SPRITE_WIDTH = 64, 32
+_NAME = "features of step"
 
 _CONFIG = """embeddings {{
   tensor_name: "{name}"
-  tensor_path: "projector/features.tsv"
-  metadata_path: "projector/metadata.tsv"
+  tensor_path: "{folder}/features.tsv"
+  metadata_path: "{folder}/metadata.tsv"
   sprite {{
-    image_path: "projector/sprite.png"
+    image_path: "{folder}/sprite.png"
     single_image_dim: {width}
     single_image_dim: {height}
   }}
@@ -83,7 +85,34 @@ def write_features(
     lines = [list(metadata), *zip(*metadata.values(), strict=True)]
     text = "".join("\t".join(printable(str(cell)) for cell in line) + "\n" for line in lines)
     files.write_text(directory / "metadata.tsv", text)
+    _write_config(log_dir, "projector", step)
+
+
+def point_to_features(run_dir: Path, log_dir: Path, step: int) -> None:
+    """Let the projector show the features where it would show weights of a run's checkpoint.
+
+    TensorBoard lists each folder with a checkpoint, and may open that of the run first. There, too,
+    features come first then.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+        If it is gone or has a configuration of the user's, nothing is written.
+    log_dir : str or Path
+        Where `write_features` has written.
+    step : int
+    """
+    config = pathlib.Path(run_dir) / CONFIG_FILENAME
+    is_own = not config.exists() or _NAME in config.read_text(errors="replace")
+    if not is_own or not config.parent.is_dir():
+        return
+    folder = os.path.relpath(pathlib.Path(log_dir, "projector").resolve(), config.parent.resolve())
+    _write_config(run_dir, pathlib.PurePath(folder).as_posix(), step)
+
+
+def _write_config(directory, folder, step):
+    folder = folder.replace("\\", "\\\\").replace('"', '\\"')
     config = _CONFIG.format(
-        name=f"features of step {step}", width=SPRITE_WIDTH, height=SPRITE_HEIGHT
+        name=f"{_NAME} {step}", folder=folder, width=SPRITE_WIDTH, height=SPRITE_HEIGHT
     )
-    files.write_text(pathlib.Path(log_dir) / CONFIG_FILENAME, config)
+    files.write_text(pathlib.Path(directory) / CONFIG_FILENAME, config)

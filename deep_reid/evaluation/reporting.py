@@ -135,7 +135,8 @@ class ProjectorFiles:
 
     Parameters
     ----------
-    eval_dir : str
+    run_dir, eval_dir : str
+        The folders of the run and of its evaluation.
     images, shown_images : np.ndarray
         The same images, as they are encoded and as they are shown.
     labels : np.ndarray of int64, shape (N,)
@@ -148,6 +149,7 @@ class ProjectorFiles:
 
     def __init__(
         self,
+        run_dir: str,
         eval_dir: str,
         images: np.ndarray,
         shown_images: np.ndarray,
@@ -157,7 +159,7 @@ class ProjectorFiles:
         names: Names = BY_LABEL,
     ) -> None:
         rows = projector.choose_rows(len(labels))
-        self._eval_dir = eval_dir
+        self._run_dir, self._eval_dir = run_dir, eval_dir
         self._images, self._shown_images = images[rows], shown_images[rows]
         self._encode_images = encode_images
         self._metadata: dict[str, Sequence[object]] = {
@@ -194,3 +196,7 @@ class ProjectorFiles:
             projector.write_sprite(self._eval_dir, self._shown_images)
             self._has_sprite = True
         projector.write_features(self._eval_dir, step, features, self._metadata)
+        try:
+            projector.point_to_features(self._run_dir, self._eval_dir, step)
+        except OSError as error:  # it may be a run of someone else
+            _logger.warning("TensorBoard may show the weights first: %s", error)

@@ -52,3 +52,39 @@ def test_the_config_is_what_tensorboard_reads(tmp_path):
         projector.SPRITE_WIDTH,
         projector.SPRITE_HEIGHT,
     ]
+
+
+def read_paths(folder):
+    config = (folder / "projector_config.pbtxt").read_text()
+    return [folder / path for path in re.findall(r'\w+_path: "([^"]+)"', config)]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_in_the_folder_of_the_run_too_the_features_come_first(tmp_path, is_linked):
+    run_dir, eval_dir = tmp_path / "train" / "run", tmp_path / "eval" / "deep" / "run"
+    run_dir.mkdir(parents=True)
+    if is_linked:
+        (tmp_path / "eval").mkdir()
+        (tmp_path / "elsewhere" / "on" / "disk").mkdir(parents=True)
+        (tmp_path / "eval" / "deep").symlink_to(tmp_path / "elsewhere" / "on" / "disk")
+    projector.write_features(eval_dir, 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
+    projector.write_sprite(eval_dir, np.zeros((2, 8, 4, 3), np.uint8))
+    for step in (7, 8):
+        projector.point_to_features(run_dir, eval_dir, step)
+        assert f"features of step {step}" in (run_dir / "projector_config.pbtxt").read_text()
+        assert [path.resolve() for path in read_paths(run_dir)] == [
+            path.resolve() for path in read_paths(eval_dir)
+        ]
+        assert all(path.exists() for path in read_paths(run_dir))
+
+
+def test_the_users_configuration_in_the_folder_of_the_run_stays(tmp_path):
+    config = tmp_path / "projector_config.pbtxt"
+    config.write_text('embeddings { tensor_name: "mine" }')
+    projector.point_to_features(tmp_path, tmp_path / "eval", 7)
+    assert config.read_text() == 'embeddings { tensor_name: "mine" }'
+
+
+def test_the_folder_of_a_run_that_was_deleted_stays_deleted(tmp_path):
+    projector.point_to_features(tmp_path / "train" / "run", tmp_path / "eval", 7)
+    assert list(tmp_path.iterdir()) == []
