@@ -41,6 +41,7 @@ _FUNCTIONS = {
     "train": ("train", "train"),
     "eval": ("evaluate", "evaluate"),
     "test": ("test", "test"),
+    "search": ("search", "search"),
     "export": ("export", "export"),
     "finalize": ("export", "finalize"),
     "freeze": ("export", "freeze"),

@@ -108,6 +108,35 @@ def create_encoder(checkpoint_path: str, config: RunConfig) -> Callable[..., np.
     )
 
 
+def choose_encoder(
+    args: Command, config: RunConfig
+) -> tuple[dict[str, Any], Callable[..., np.ndarray]]:
+    """Create a function that computes features, with the graph or the checkpoint that is named.
+
+    Parameters
+    ----------
+    args : Command
+    config : RunConfig
+
+    Returns
+    -------
+    source : dict
+        What computes them, for reports.
+    encode_images : callable
+        Takes `images_or_filenames`, `batch_size` and `progress`, as `deep_reid.export.encode` does.
+    """
+    if args.frozen_graph is None:
+        checkpoint_path = find_checkpoint(args, config)
+        source = {"checkpoint": checkpoint_path, "precision": config.precision}
+        return source, create_encoder(checkpoint_path, config)
+    from deep_reid.export.encoding import encode_with_frozen_graph
+
+    encode_images = functools.partial(
+        encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
+    )
+    return {"frozen_graph": args.frozen_graph}, encode_images
+
+
 def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> None:
     """Check that a run is not scored on identities that it was trained on."""
     if is_dataset_of_run(run_dir, dataset.dataset_dir):

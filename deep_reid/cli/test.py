@@ -1,23 +1,17 @@
 """``--mode=test``: scores features by the official protocol."""
 
-import functools
 import logging
 import sys
-from collections.abc import Callable
-
-import numpy as np
 
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
     check_unseen,
-    create_encoder,
-    find_checkpoint,
+    choose_encoder,
     list_versions,
     progress_bar,
     require_run,
 )
-from deep_reid.config import ComputeSettings
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import Dataset
@@ -113,17 +107,7 @@ def _find_features(args, config, test_set):
             raise UsageError("--features needs --query_features: this data set has query images")
         paths = [args.features] + [args.query_features] * has_query_images
         return {"features": ", ".join(paths)}, [protocols.load_features(path) for path in paths]
-    if args.frozen_graph is not None:
-        from deep_reid.export.encoding import encode_with_frozen_graph
-
-        source = {"frozen_graph": args.frozen_graph}
-        encode_images: Callable[..., np.ndarray] = functools.partial(
-            encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
-        )
-    else:
-        checkpoint_path = find_checkpoint(args, config)
-        source = {"checkpoint": checkpoint_path, "precision": config.precision}
-        encode_images = create_encoder(checkpoint_path, config)
+    source, encode_images = choose_encoder(args, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images

@@ -7,8 +7,13 @@ from deep_reid.scoring.charts import COLORS, format_distance
 from deep_reid.system import files
 
 
-def check_dependencies() -> None:
+def check_dependencies(flag: str = "--report_dir") -> None:
     """Check that the packages of the extra ``report`` are installed.
+
+    Parameters
+    ----------
+    flag : str
+        What needs them, for the message.
 
     Raises
     ------
@@ -20,7 +25,7 @@ def check_dependencies() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "--report_dir needs matplotlib and jinja2: pip install 'deep-reid[report]' "
+            f"{flag} needs matplotlib and jinja2: pip install 'deep-reid[report]' "
             "(in a clone: pip install -e '.[report]')"
         ) from error
 

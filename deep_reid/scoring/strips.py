@@ -23,7 +23,11 @@ _JPEG_QUALITY = 82
 
 
 def find_items(
-    query: FeatureSet, gallery: FeatureSet, rows: np.ndarray, kwargs: Mapping[str, Any]
+    query: FeatureSet,
+    gallery: FeatureSet,
+    rows: np.ndarray,
+    kwargs: Mapping[str, Any],
+    count: int = NUM_NEAREST,
 ) -> list[list[tuple[int, float, str]]]:
     """Find the gallery items to show beside some queries: the nearest ones, without the query.
 
@@ -34,6 +38,8 @@ def find_items(
         The queries.
     kwargs : dict
         For `ranking.nearest`.
+    count : int
+        Number of items to find for each query.
 
     Returns
     -------
@@ -42,13 +48,13 @@ def find_items(
     """
     own_rows = kwargs.get("self_indices")
     own_rows = np.full(len(query), -1) if own_rows is None else np.asarray(own_rows)
-    found = nearest(query, gallery, rows, NUM_NEAREST + 1, **kwargs)
+    found = nearest(query, gallery, rows, count + 1, **kwargs)
     return [
         [
             (index, distance, _KINDS[code])
             for index, distance, code in zip(*parts, strict=True)
             if index != own_rows[row]
-        ][:NUM_NEAREST]
+        ][:count]
         for row, *parts in zip(rows.tolist(), *(part.tolist() for part in found), strict=True)
     ]
 

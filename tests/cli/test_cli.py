@@ -46,7 +46,7 @@ class TestArguments:
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
     def test_the_modes(self):
-        assert list(MODES) == ["train", "eval", "test", "export", "finalize", "freeze"]
+        assert list(MODES) == ["train", "eval", "test", "search", "export", "finalize", "freeze"]
 
     @pytest.mark.parametrize(
         ("argv", "reason"),
