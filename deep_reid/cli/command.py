@@ -11,6 +11,7 @@ _setting = functools.partial(setting, belongs_to=COMMAND)
 _of_all = functools.partial(_setting, modes=MODES, group="run")
 _of_evaluation = functools.partial(_setting, modes=("eval",), group="evaluation")
 _of_test = functools.partial(_setting, modes=("test",), group="test")
+_of_search = functools.partial(_setting, modes=("search",), group="search", is_main=True)
 _of_export = functools.partial(_setting, group="export", is_main=True)
 
 
@@ -43,7 +44,7 @@ class Command:
         None,
         Path(),
         "checkpoint to use: its prefix, any of its files or its directory",
-        modes=("test", "export", "finalize", "freeze"),
+        modes=("test", "search", "export", "finalize", "freeze"),
         group="run",
         is_main=True,
         flags=("--restore_path", "--checkpoint"),
@@ -98,7 +99,11 @@ class Command:
         False, On(), "write validation features for TensorBoard's embedding projector"
     )
     batch_size: int = _setting(
-        128, COUNT, "images that are encoded at once", modes=("test", "export"), group="machine"
+        128,
+        COUNT,
+        "images that are encoded at once",
+        modes=("test", "search", "export"),
+        group="machine",
     )
     metrics_file: str | None = _of_test(
         None,
@@ -115,7 +120,12 @@ class Command:
         default_text="no report",
     )
     frozen_graph: str | None = _of_test(
-        None, Text(), "score this graph instead of a checkpoint", is_main=True, default_text="none"
+        None,
+        Text(),
+        "use this graph instead of a checkpoint",
+        modes=("test", "search"),
+        is_main=True,
+        default_text="none",
     )
     features: str | None = _of_test(
         None,
@@ -129,6 +139,18 @@ class Command:
     )
     rerank: bool = _of_test(
         False, On(), "score with k-reciprocal re-ranking, too (Zhong et al. 2017)", is_main=True
+    )
+    query: str | None = _of_search(
+        None, Path(), "image to search for, or folder of such images", default_text="none"
+    )
+    gallery: str | None = _of_search(
+        None, Path(), "folder of the images to search in, with its subfolders", default_text="none"
+    )
+    num_results: int = _of_search(10, COUNT, "results for each query")
+    search_dir: str = _of_search(
+        "./output/{name}/search",
+        Text(),
+        "where search writes results.csv, search.html and features",
     )
     sdk_dir: str | None = _of_export(
         None,

@@ -1,5 +1,6 @@
 """``--mode=eval``: scores each checkpoint of a run when it is saved."""
 
+import dataclasses
 import logging
 import os
 
@@ -11,12 +12,15 @@ from deep_reid.config import ComputeSettings
 from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
+from deep_reid.scoring.names import Names
 
 _logger = logging.getLogger(__name__)
 
 
 def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     """Score each checkpoint of a run when it is saved."""
+    log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
+    args = dataclasses.replace(args, log_dir=log_dir, run_id=run_id)
     # A missing data set is an error now, not only after the wait for the run.
     expected = settle(args, dataset_class, find_run_dir(args)).dataset
     if expected is not None:
@@ -52,6 +56,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
         keep_best=args.keep_best,
         compute=ComputeSettings.of(config),
         feed_timeout_secs=config.feed_timeout_secs,
+        names=Names(dataset.name_of, dataset.dataset_dir),
     )
     if scores is None:
         raise RunError(

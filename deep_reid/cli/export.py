@@ -8,7 +8,9 @@ from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import create_encoder, find_checkpoint, progress_bar, require_run
+from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
+from deep_reid.scoring import feature_index
 from deep_reid.system import matlab
 
 _logger = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
     origin = find_checkpoint(args, config)
     encode_images = create_encoder(origin.checkpoint, config)
     folder = args.sdk_dir or _default_path(dataset_class, origin)
+    describe = _create_describer(dataset)
     for filename, images in image_files.items():
         path = os.path.join(folder, filename)
         outputs.warn_of_overwriting(path, origin)
@@ -31,7 +34,19 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
             features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
         matlab.write_features(path, features)
         outputs.write_manifest(path, origin)
+        index_path = feature_index.write_index(path, images, describe)
         _logger.info("Wrote the features of %d images to %s", len(images), path)
+        _logger.info("Wrote the path, identity and camera of each row to %s", index_path)
+
+
+def _create_describer(dataset):
+    """Return a function from an image to its identity and camera, empty where they are unknown."""
+    try:
+        test_set = dataset.test_set()
+    except (MissingPathError, UsageError) as error:  # exporting needs only the images
+        _logger.warning("The index is without identities and cameras: %s", error)
+        return lambda path: ("", "")
+    return feature_index.create_describer(test_set, dataset.name_of)
 
 
 def finalize(args: Command, dataset_class: type[Dataset]) -> None:

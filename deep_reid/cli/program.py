@@ -35,6 +35,7 @@ _FUNCTIONS = {
     "train": ("train", "train"),
     "eval": ("evaluate", "evaluate"),
     "test": ("test", "test"),
+    "search": ("search", "search"),
     "export": ("export", "export"),
     "finalize": ("export", "finalize"),
     "freeze": ("export", "freeze"),

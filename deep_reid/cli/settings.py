@@ -107,8 +107,9 @@ def find_run_dir(args: Command) -> str | None:
     """
     if args.checkpoint is not None:
         return _directory_of_checkpoint(args.checkpoint)
-    run_id = args.run_id or folder.find_latest_run(args.log_dir)
-    run_dir = os.path.join(args.log_dir, run_id or "")
+    log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
+    run_id = run_id or folder.find_latest_run(log_dir)
+    run_dir = os.path.join(log_dir, run_id or "")
     return run_dir if run_id and os.path.isdir(run_dir) else None
 
 

@@ -1,5 +1,6 @@
 """What a mode works on: which run, which checkpoint, which network."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import logging
@@ -132,6 +133,39 @@ def create_encoder(checkpoint_path: str, config: RunConfig) -> Callable[..., np.
         image_shape=config.image_shape,
         compute=ComputeSettings.of(config),
     )
+
+
+def choose_encoder(
+    args: Command, config: RunConfig
+) -> tuple[dict[str, Any], Callable[..., np.ndarray]]:
+    """Create a function that computes features, with the graph or the checkpoint that is named.
+
+    Parameters
+    ----------
+    args : Command
+    config : RunConfig
+
+    Returns
+    -------
+    source : dict
+        What computes them, for reports.
+    encode_images : callable
+        Takes `images_or_filenames`, `batch_size` and `progress`, as `deep_reid.export.encode` does.
+    """
+    if args.frozen_graph is None:
+        origin = find_checkpoint(args, config)
+        source = {**dataclasses.asdict(origin), "precision": config.precision}
+        return source, create_encoder(origin.checkpoint, config)
+    if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
+        raise MissingPathError(
+            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
+        )
+    from deep_reid.export.encoding import encode_with_frozen_graph
+
+    encode_images = functools.partial(
+        encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
+    )
+    return {"frozen_graph": args.frozen_graph}, encode_images
 
 
 def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> None:

@@ -1,30 +1,24 @@
 """``--mode=test``: scores features by the official protocol."""
 
-import dataclasses
-import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
-
-import numpy as np
 
 from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
     check_unseen,
-    create_encoder,
-    find_checkpoint,
+    choose_encoder,
     list_versions,
     progress_bar,
     require_run,
 )
-from deep_reid.config import ComputeSettings
 from deep_reid.config.loss_modes import facts_of_loss
-from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.errors import UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import protocols, ranking, report
+from deep_reid.scoring.names import Names
 from deep_reid.system.tables import align
 
 _logger = logging.getLogger(__name__)
@@ -78,6 +72,8 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
             gallery_images=gallery_images,
             measure=settings["measure"],
             settings=facts,
+            names=Names(dataset.name_of, dataset.dataset_dir),
+            detections=protocols.create_detections(test_set, features[0]),
             nearest_kwargs=settings,
         )
         _logger.info("Wrote the report to %s", path)
@@ -86,15 +82,13 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
 
 
 def _settle_ranking(test_set, loss_mode):
-    settings = {
-        "measure": facts_of_loss(loss_mode).measure,
-        "same_camera_is_junk": test_set.is_cross_camera,
-        "self_indices": None,
-    }
     if not test_set.is_cross_camera:
         _logger.info("No identity is seen by two cameras: only the query itself is left out")
-        settings["self_indices"] = protocols.find_self_indices(test_set)
-    return settings
+    return {
+        "measure": facts_of_loss(loss_mode).measure,
+        "same_camera_is_junk": test_set.is_cross_camera,
+        "self_indices": protocols.find_self_indices(test_set),
+    }
 
 
 def _check_test_arguments(args):
@@ -106,10 +100,6 @@ def _check_test_arguments(args):
     given = [flag for flag, value in sources.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are two sources of features: give one of them")
-    if args.frozen_graph is not None and not os.path.exists(args.frozen_graph):
-        raise MissingPathError(
-            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
-        )
     if args.query_features is not None and args.features is None:
         raise UsageError("--query_features goes with --features: give the gallery's, too")
 
@@ -122,17 +112,7 @@ def _find_features(args, config, test_set):
             raise UsageError("--features needs --query_features: this data set has query images")
         paths = [args.features] + [args.query_features] * has_query_images
         return {"features": ", ".join(paths)}, [protocols.load_features(path) for path in paths]
-    if args.frozen_graph is not None:
-        from deep_reid.export.encoding import encode_with_frozen_graph
-
-        source = {"frozen_graph": args.frozen_graph}
-        encode_images: Callable[..., np.ndarray] = functools.partial(
-            encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
-        )
-    else:
-        origin = find_checkpoint(args, config)
-        source = {**dataclasses.asdict(origin), "precision": config.precision}
-        encode_images = create_encoder(origin.checkpoint, config)
+    source, encode_images = choose_encoder(args, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images

@@ -56,7 +56,7 @@ class StepSettings(ComputeSettings):
         LOSS_MODES[0],
         LOSS_MODE,
         "loss to train on, or MODULE:NAME of your own; evaluation and test rank by its distance",
-        modes=("train", "eval", "test"),
+        modes=("train", "eval", "test", "search"),
         is_main=True,
         is_fixed=True,
     )

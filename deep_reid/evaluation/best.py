@@ -69,7 +69,6 @@ class BestCheckpoint:
         self._folder = self._run_dir / runs.BEST_DIRNAME
         self._criterion = criterion
         self._mend()
-        self._best_score = self._read_score()
 
     def offer(self, line: dict[str, Any]) -> None:
         """Keep a checkpoint if it is better than all before.
@@ -82,7 +81,8 @@ class BestCheckpoint:
         line : dict
             The scores and the ``checkpoint``, as in `deep_reid.evaluation.score_log`.
         """
-        if not line[self._criterion] > self._best_score:
+        # Read each time: when a run is begun anew under its name, the folder is gone.
+        if not line[self._criterion] > self._read_score():
             return
         try:
             self._replace(line)
@@ -93,7 +93,6 @@ class BestCheckpoint:
                 first_line(error),
             )
             return
-        self._best_score = line[self._criterion]
         _logger.info(
             "step %d is the best so far, by %s: kept in %s",
             line["step"],
@@ -110,7 +109,8 @@ class BestCheckpoint:
         """
         existing = [
             line
-            for line in log.lines
+            # A run that was begun anew has other lines of the same steps.
+            for line in {line["step"]: line for line in log.lines}.values()
             if isinstance(line.get(self._criterion), float)
             and isinstance(line.get("checkpoint"), str)
             and checkpoints.exists(self._locate(line))

@@ -24,6 +24,7 @@ from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
 from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
+from deep_reid.scoring.names import BY_LABEL, Names
 from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
 from deep_reid.system.files import Path
@@ -52,6 +53,7 @@ def eval_loop(
     keep_best: bool = False,
     compute: ComputeSettings = ComputeSettings(),
     feed_timeout_secs: float | None = 600,
+    names: Names = BY_LABEL,
 ) -> dict[str, float] | None:
     """Evaluate each new checkpoint of a run: CMC rank-1, 5, 10 and 20.
 
@@ -107,6 +109,8 @@ def eval_loop(
         Precision and threads.
     feed_timeout_secs : float, optional
         As in `deep_reid.queued_trainer.QueuedTrainer`.
+    names : deep_reid.scoring.names.Names
+        What the projector calls identities and image files.
 
     Returns
     -------
@@ -143,14 +147,14 @@ def eval_loop(
         locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION),
         keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
     ):
-        shown = (images, shown_images, labels, camera_indices)
+        shown = (run_dir, eval_dir, images, shown_images, labels, camera_indices)
         report = reporting.Report(
             eval_dir,
             shown_images,
             labels,
             galleries[-1],
             best=best,
-            projector=ProjectorFiles(eval_dir, *shown, encode_images) if projector else None,
+            projector=ProjectorFiles(*shown, encode_images, names) if projector else None,
         )
         with tf.Graph().as_default():
             trainer = _create_trainer(
@@ -241,7 +245,8 @@ def _create_metrics(trainer, network_factory, batch_size, loss_mode):
             probe_x, probe_y, gallery_x, gallery_y, k, measure
         )
         updates.append(update)
-        summaries.append(tf.summary.scalar(name, scores[name]))
+        # TensorBoard shows what has the same text before the slash as one group.
+        summaries.append(tf.summary.scalar(name.replace("@", "/"), scores[name]))
     # The distances of the last gallery are kept for pictures.
     distances = tf.Variable(
         tf.zeros([batch_size // 2] * 2),

@@ -1,11 +1,13 @@
 """Files for TensorBoard's embedding projector; free of TensorFlow."""
 
 import io
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deep_reid.errors import printable
 from deep_reid.evaluation import pictures
 from deep_reid.system import files
 from deep_reid.system.files import Path
@@ -13,13 +15,14 @@ from deep_reid.system.files import Path
 CONFIG_FILENAME = "projector_config.pbtxt"
 MAX_IMAGES = 10_000
 SPRITE_HEIGHT, SPRITE_WIDTH = 64, 32
+_NAME = "features of step"
 
 _CONFIG = """embeddings {{
   tensor_name: "{name}"
-  tensor_path: "projector/features.tsv"
-  metadata_path: "projector/metadata.tsv"
+  tensor_path: "{folder}/features.tsv"
+  metadata_path: "{folder}/metadata.tsv"
   sprite {{
-    image_path: "projector/sprite.png"
+    image_path: "{folder}/sprite.png"
     single_image_dim: {width}
     single_image_dim: {height}
   }}
@@ -62,10 +65,9 @@ def write_features(
     log_dir: Path,
     step: int,
     features: np.ndarray,
-    labels: Sequence[int] | np.ndarray,
-    cameras: Sequence[int] | np.ndarray | None,
+    metadata: Mapping[str, Sequence[object]],
 ) -> None:
-    """Write features with identity and camera; they replace those of an earlier step.
+    """Write features with facts about their images; they replace those of an earlier step.
 
     Parameters
     ----------
@@ -73,17 +75,44 @@ def write_features(
     step : int
         Part of the name that TensorBoard shows.
     features : np.ndarray of float32, shape (N, D)
-    labels : sequence of int, or array, shape (N,)
-    cameras : sequence of int, or array, shape (N,), or None
+    metadata : dict of str to sequence
+        From a column's name to its N values, such as identities and cameras.
     """
     directory = pathlib.Path(log_dir) / "projector"
     rows = io.StringIO()
     np.savetxt(rows, features, fmt="%.6g", delimiter="\t")
     files.write_text(directory / "features.tsv", rows.getvalue())
-    cameras = ["unknown"] * len(labels) if cameras is None else cameras
-    lines = [f"{label}\t{camera}" for label, camera in zip(labels, cameras, strict=True)]
-    files.write_text(directory / "metadata.tsv", "\n".join(["identity\tcamera", *lines]) + "\n")
+    lines = [list(metadata), *zip(*metadata.values(), strict=True)]
+    text = "".join("\t".join(printable(str(cell)) for cell in line) + "\n" for line in lines)
+    files.write_text(directory / "metadata.tsv", text)
+    _write_config(log_dir, "projector", step)
+
+
+def point_to_features(run_dir: Path, log_dir: Path, step: int) -> None:
+    """Let the projector show the features where it would show weights of a run's checkpoint.
+
+    TensorBoard lists each folder with a checkpoint, and may open that of the run first. There, too,
+    features come first then.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+        If it is gone or has a configuration of the user's, nothing is written.
+    log_dir : str or Path
+        Where `write_features` has written.
+    step : int
+    """
+    config = pathlib.Path(run_dir) / CONFIG_FILENAME
+    is_own = not config.exists() or _NAME in config.read_text(errors="replace")
+    if not is_own or not config.parent.is_dir():
+        return
+    folder = os.path.relpath(pathlib.Path(log_dir, "projector").resolve(), config.parent.resolve())
+    _write_config(run_dir, pathlib.PurePath(folder).as_posix(), step)
+
+
+def _write_config(directory, folder, step):
+    folder = folder.replace("\\", "\\\\").replace('"', '\\"')
     config = _CONFIG.format(
-        name=f"features of step {step}", width=SPRITE_WIDTH, height=SPRITE_HEIGHT
+        name=f"{_NAME} {step}", folder=folder, width=SPRITE_WIDTH, height=SPRITE_HEIGHT
     )
-    files.write_text(pathlib.Path(log_dir) / CONFIG_FILENAME, config)
+    files.write_text(pathlib.Path(directory) / CONFIG_FILENAME, config)

@@ -4,17 +4,20 @@ import dataclasses
 import datetime
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deep_reid.errors import DataError, MissingPathError
 from deep_reid.evaluation import pictures, projector, score_log
 from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
 from deep_reid.interfaces import Preprocess
+from deep_reid.runs import checkpoints
 from deep_reid.runtime.compat import tf
+from deep_reid.scoring.names import BY_LABEL, Names
 
 NUM_STRIPS = 4
 NUM_RANKED = 10
@@ -132,42 +135,68 @@ class ProjectorFiles:
 
     Parameters
     ----------
-    eval_dir : str
+    run_dir, eval_dir : str
+        The folders of the run and of its evaluation.
     images, shown_images : np.ndarray
         The same images, as they are encoded and as they are shown.
     labels : np.ndarray of int64, shape (N,)
     cameras : array-like of int, shape (N,), or None
     encode_images : callable
         ``encode_images(checkpoint_path, images)`` returns the features.
+    names : Names
+        How identities and image files are called.
     """
 
     def __init__(
         self,
+        run_dir: str,
         eval_dir: str,
         images: np.ndarray,
         shown_images: np.ndarray,
         labels: np.ndarray,
         cameras: ArrayLike | None,
         encode_images: Callable[[str, np.ndarray], np.ndarray],
+        names: Names = BY_LABEL,
     ) -> None:
         rows = projector.choose_rows(len(labels))
-        self._eval_dir = eval_dir
-        self._images, self._labels = images[rows], labels[rows]
-        self._shown_images = shown_images[rows]
-        self._cameras = None if cameras is None else np.asarray(cameras)[rows]
+        self._run_dir, self._eval_dir = run_dir, eval_dir
+        self._images, self._shown_images = images[rows], shown_images[rows]
         self._encode_images = encode_images
+        self._metadata: dict[str, Sequence[object]] = {
+            "identity": [names.identity(label) for label in labels[rows]],
+            "camera": ["unknown"] * len(rows)
+            if cameras is None
+            else np.asarray(cameras)[rows].tolist(),
+        }
+        if images.dtype.kind == "O":
+            self._metadata["path"] = [names.path(path) for path in self._images]
         self._has_sprite = False
 
     def write(self, checkpoint_path: str, step: int) -> None:
-        """Write the features of a checkpoint.
+        """Write the features of a checkpoint; if training has deleted it, only warn.
 
         Parameters
         ----------
         checkpoint_path : str
         step : int
         """
-        features = self._encode_images(checkpoint_path, self._images)
+        try:
+            features = self._encode_images(checkpoint_path, self._images)
+        except (DataError, MissingPathError):
+            if checkpoints.is_readable(checkpoint_path):
+                raise  # something else is missing, such as an image
+            happened = "damaged" if checkpoints.exists(checkpoint_path) else "deleted"
+            _logger.warning(
+                "Checkpoint %s was %s before its features were written for the projector",
+                checkpoint_path,
+                happened,
+            )
+            return
         if not self._has_sprite:
             projector.write_sprite(self._eval_dir, self._shown_images)
             self._has_sprite = True
-        projector.write_features(self._eval_dir, step, features, self._labels, self._cameras)
+        projector.write_features(self._eval_dir, step, features, self._metadata)
+        try:
+            projector.point_to_features(self._run_dir, self._eval_dir, step)
+        except OSError as error:  # it may be a run of someone else
+            _logger.warning("TensorBoard may show the weights first: %s", error)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deep_reid.errors import RunError
+from deep_reid.runs import watching
 from deep_reid.system import files
 from deep_reid.system.files import Path
 
@@ -38,6 +39,7 @@ class ScoreLog:
     def __init__(self, eval_dir: Path) -> None:
         self._path = pathlib.Path(eval_dir) / FILENAME
         self.lines = self._read()
+        self._digests: dict[int, str | None] = {}
         self._by_step = {line["step"]: line for line in self.lines}
         if self._by_step:
             _logger.info(
@@ -52,16 +54,22 @@ class ScoreLog:
         Parameters
         ----------
         checkpoint_path : str
-            The checkpoint's prefix. If its files are younger than the scores, it is not the same
-            checkpoint: a new run has the same name.
+            The checkpoint's prefix. If its values are others than those that were evaluated, it is
+            not the same checkpoint: a run was begun anew under its name.
         step : int
 
         Returns
         -------
         bool
         """
+        # Taken now: the run may be begun anew while its checkpoint is evaluated.
+        self._digests[step] = digest = watching.digest(checkpoint_path)
         line = self._by_step.get(step)
-        return line is not None and not _is_younger(checkpoint_path, line.get("time"))
+        if line is None:
+            return False
+        if "digest" not in line:  # an earlier release has written it
+            return not _is_younger(checkpoint_path, line.get("time"))
+        return digest is None or digest == line["digest"]
 
     def last_scores(self, names: Sequence[str]) -> dict[str, float] | None:
         """Return the scores of the last line.
@@ -84,13 +92,15 @@ class ScoreLog:
         Parameters
         ----------
         line : dict
-            With the ``"step"``, a number.
+            With the ``"step"``, a number. The digest of the checkpoint that `has` found is added.
 
         Raises
         ------
         RunError
             If it cannot be written; the file then stays as it was.
         """
+        digest = self._digests.get(line["step"])
+        line = line if digest is None else {**line, "digest": digest}
         text = (json.dumps(line) + "\n").encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +121,7 @@ class ScoreLog:
                 f"({error.strerror}): free some space, and evaluate again"
             ) from error
         self.lines.append(line)
+        self._by_step[line["step"]] = line
 
     def _read(self):
         try:

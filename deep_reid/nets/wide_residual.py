@@ -30,6 +30,9 @@ RESIDUAL_BLOCKS = (
     ("conv4_3", 1, True),
 )
 
+# The kernels of the first layer are shown as one picture.
+_KERNELS_PER_ROW, _KERNEL_SCALE = 8, 8
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WideResidualNetwork:
@@ -255,5 +258,18 @@ def _summarize_kernels():
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         kernels = tf.get_variable("conv1_1/weights")
     if kernels.get_shape().as_list()[2] in (1, 3):
-        images = tf.transpose(kernels, [3, 0, 1, 2])
-        tf.summary.image("conv1_1/kernels", images, max_outputs=images.get_shape().as_list()[0])
+        tf.summary.image("conv1_1/kernels", _arrange_in_grid(kernels), max_outputs=1)
+
+
+def _arrange_in_grid(kernels):
+    """Arrange kernels (H, W, C, N) as one picture, each enlarged, with a border around it."""
+    height, width, num_channels, number = kernels.get_shape().as_list()
+    height, width = _KERNEL_SCALE * height + 2, _KERNEL_SCALE * width + 2
+    num_columns = _KERNELS_PER_ROW
+    num_rows = -(-number // num_columns)
+    enlarged = tf.repeat(tf.repeat(kernels, _KERNEL_SCALE, axis=0), _KERNEL_SCALE, axis=1)
+    missing = num_rows * num_columns - number
+    cells = tf.pad(enlarged, [[1, 1], [1, 1], [0, 0], [0, missing]])
+    cells = tf.reshape(cells, [height, width, num_channels, num_rows, num_columns])
+    grid = tf.transpose(cells, [3, 0, 4, 1, 2])
+    return tf.reshape(grid, [1, num_rows * height, num_columns * width, num_channels])

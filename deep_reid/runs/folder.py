@@ -1,6 +1,7 @@
 """Runs in a log directory: their names, and which of them is the latest; free of TensorFlow."""
 
 import contextlib
+import difflib
 import logging
 import os
 import pathlib
@@ -161,7 +162,7 @@ def wait_for_run(
     Raises
     ------
     MissingPathError
-        If there is no run after `timeout_secs`.
+        If there is no run after `timeout_secs`, or none of this name while there are others.
     """
     started_at = time.monotonic()
     is_announced = False
@@ -171,22 +172,85 @@ def wait_for_run(
             raise MissingPathError(
                 f"{log_dir} has no {wanted} after {timeout_secs:g} s: start one with --mode=train"
             )
+        if run_id is not None:
+            _check_may_begin(log_dir, run_id)
         if not is_announced:
-            others = sorted(
-                path.parent.name for path in pathlib.Path(log_dir).glob(f"*/{CONFIG_FILENAME}")
-            )
-            has = f", which has {list_some(others)}" if run_id is not None and others else ""
-            _logger.info("Waiting for a %s in %s%s", wanted, log_dir, has)
+            _logger.info("Waiting for a %s in %s: start it with --mode=train", wanted, log_dir)
             is_announced = True
         time.sleep(interval_secs)
     return found
 
 
+def locate_run(log_dir: Path, run_id: str | None = None) -> tuple[str, str | None]:
+    """Return the log directory and the run that two settings mean; a run's own folder is one, too.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+        The directory of runs, or the folder of a run.
+    run_id : str, optional
+
+    Returns
+    -------
+    log_dir : str
+    run_id : str or None
+        None: none is named.
+
+    Raises
+    ------
+    UsageError
+        If `run_id` is no plain name, or `log_dir` is a checkpoint, another file or another run.
+    """
+    log_dir = os.fspath(log_dir)
+    parent, name = os.path.split(os.path.abspath(log_dir))
+    if run_id is not None and not is_plain_name(run_id):
+        raise UsageError(
+            f"run_id ({run_id}) must be the name of a folder in {log_dir}, without a path: name "
+            "that folder's parent with --log_dir"
+        )
+    if not os.path.isdir(log_dir):
+        if os.path.isdir(parent) and (os.path.isfile(log_dir) or _list_namesakes(parent, name)):
+            raise UsageError(
+                f"{log_dir} is a file or a checkpoint, no directory of runs: --log_dir={parent} "
+                "names the run that it belongs to"
+            )
+        return log_dir, run_id
+    if not _has_begun(log_dir):
+        return log_dir, run_id
+    if run_id not in (None, name):
+        raise UsageError(
+            f"{log_dir} is itself a run, {name}, and has no run {run_id}: name its parent with "
+            f"--log_dir={parent}"
+        )
+    return parent, name
+
+
+def _list_namesakes(folder, name):
+    """List the files in a folder that a checkpoint of this name has."""
+    starts = (f"{name}.index", f"{name}.data-")
+    return [other for other in os.listdir(folder) if other.startswith(starts)]
+
+
+def _check_may_begin(log_dir, run_id):
+    """Raise `MissingPathError` if a run's name seems to be wrong: it has no folder, others do."""
+    if os.path.isdir(os.path.join(log_dir, run_id)):
+        return
+    others = list_runs(log_dir)
+    if others:
+        close = difflib.get_close_matches(run_id, others, 1)
+        question = f"did you mean {close[0]}? " if close else ""
+        raise MissingPathError(
+            f"{log_dir} has no run {run_id}, but {list_some(others)}: {question}Name one of them, "
+            "or start its training first"
+        )
+
+
+def _has_begun(run_dir):
+    names = (CONFIG_FILENAME, "checkpoint")
+    return any(os.path.exists(os.path.join(run_dir, name)) for name in names)
+
+
 def _find_begun_run(log_dir, run_id):
     if run_id is None:
         return find_latest_run(log_dir)
-    has_begun = any(
-        os.path.exists(os.path.join(log_dir, run_id, name))
-        for name in (CONFIG_FILENAME, "checkpoint")
-    )
-    return run_id if has_begun else None
+    return run_id if _has_begun(os.path.join(log_dir, run_id)) else None

@@ -1,6 +1,7 @@
 """Waiting for the checkpoints of a training."""
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -32,9 +33,10 @@ def wait_for_checkpoints(
     ------
     str
         A checkpoint's prefix. Checkpoints that are deleted before their turn are left out; so are
-        damaged ones, with a warning.
+        damaged ones, with a warning. A checkpoint that is written again with other values, as when
+        a run is begun anew under its name, is new.
     """
-    seen = set()
+    seen: dict[str, str | None] = {}
     damaged = _Damaged()
     timeout = math.inf if timeout_secs is None else timeout_secs
     deadline = time.monotonic() + timeout
@@ -44,9 +46,10 @@ def wait_for_checkpoints(
         pause_secs = interval_secs if seen else min(interval_secs, 2)
         damaged.check_state(checkpoint_dir)
         listed = checkpoints.list_checkpoints(checkpoint_dir)
-        found = next((path for path in listed if path not in seen and not damaged.has(path)), None)
+        contents = {path: digest(path) for path in listed}
+        found = next((p for p in listed if seen.get(p) != contents[p] and not damaged.has(p)), None)
         if found is not None:
-            seen.add(found)
+            seen[found] = contents[found]
             yield found
             deadline = time.monotonic() + timeout
             continue
@@ -86,6 +89,24 @@ class _Damaged:
         ):
             self._has_warned = True
             _logger.warning("%s is damaged: waiting until the training writes it again", path)
+
+
+def digest(prefix: str) -> str | None:
+    """Return what tells a checkpoint from others of its name: neither times nor its place.
+
+    Parameters
+    ----------
+    prefix : str
+
+    Returns
+    -------
+    str or None
+        A digest of its index, which has a checksum of each value. None if it was deleted.
+    """
+    for path in (f"{prefix}.index", prefix):  # TensorFlow's first format is one file
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    return None
 
 
 def _fingerprint(prefix):

@@ -171,13 +171,23 @@ def find_measure(measure: str) -> Measure:
     return _MEASURES[measure]
 
 
-def compare(query: FeatureSet, gallery: FeatureSet, measure: str) -> Cosine | Euclidean:
-    """Check that features can be compared, and prepare their comparison in float32.
+def compare(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    measure: str,
+    dtype: npt.DTypeLike = np.float32,
+    gallery_rows: np.ndarray | slice = slice(None),
+) -> Cosine | Euclidean:
+    """Check that features can be compared, and prepare their comparison.
 
     Parameters
     ----------
     query, gallery : FeatureSet
     measure : {"cosine", "euclidean"}
+    dtype : {float32, float64}
+        Type of the keys.
+    gallery_rows : np.ndarray of int, optional
+        The gallery items to compare with. Default: all.
 
     Raises
     ------
@@ -189,8 +199,8 @@ def compare(query: FeatureSet, gallery: FeatureSet, measure: str) -> Cosine | Eu
     create = find_measure(measure)
     check_dimensions(query.features, gallery.features)
     for features in (query, gallery):
-        create.check(features.features, features.name, np.float32)
-    return create(query.features, gallery.features)
+        create.check(features.features, features.name, dtype)
+    return create(query.features, gallery.features[gallery_rows], dtype)
 
 
 def blocks_of_keys(

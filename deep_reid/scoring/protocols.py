@@ -108,6 +108,39 @@ def create_feature_sets(
     return query, gallery
 
 
+def create_detections(
+    test_set: TestSet, gallery_features: npt.ArrayLike
+) -> tuple[ranking.FeatureSet, ranking.FeatureSet, np.ndarray] | None:
+    """Combine the features of the images of tracklets with their identities and cameras.
+
+    Parameters
+    ----------
+    test_set : datasets.protocols.TestSet
+    gallery_features : array-like of float, shape (num_gallery_images, D)
+
+    Returns
+    -------
+    query, gallery : deep_reid.scoring.ranking.FeatureSet
+        By image.
+    self_indices : np.ndarray of int64
+        The gallery row of each query.
+
+    None if items are images already.
+    """
+    if test_set.tracks is None or test_set.query_rows is None:
+        return None
+    first, last = np.asarray(test_set.tracks).T
+    items = np.repeat(np.arange(len(first)), last + 1 - first)
+    rows = np.concatenate([np.arange(start, stop + 1) for start, stop in test_set.tracks])
+    features, labels = np.asarray(gallery_features)[rows], test_set.gallery_labels[items]
+    cameras = test_set.gallery_cameras[items]
+    gallery = ranking.FeatureSet(features, labels, cameras)
+    own_rows = np.flatnonzero(np.isin(items, test_set.query_rows))
+    own = (features[own_rows], labels[own_rows], cameras[own_rows])
+    query = ranking.FeatureSet(*own, name="query")
+    return query, gallery, own_rows
+
+
 def find_self_indices(test_set: TestSet) -> np.ndarray:
     """Find each query itself in the gallery: a file of the same name and content.
 

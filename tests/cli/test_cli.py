@@ -15,7 +15,7 @@ from datasets.market1501 import Market1501
 from datasets.mars import Mars
 from deep_reid.cli import program
 from deep_reid.cli.arguments import ArgumentParser
-from deep_reid.cli.settings import settle
+from deep_reid.cli.settings import find_run_dir, settle
 from deep_reid.compat import tf
 from deep_reid.config.setting import MODES
 from deep_reid.errors import DataError
@@ -46,7 +46,7 @@ class TestArguments:
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
     def test_the_modes(self):
-        assert list(MODES) == ["train", "eval", "test", "export", "finalize", "freeze"]
+        assert list(MODES) == ["train", "eval", "test", "search", "export", "finalize", "freeze"]
 
     @pytest.mark.parametrize(
         ("argv", "reason"),
@@ -115,6 +115,49 @@ def log_dir(tmp_path, monkeypatch):
 def write_image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.zeros((128, 64, 3), np.uint8))
+
+
+class TestWhichRun:
+    """``--mode=eval`` takes the run that is meant, or ends with a line; it never waits in vain."""
+
+    @pytest.fixture
+    def runs(self, log_dir):
+        for name in ("first", "second"):
+            (log_dir / name).mkdir(parents=True)
+            (log_dir / name / "config.json").write_text("{}")
+            (log_dir / name / "model.ckpt-7.index").write_bytes(b"")
+        return log_dir
+
+    @pytest.mark.parametrize(
+        ("folder", "run_id", "part"),
+        [
+            ("", "frist", "has no run frist, but first, second: did you mean first?"),
+            ("first/model.ckpt-7", None, "is a file or a checkpoint, no directory of runs"),
+            ("first/model.ckpt-7.index", None, "is a file or a checkpoint"),
+            ("first", "second", "is itself a run, first, and has no run second"),
+            ("", "first/model.ckpt-7", "must be the name of a folder"),
+            ("", "../log/first", "must be the name of a folder"),
+        ],
+    )
+    def test_what_is_no_run_ends_it_with_a_suggestion(
+        self, caplog, runs, drawn_market1501, folder, run_id, part
+    ):
+        argv = [f"--run_id={run_id}"] if run_id else []
+        code, errors = run(
+            caplog,
+            "--mode=eval",
+            f"--dataset={drawn_market1501}",
+            f"--log_dir={runs / folder}",
+            *argv,
+        )
+        assert code in (1, 2)
+        (line,) = errors
+        assert part in line
+
+    @pytest.mark.parametrize("mode", ["eval", "test", "export", "freeze", "finalize"])
+    def test_the_folder_of_a_run_stands_for_it(self, runs, mode):
+        args = parse(f"--mode={mode}", f"--log_dir={runs / 'first'}")
+        assert find_run_dir(args) == str(runs / "first")
 
 
 class TestBadInput:

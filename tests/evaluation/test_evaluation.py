@@ -5,6 +5,7 @@ import glob
 import json
 import logging
 import os
+import shutil
 import threading
 
 import cv2
@@ -16,15 +17,17 @@ from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.evaluation import loop, pictures, reporting
+from deep_reid.evaluation import loop, pictures, reporting, score_log
+from deep_reid.export import encoding
 from deep_reid.runs import checkpoints
 from deep_reid.runtime import sessions
 from deep_reid.samplers import galleries
+from deep_reid.scoring.names import Names
 from deep_reid.system import locks
 
 pytestmark = pytest.mark.usefixtures("graph")
 
-TAGS = {1: "Precision_1", 5: "Precision_5", 10: "Precision_10", 20: "Precision_20"}
+TAGS = {k: f"Precision/{k}" for k in (1, 5, 10, 20)}
 
 
 def pixel_network(images):
@@ -67,6 +70,22 @@ def trained(tmp_path):
             step.load(number, session)
             saver.save(session, str(tmp_path / "train" / "run" / "model.ckpt"), global_step=step)
     return tmp_path
+
+
+def begin_anew(directory, steps, value):
+    """Delete a run, and train it again under its name, to other weights."""
+    run_dir = directory / "train" / "run"
+    shutil.rmtree(run_dir)
+    run_dir.mkdir()
+    with tf.Graph().as_default(), tf.Session() as session:
+        network(tf.zeros([1, 2, 2, 3]))
+        step = tf.train.get_or_create_global_step()
+        session.run(tf.global_variables_initializer())
+        slim.get_model_variables()[0].load(value, session)
+        saver = tf.train.Saver()
+        for number in steps:
+            step.load(number, session)
+            saver.save(session, str(run_dir / "model.ckpt"), global_step=step)
 
 
 def evaluate(directory, data=None, **kwargs):
@@ -387,6 +406,57 @@ def test_the_projector_gets_the_features_of_the_latest_step(trained):
     assert "features of step 8" in (directory / "projector_config.pbtxt").read_text()
 
 
+def test_the_projector_shows_names_cameras_and_paths_as_the_data_have_them(trained):
+    images, labels, _ = draw_data()
+    paths = []
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        paths.append(trained / "data" / f"Person {label}" / f"{number}.png")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(paths[-1]), image)
+    names = Names(lambda label: f"Person {label}", trained / "data")
+    evaluate(trained, (paths, labels, None), projector=True, names=names, image_shape=(2, 2, 3))
+    lines = (trained / "eval" / "run" / "projector" / "metadata.tsv").read_text().splitlines()
+    assert lines == [
+        "identity\tcamera\tpath",
+        *(f"Person {y}\tunknown\tPerson {y}/{n}.png" for n, y in enumerate(labels)),
+    ]
+
+
+@pytest.mark.parametrize("endings", ["index", "data-*", "*"])
+@pytest.mark.parametrize("moment", ["before", "while it is restored"])
+def test_a_checkpoint_that_is_deleted_before_the_projector_reads_it_is_passed_over(
+    trained, monkeypatch, caplog, endings, moment
+):
+    """Training deletes old checkpoints at any time."""
+    module, name = {
+        "before": (reporting.ProjectorFiles, "write"),
+        "while it is restored": (encoding.restoring, "restore_model"),
+    }[moment]
+    real = getattr(module, name)
+
+    def delete_first(*args):
+        for path in (arg for arg in args if str(arg).endswith("model.ckpt-3")):
+            for file in glob.glob(f"{path}.{endings}"):
+                os.unlink(file)
+        return real(*args)
+
+    monkeypatch.setattr(module, name, delete_first)
+    evaluate(trained, projector=True)
+    assert read_steps(trained) == [3, 8]
+    assert "before its features were written for the projector" in caplog.text
+    config = (trained / "eval" / "run" / "projector_config.pbtxt").read_text()
+    assert "features of step 8" in config
+
+
+def test_an_error_of_the_projector_that_is_not_a_deleted_checkpoint_is_raised(trained, monkeypatch):
+    def fail(*args, **kwargs):
+        raise DataError("an image is gone")
+
+    monkeypatch.setattr(encoding.restoring, "restore_model", fail)
+    with pytest.raises(DataError, match="an image is gone"):
+        evaluate(trained, projector=True)
+
+
 def read_steps(directory):
     lines = (directory / "eval" / "run" / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
@@ -420,13 +490,87 @@ class TestRestart:
         evaluate(trained)
         assert read_steps(trained) == [3, 8]
 
-    def test_a_run_that_was_begun_anew_under_its_name_is_evaluated_anew(self, trained):
+    @pytest.mark.parametrize("seconds", [-1e9, -10, 10, 1e9, 3e9])
+    @pytest.mark.parametrize("suffixes", [("index",), ("data-00000-of-00001",), ("*",)])
+    def test_times_of_files_do_not_matter(self, trained, seconds, suffixes):
+        """A clock may be set back; copied files may have any time."""
         evaluate(trained)
-        for path in (trained / "train" / "run").glob("model.ckpt-8.*"):
-            later = path.stat().st_mtime + 10
-            os.utime(path, (later, later))
+        for suffix in suffixes:
+            for path in (trained / "train" / "run").glob(f"model.ckpt-*.{suffix}"):
+                changed = path.stat().st_mtime + seconds
+                os.utime(path, (changed, changed))
         evaluate(trained)
-        assert read_steps(trained) == [3, 8, 8]
+        assert read_steps(trained) == [3, 8]
+
+    def test_the_clock_does_not_matter(self, trained):
+        evaluate(trained)
+        path = trained / "eval" / "run" / "metrics.jsonl"
+        path.write_text(path.read_text().replace('"time": "2', '"time": "1'))
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8]
+
+    @pytest.mark.parametrize("is_moved", [False, True])
+    def test_a_run_that_was_begun_anew_under_its_name_is_evaluated_anew(self, trained, is_moved):
+        evaluate(trained)
+        begin_anew(trained, [3, 8], value=2.0)
+        if is_moved:
+            os.rename(trained / "train", trained / "moved")
+            os.rename(trained / "moved", trained / "train")
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8, 3, 8]
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8, 3, 8]
+
+    @pytest.mark.parametrize("moment", ["during an evaluation", "between two evaluations"])
+    def test_a_run_that_is_begun_anew_while_evaluation_watches_it_is_new(
+        self, trained, monkeypatch, moment
+    ):
+        real = score_log.ScoreLog.append
+
+        def append(self, line):
+            is_due = line["step"] == 8 and len(self.lines) == 1
+            if is_due and moment == "during an evaluation":
+                begin_anew(trained, [3, 8], value=0.0)
+            real(self, line)
+            if is_due and moment == "between two evaluations":
+                begin_anew(trained, [3, 8], value=0.0)
+
+        monkeypatch.setattr(score_log.ScoreLog, "append", append)
+        evaluate(trained, timeout_secs=1, keep_best=True)
+        assert read_steps(trained) == [3, 8, 3, 8]
+        # All features of the new run are the same. Its best is not compared with the old run's.
+        best = checkpoints.resolve_checkpoint(trained / "train" / "run" / "best")
+        assert tf.train.load_variable(best, "net/scale") == 0.0
+        record = json.loads((trained / "train" / "run" / "best" / "score.json").read_text())
+        lines = (trained / "eval" / "run" / "metrics.jsonl").read_text().splitlines()
+        scores = [json.loads(line) for line in lines]
+        assert record["Precision@1"] == max(line["Precision@1"] for line in scores[2:])
+        assert record["Precision@1"] < scores[0]["Precision@1"]
+
+    def test_the_best_of_a_run_begun_anew_is_not_chosen_by_scores_of_the_old_one(self, trained):
+        evaluate(trained)
+        path = trained / "eval" / "run" / "metrics.jsonl"
+        old = path.read_text().splitlines()
+        path.write_text("\n".join([old[0].replace("0.", "0.0"), *old[1:]]) + "\n")
+        begin_anew(trained, [3, 8], value=0.0)
+        evaluate(trained)
+        evaluate(trained, keep_best=True)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        record = json.loads((trained / "train" / "run" / "best" / "score.json").read_text())
+        assert record in lines[2:]
+
+    def test_scores_of_an_earlier_release_count_by_their_time(self, trained):
+        evaluate(trained)
+        path = trained / "eval" / "run" / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text(
+            "".join(
+                json.dumps({name: line[name] for name in line if name != "digest"}) + "\n"
+                for line in lines
+            )
+        )
+        evaluate(trained)
+        assert read_steps(trained) == [3, 8]
 
 
 def test_the_best_checkpoint_is_kept_if_that_is_asked_for(trained):

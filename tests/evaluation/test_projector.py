@@ -8,6 +8,12 @@ import pytest
 
 from deep_reid.evaluation import projector
 
+METADATA = {
+    "identity": ["Anna", "Bo\nb", "\u200bC", "d\udcff", "<e>"],
+    "camera": [1, 2, 1, 2, 1],
+    "path": ["a\tb.png", "b\r\n.png", "c\x1b[31m.png", "d\u2028.png", "e.png"],
+}
+
 
 @pytest.mark.parametrize("num_images", [1, 2, 10_000, 10_001, 25_000])
 def test_rows_are_spread_over_all_images_and_limited(num_images):
@@ -18,14 +24,17 @@ def test_rows_are_spread_over_all_images_and_limited(num_images):
 
 def test_features_metadata_and_sprite_have_a_row_per_image(tmp_path):
     features = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    projector.write_features(tmp_path, 7, features, [3, 3, 4, 4, 5], [1, 2, 1, 2, 1])
+    projector.write_features(tmp_path, 7, features, METADATA)
     projector.write_sprite(tmp_path, np.zeros((5, 8, 4, 3), np.uint8))
     config = (tmp_path / "projector_config.pbtxt").read_text()
     paths = dict(re.findall(r'(\w+_path): "([^"]+)"', config))
     read = np.loadtxt(tmp_path / paths["tensor_path"], delimiter="\t")
     np.testing.assert_allclose(read, features, rtol=1e-5)
     lines = (tmp_path / paths["metadata_path"]).read_text().splitlines()
-    assert lines == ["identity\tcamera", "3\t1", "3\t2", "4\t1", "4\t2", "5\t1"]
+    assert lines[0] == "identity\tcamera\tpath"
+    assert lines[1] == "Anna\t1\ta\\tb.png"
+    assert all(len(line.split("\t")) == 3 for line in lines)
+    assert len(lines) == 1 + 5
     width, height = map(int, re.findall(r"single_image_dim: (\d+)", config))
     sprite = cv2.imread(str(tmp_path / paths["image_path"]))
     assert sprite.shape == (3 * height, 3 * width, 3)
@@ -36,7 +45,7 @@ def test_the_config_is_what_tensorboard_reads(tmp_path):
     config_pb2 = pytest.importorskip("tensorboard.plugins.projector.projector_config_pb2")
     from google.protobuf import text_format
 
-    projector.write_features(tmp_path, 7, np.zeros((2, 3)), [1, 2], None)
+    projector.write_features(tmp_path, 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
     text = (tmp_path / "projector_config.pbtxt").read_text()
     (embedding,) = text_format.Parse(text, config_pb2.ProjectorConfig()).embeddings
     assert list(embedding.sprite.single_image_dim) == [
@@ -45,7 +54,37 @@ def test_the_config_is_what_tensorboard_reads(tmp_path):
     ]
 
 
-def test_without_cameras_they_are_unknown(tmp_path):
-    projector.write_features(tmp_path, 7, np.zeros((2, 3)), [1, 2], None)
-    lines = (tmp_path / "projector" / "metadata.tsv").read_text().splitlines()
-    assert lines[1:] == ["1\tunknown", "2\tunknown"]
+def read_paths(folder):
+    config = (folder / "projector_config.pbtxt").read_text()
+    return [folder / path for path in re.findall(r'\w+_path: "([^"]+)"', config)]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_in_the_folder_of_the_run_too_the_features_come_first(tmp_path, is_linked):
+    run_dir, eval_dir = tmp_path / "train" / "run", tmp_path / "eval" / "deep" / "run"
+    run_dir.mkdir(parents=True)
+    if is_linked:
+        (tmp_path / "eval").mkdir()
+        (tmp_path / "elsewhere" / "on" / "disk").mkdir(parents=True)
+        (tmp_path / "eval" / "deep").symlink_to(tmp_path / "elsewhere" / "on" / "disk")
+    projector.write_features(eval_dir, 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
+    projector.write_sprite(eval_dir, np.zeros((2, 8, 4, 3), np.uint8))
+    for step in (7, 8):
+        projector.point_to_features(run_dir, eval_dir, step)
+        assert f"features of step {step}" in (run_dir / "projector_config.pbtxt").read_text()
+        assert [path.resolve() for path in read_paths(run_dir)] == [
+            path.resolve() for path in read_paths(eval_dir)
+        ]
+        assert all(path.exists() for path in read_paths(run_dir))
+
+
+def test_the_users_configuration_in_the_folder_of_the_run_stays(tmp_path):
+    config = tmp_path / "projector_config.pbtxt"
+    config.write_text('embeddings { tensor_name: "mine" }')
+    projector.point_to_features(tmp_path, tmp_path / "eval", 7)
+    assert config.read_text() == 'embeddings { tensor_name: "mine" }'
+
+
+def test_the_folder_of_a_run_that_was_deleted_stays_deleted(tmp_path):
+    projector.point_to_features(tmp_path / "train" / "run", tmp_path / "eval", 7)
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from golden import rule_made_value
 
 from deep_reid.compat import slim, tf
 from deep_reid.errors import UsageError
-from deep_reid.nets import deep_sort
+from deep_reid.nets import deep_sort, wide_residual
 from deep_reid.nets.residual import residual_block
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -302,11 +301,28 @@ class TestSummaries:
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             values = tf.Summary.FromString(session.run(merged)).value
-        return {re.sub(r"/image/\d+$", "", value.tag) for value in values}
+        return {value.tag for value in values}
 
     def test_training_shows_the_first_kernels_and_the_scale(self):
         connect(is_training=True, image_shape=SMALL_SHAPE)
-        assert self.tags() == {"conv1_1/kernels", "logit_scale"}
+        assert self.tags() == {"conv1_1/kernels/image", "logit_scale"}
+
+    @pytest.mark.parametrize("number", [1, 7, 8, 9, 32])
+    @pytest.mark.parametrize("num_channels", [1, 3])
+    def test_kernels_are_one_picture_in_which_each_has_its_place(self, number, num_channels):
+        kernels = np.random.default_rng(0).normal(size=(3, 2, num_channels, number))
+        kernels = kernels.astype(np.float32)
+        with tf.Session() as session:
+            grid = session.run(wide_residual._arrange_in_grid(tf.constant(kernels)))
+        scale = wide_residual._KERNEL_SCALE
+        height, width = 3 * scale + 2, 2 * scale + 2
+        assert grid.shape == (1, -(-number // 8) * height, 8 * width, num_channels)
+        for index in range(number):
+            top, left = index // 8 * height, index % 8 * width
+            cell = grid[0, top : top + height, left : left + width]
+            np.testing.assert_array_equal(cell[1:-1:scale, 1:-1:scale], kernels[..., index])
+            np.testing.assert_array_equal(cell[0], 0)
+            np.testing.assert_array_equal(cell[:, -1], 0)
 
     def test_inference_shows_nothing(self):
         connect(is_training=False, image_shape=SMALL_SHAPE)

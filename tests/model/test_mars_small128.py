@@ -329,8 +329,8 @@ class TestLastLayers:
         connect(is_training=True)
         session.run(tf.global_variables_initializer())
         values = tf.Summary.FromString(session.run(tf.summary.merge_all())).value
-        kinds = {value.tag.partition("/image/")[0]: value.WhichOneof("value") for value in values}
-        assert kinds == {"conv1_1/kernels": "image", "logit_scale": "histo"}
+        kinds = {value.tag: value.WhichOneof("value") for value in values}
+        assert kinds == {"conv1_1/kernels/image": "image", "logit_scale": "histo"}
 
 
 class TestPenalties:

@@ -122,16 +122,72 @@ class TestWaitForRun:
         starter.join()
         assert caplog.text.count("Waiting for a run") == 1
 
-    def test_says_which_runs_there_are_in_its_place(self, tmp_path, caplog):
-        caplog.set_level(logging.INFO)
+    @pytest.mark.parametrize("timeout_secs", [None, 60])
+    @pytest.mark.parametrize(("name", "meant"), [("basline", "baseline"), ("zzz", None)])
+    def test_a_name_that_no_run_has_ends_the_wait_where_there_are_others(
+        self, tmp_path, name, meant, timeout_secs
+    ):
         begin(tmp_path, "baseline")
-        with pytest.raises(MissingPathError, match="no run basline after"):
-            folder.wait_for_run(tmp_path, "basline", interval_secs=0.01, timeout_secs=0.01)
-        assert f"Waiting for a run basline in {tmp_path}, which has baseline" in caplog.text
+        begin(tmp_path, "other")
+        with pytest.raises(MissingPathError) as caught:
+            folder.wait_for_run(tmp_path, name, timeout_secs=timeout_secs)
+        line = str(caught.value)
+        assert line.startswith(f"{tmp_path} has no run {name}, but baseline, other: ")
+        assert ("did you mean baseline?" in line) == (meant is not None)
+        assert "start its training first" in line
+
+    def test_a_run_whose_folder_is_there_is_waited_for(self, tmp_path):
+        begin(tmp_path, "baseline")
+        (tmp_path / "young").mkdir()  # a training has just started
+        starter = threading.Timer(0.2, begin, (tmp_path, "young"))
+        starter.start()
+        assert folder.wait_for_run(tmp_path, "young", interval_secs=0.02, timeout_secs=20)
+        starter.join()
 
     def test_gives_up_with_the_way_out(self, tmp_path):
         with pytest.raises(MissingPathError, match="no run after 0.1 s: start one"):
             folder.wait_for_run(tmp_path, interval_secs=0.02, timeout_secs=0.1)
+
+
+class TestLocateRun:
+    """The directory of runs, the folder of a run, or what is neither."""
+
+    @pytest.fixture
+    def log_dir(self, tmp_path):
+        begin(tmp_path / "log", "a")
+        save(tmp_path / "log" / "b", [7])
+        return tmp_path / "log"
+
+    @pytest.mark.parametrize("run_id", [None, "a", "b", "c"])
+    def test_the_directory_of_runs(self, log_dir, run_id):
+        assert folder.locate_run(log_dir, run_id) == (str(log_dir), run_id)
+        missing = str(log_dir / "later")
+        assert folder.locate_run(missing, run_id) == (missing, run_id)
+
+    @pytest.mark.parametrize("name", ["a", "b"])
+    @pytest.mark.parametrize("form", ["{}", "{}/", "{}/.", "{}/../{}"])
+    def test_the_folder_of_a_run(self, log_dir, monkeypatch, name, form):
+        path = form.replace("{}", str(log_dir / name), 1).format(name)
+        for run_id in (None, name):
+            assert folder.locate_run(path, run_id) == (str(log_dir), name)
+        monkeypatch.chdir(log_dir / name)
+        assert folder.locate_run(".") == (str(log_dir), name)
+        monkeypatch.chdir(log_dir)
+        assert folder.locate_run(name) == (str(log_dir), name)
+
+    def test_another_run_within_a_run(self, log_dir):
+        with pytest.raises(UsageError, match=f"is itself a run, a, .*--log_dir={log_dir}$"):
+            folder.locate_run(log_dir / "a", "b")
+
+    @pytest.mark.parametrize("name", ["model.ckpt-7", "model.ckpt-7.index", "checkpoint"])
+    def test_a_checkpoint(self, log_dir, name):
+        with pytest.raises(UsageError, match=f"no directory of runs: --log_dir={log_dir}/b names"):
+            folder.locate_run(log_dir / "b" / name)
+
+    @pytest.mark.parametrize("run_id", ["x/a", "../log/a", "/log/a", "", "..", "a/model.ckpt-7"])
+    def test_a_path_as_the_name_of_a_run(self, log_dir, run_id):
+        with pytest.raises(UsageError, match="without a path"):
+            folder.locate_run(log_dir, run_id)
 
 
 class TestBegin:

@@ -1,7 +1,9 @@
 """The report: one page with the scores, the distances and the strips, which needs nothing else."""
 
 import base64
+import html
 import html.parser
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +14,8 @@ import numpy as np
 import pytest
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.scoring import pairs as pairs_module
-from deep_reid.scoring import report
+from deep_reid.scoring import report, tracks
+from deep_reid.scoring.names import Names
 from deep_reid.scoring.ranking import FeatureSet, Rerank, nearest, rank
 from deep_reid.system import files
 
@@ -59,9 +61,9 @@ class Page(html.parser.HTMLParser):
         return strips
 
 
-def draw_set(random, name, labels):
+def draw_set(random, name, labels, noise=0.4):
     """Features that tell of the identity, with noise."""
-    features = np.eye(12)[labels % 12] + 0.4 * random.standard_normal((len(labels), 12))
+    features = np.eye(12)[labels % 12] + noise * random.standard_normal((len(labels), 12))
     return FeatureSet(features, labels, random.integers(1, 4, len(labels)), name=name)
 
 
@@ -75,6 +77,14 @@ def query():
 def gallery():
     random = np.random.default_rng(2)
     return draw_set(random, "gallery", random.integers(-1, 9, 150))
+
+
+@pytest.fixture(scope="module")
+def clear(query, gallery):
+    """Queries and a gallery that a threshold separates."""
+    random = np.random.default_rng(3)
+    sets = [draw_set(random, each.name, each.labels, noise=0.15) for each in (query, gallery)]
+    return {"query": sets[0], "gallery": sets[1], "result": rank(*sets)}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +169,7 @@ class TestPage:
         page = Page(text)
         assert not [tag for tag in ("script", "i", "b", "u") if page.with_tag(tag)]
         assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co</h1>" in text
-        assert page.with_tag("img")[5]["title"] == "a <b> & c.png"
+        assert page.with_tag("img")[5]["title"].endswith("/a <b> & c.png")
 
     def test_with_re_ranking_there_are_two_columns_and_two_curves(self, write, query, gallery):
         text = write(
@@ -184,113 +194,77 @@ class TestCurve:
     def test_it_is_a_vector_image_with_text(self, write):
         curve, distribution = decoded_images(write().read_text(), "image/svg+xml")
         assert b">rank</text>" in curve
-        assert b">cosine distance</text>" in distribution
+        assert b">smallest cosine distance to a track</text>" in distribution
+
+
+def advised(text):
+    """The thresholds that a page gives, in code and in large type."""
+    return (
+        [float(x) for x in re.findall(r"max_cosine_distance = ([^<]+)</code>", text)],
+        [float(x) for x in re.findall(r"<dt>Threshold</dt><dd>(\S+)", text)],
+    )
 
 
 class TestDistances:
-    @pytest.mark.parametrize("measure", ["cosine", "euclidean"])
-    @pytest.mark.parametrize("by_camera", [True, False])
-    def test_all_pairs_equal_plain_loops(self, query, gallery, measure, by_camera):
-        own = np.arange(40) % 7
-        expected = {True: [], False: []}
-        for i in range(len(query)):
-            for j in range(len(gallery)):
-                if gallery.labels[j] < 1 or own[i] == j:
-                    continue
-                if by_camera and query.cameras[i] == gallery.cameras[j]:
-                    continue
-                a, b = query.features[i].astype(float), gallery.features[j].astype(float)
-                cosine = 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-                distance = cosine if measure == "cosine" else np.linalg.norm(a - b)
-                expected[bool(query.labels[i] == gallery.labels[j])].append(distance)
-        pairs = pairs_module.sample_distances(
-            query, gallery, measure=measure, same_camera_is_junk=by_camera, self_indices=own
-        )
-        assert not pairs.is_sample
-        np.testing.assert_allclose(np.sort(pairs.same), np.sort(expected[True]), atol=1e-12)
-        np.testing.assert_allclose(np.sort(pairs.different), np.sort(expected[False]), atol=1e-12)
+    def test_the_page_gives_the_threshold_as_advice(self, write, clear):
+        distances = tracks.track_distances(clear["query"], clear["gallery"])
+        threshold = tracks.distance_threshold(distances.own, distances.other, share=0.01)
+        assert threshold.separates
+        text = write(**clear).read_text()
+        assert advised(text) == ([threshold.distance],) * 2
+        assert f"{100 * threshold.share_of_own:.1f} % of the detections would find" in text
 
-    def test_a_sample_is_seeded_and_of_the_pairs_there_are(self, query, gallery):
-        whole = pairs_module.sample_distances(query, gallery)
-        samples = [
-            pairs_module.sample_distances(query, gallery, max_pairs=400, seed=seed)
-            for seed in (3, 3, 4)
-        ]
-        assert samples[0].is_sample
-        for same_seed, kind in zip(samples[1][:2], (0, 1), strict=True):
-            np.testing.assert_array_equal(samples[0][kind], same_seed)
-            assert not np.array_equal(samples[0][kind], samples[2][kind])
-            assert 0 < len(same_seed) <= 200
-            assert np.isin(same_seed, whole[kind]).all()
-
-    def test_a_sample_has_the_distribution_of_the_whole(self, query, gallery):
-        whole = pairs_module.sample_distances(query, gallery)
-        sample = pairs_module.sample_distances(query, gallery, max_pairs=1200)
-        assert sample.is_sample
-        assert abs(np.mean(sample.different) - np.mean(whole.different)) < 0.04
-        assert abs(np.mean(sample.same) - np.mean(whole.same)) < 0.04
-
-    def test_many_items_do_not_take_memory_of_queries_times_gallery(self):
+    @pytest.mark.parametrize("noise", [0.9, 1.5, 5.0])
+    def test_a_network_that_does_not_separate_gets_no_number(self, write, noise):
         random = np.random.default_rng(0)
-        labels = random.integers(1, 1000, 200_000)
-        features = random.standard_normal((200_000, 4))
-        many = FeatureSet(features, labels, labels % 2)
-        other = FeatureSet(features, labels, 1 - labels % 2)
-        pairs = pairs_module.sample_distances(many, other, max_pairs=20_000)
-        assert 9_000 < len(pairs.same) <= 10_000
-        assert 4_000 < len(pairs.different) < 6_000
+        labels = np.repeat(np.arange(1, 31), 12)
+        features = np.eye(30)[labels - 1] + noise * random.standard_normal((360, 30))
+        mixed = FeatureSet(features, labels, np.tile([1, 2, 3], 120))
+        images = ["none.jpg"] * 360
+        text = write(
+            result=rank(mixed, mixed),
+            query=mixed,
+            gallery=mixed,
+            query_images=images,
+            gallery_images=images,
+        ).read_text()
+        assert "The network has not learned enough" in text
+        assert advised(text) == ([], [])
+        assert "threshold" not in decoded_images(text, "image/svg+xml")[1].decode()
 
-    @pytest.mark.parametrize("seed", range(5))
-    @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
-    def test_the_threshold_equals_a_slow_search(self, seed, share):
-        random = np.random.default_rng(seed)
-        same = np.round(random.random(30), 1 + seed)  # The rounding makes ties.
-        different = np.round(random.random(150 + 50 * seed), 1 + seed)
-        for distance in sorted(different):
-            matching = sum(other <= distance for other in different) / len(different)
-            if matching >= share:
-                break
-        threshold = pairs_module.distance_threshold(same, different, share)
-        assert threshold.distance == distance
-        assert threshold.share_of_different == pytest.approx(matching)
-        assert threshold.share_of_same == pytest.approx(sum(d <= distance for d in same) / 30)
+    def test_a_collapsed_network_gets_no_number(self, write, query, gallery):
+        same = [
+            FeatureSet(np.ones_like(each.features), each.labels, each.cameras)
+            for each in (query, gallery)
+        ]
+        text = write(query=same[0], gallery=same[1], result=rank(*same)).read_text()
+        assert "The network has not learned enough" in text
+        assert advised(text) == ([], [])
 
-    def test_a_threshold_needs_both_sorts_of_pairs(self):
-        with pytest.raises(DataError, match="there are 2 and 0"):
-            pairs_module.distance_threshold([0.1, 0.2], [])
-        with pytest.raises(UsageError, match="share"):
-            pairs_module.distance_threshold([0.1], [0.2], share=0.0)
-
-    def test_the_page_gives_the_threshold_as_advice(self, write, query, gallery):
-        pairs = pairs_module.sample_distances(query, gallery)
-        threshold = pairs_module.distance_threshold(pairs.same, pairs.different)
-        text = write().read_text()
-        assert f"max_cosine_distance = {threshold.distance:.3f}</code>" in text
-        assert f"{100 * threshold.share_of_same:.1f} % of the pairs of the same person" in text
-
-    def test_a_euclidean_threshold_is_none_for_deep_sort(self, write, query, gallery):
-        long_query, long_gallery = (
-            FeatureSet(3.0 * each.features, each.labels, each.cameras) for each in (query, gallery)
-        )
-        text = write(measure="euclidean", query=long_query, gallery=long_gallery).read_text()
+    def test_a_euclidean_threshold_is_none_for_deep_sort(self, write, clear):
+        long = {
+            name: FeatureSet(3.0 * clear[name].features, clear[name].labels, clear[name].cameras)
+            for name in ("query", "gallery")
+        }
+        text = write(measure="euclidean", **(clear | long)).read_text()
         assert "This is a Euclidean distance of features that are not of unit length" in text
         assert "max_cosine_distance =" not in text
 
-    def test_a_euclidean_threshold_of_unit_vectors_is_told_as_cosine_distance(
-        self, write, query, gallery
-    ):
-        query, gallery = (
-            FeatureSet(
-                each.features / np.linalg.norm(each.features, axis=1, keepdims=True),
-                each.labels,
-                each.cameras,
+    def test_a_threshold_of_unit_vectors_is_a_cosine_distance(self, write, clear):
+        unit = {
+            name: FeatureSet(
+                clear[name].features / np.linalg.norm(clear[name].features, axis=1, keepdims=True),
+                clear[name].labels,
+                clear[name].cameras,
             )
-            for each in (query, gallery)
-        )
-        pairs = pairs_module.sample_distances(query, gallery)
-        threshold = pairs_module.distance_threshold(pairs.same, pairs.different)
-        text = write(measure="euclidean", query=query, gallery=gallery).read_text()
-        assert f"max_cosine_distance = {threshold.distance:.3f}</code>, half the square" in text
+            for name in ("query", "gallery")
+        }
+        distances = tracks.track_distances(unit["query"], unit["gallery"], measure="cosine")
+        threshold = tracks.distance_threshold(distances.own, distances.other)
+        text = write(measure="euclidean", **(clear | unit)).read_text()
+        assert advised(text) == ([threshold.distance],) * 2
+        distribution = decoded_images(text, "image/svg+xml")[1]
+        assert b"smallest cosine distance to a track" in distribution
 
     def test_with_a_single_identity_the_page_says_what_is_missing(self, write):
         features = np.random.default_rng(0).random((4, 3))
@@ -302,7 +276,7 @@ class TestDistances:
             query_images=["none.jpg"] * 4,
             gallery_images=["none.jpg"] * 4,
         ).read_text()
-        assert "12 of the same identity and 0 of different ones" in text
+        assert "4 distances to tracks of the same identity, and 0 to tracks of others" in text
 
     def test_without_cameras_the_page_does_not_speak_of_them(self, write, query, gallery):
         bare = [FeatureSet(each.features, each.labels, name=each.name) for each in (query, gallery)]
@@ -351,7 +325,7 @@ class TestStrips:
         assert [row for row, _ in strips] == chosen.tolist()
         for (_, kinds), codes in zip(strips, items.codes.tolist(), strict=True):
             assert kinds == ["query", *(names[code] for code in codes)]
-        shown = re.findall(r"</span> (\d\.\d{3})</li>", text)
+        shown = re.findall(r"</span> (\d\.\d{3})<small>", text)
         assert shown == [f"{distance:.3f}" for distance in items.distances.ravel()]
 
     def test_signs_tell_the_kinds_without_color(self, write):
@@ -386,6 +360,93 @@ class TestStrips:
         text = write(query_images=[str(path)] * 40).read_text()
         assert text.count(">image missing</span>") == 15
         assert len(decoded_images(text, "image/jpeg")) == 150
+
+
+def name_of(label):
+    return f"<Person>\t{label}\udcff"
+
+
+class TestNames:
+    """People and images are called as the data call them."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, query, gallery):
+        """Write an image for each item."""
+        for name, features in (("query", query), ("gallery", gallery)):
+            for row, label in enumerate(features.labels):
+                path = tmp_path / "data" / name / f"p{label}" / f"{row}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), np.full((8, 4, 3), row, np.uint8))
+        return tmp_path / "data"
+
+    @pytest.fixture
+    def images(self, folder, query, gallery):
+        return {
+            f"{name}_images": [
+                str(folder / name / f"p{label}" / f"{row}.png")
+                for row, label in enumerate(features.labels)
+            ]
+            for name, features in (("query", query), ("gallery", gallery))
+        }
+
+    def test_each_item_has_identity_camera_and_path(self, write, query, gallery, folder, images):
+        text = write(names=Names(name_of, folder), **images).read_text()
+        chosen = np.concatenate(list(report.choose_queries(rank(query, gallery)).values()))
+        items = nearest(query, gallery, chosen)
+        figures = text.split("<figure")[1:]
+        for row, indices, figure in zip(chosen, items.indices.tolist(), figures, strict=True):
+            query_path = f"query/p{query.labels[row]}/{row}.png"
+            assert (
+                f"&lt;Person&gt;\\t{query.labels[row]}\\udcff, camera {query.cameras[row]}"
+                in figure
+            )
+            assert query_path in html.unescape(re.sub("<[^>]+>", "", figure))
+            assert (folder / query_path).exists()
+            shown = re.findall(r"<small>([^<]+)</small>", figure)[1:]
+            for index, words in zip(indices, shown, strict=True):
+                label = gallery.labels[index]
+                who = {-1: "junk", 0: "distractor"}.get(
+                    int(label), f"identity &lt;Person&gt;\\t{label}\\udcff"
+                )
+                assert words == f"{who}, camera {gallery.cameras[index]}"
+            paths = re.findall(r"<li>([^<]+)</li>", figure)
+            assert paths == [f"gallery/p{gallery.labels[index]}/{index}.png" for index in indices]
+
+    def test_paths_outside_of_the_folder_are_whole(self, write, folder, images, tmp_path):
+        text = write(names=Names(folder=tmp_path / "other"), **images).read_text()
+        assert f"<li>{folder}/gallery/" in text
+
+    def test_a_file_stands_for_its_folder(self, folder):
+        listing = folder / "people.csv"
+        listing.write_text("")
+        assert Names(folder=listing).path(folder / "a" / "b.png") == os.path.join("a", "b.png")
+
+    def test_relative_paths_are_shown_from_the_folder_on(self, folder, monkeypatch):
+        monkeypatch.chdir(folder.parent)
+        for name in ("data", "./data", "data/", folder):
+            assert Names(folder=name).path(os.path.join("data", "a.png")) == "a.png"
+            assert Names(folder=name).path(str(folder / "a.png")) == "a.png"
+        assert Names(folder="dat").path(os.path.join("data", "a.png")) == "data/a.png"
+
+    def test_the_query_is_not_its_own_result(self, write, gallery, folder, images):
+        people = np.flatnonzero(gallery.labels > 0)
+        query = FeatureSet(
+            gallery.features[people],
+            gallery.labels[people],
+            gallery.cameras[people],
+            name="query",
+        )
+        text = write(
+            query=query,
+            result=rank(query, gallery),
+            query_images=[images["gallery_images"][row] for row in people],
+            gallery_images=images["gallery_images"],
+            nearest_kwargs={"self_indices": people},
+        ).read_text()
+        for figure in text.split("<figure")[1:]:
+            assert len(re.findall("<li><div", figure)) == 1 + 10
+            (path,) = re.findall(r"<span>.* · ([^<]+)</span></figcaption>", figure)
+            assert f"<li>{path}</li>" not in figure
 
 
 class TestErrors:
@@ -450,7 +511,7 @@ class TestInBrowser:
 
     def test_the_screenshot_shows_curves_pictures_and_frames(self, write, browse, tmp_path):
         screenshot = str(tmp_path / "screenshot.png")
-        browse(f"--screenshot={screenshot}", "--window-size=1200,5200", write().as_uri())
+        browse(f"--screenshot={screenshot}", "--window-size=1200,6400", write().as_uri())
         pixels = cv2.imread(screenshot)[..., ::-1].astype(int)
         top, strips = pixels[:1300], pixels[1300:]
 

@@ -1,0 +1,184 @@
+"""Search: the nearest images of a folder, in a table, as features, and on a page."""
+
+import csv
+import os
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.custom import Custom
+from deep_reid.cli import program
+from deep_reid.cli import search as search_mode
+from deep_reid.errors import DataError, MissingPathError
+from deep_reid.scoring import search
+
+
+def draw(path, color):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((8, 4, 3), color, np.uint8))
+    return path
+
+
+def encode(images, **_):
+    """Take the mean color as the feature."""
+    means = [cv2.imread(os.fspath(image)).mean(axis=(0, 1)) for image in images]
+    return (np.array(means) / 255.0).astype(np.float32)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Crops whose names need care, in subfolders."""
+    random = np.random.default_rng(0)
+    for number in range(25):
+        folder = tmp_path / "crops" / ("a, b" if number % 2 else "c")
+        draw(folder / f'crop "{number}".png', random.integers(0, 255, 3))
+    for number in range(3):
+        draw(tmp_path / "wanted" / f"{number}.JPG", random.integers(0, 255, 3))
+    draw(tmp_path / "crops" / ".hidden" / "x.png", 0)
+    draw(tmp_path / "crops" / "@eaDir" / "x.png", 0)
+    (tmp_path / "crops" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+@pytest.fixture
+def run(folders, monkeypatch, caplog):
+    """Search as the command does, with a fake network."""
+    monkeypatch.chdir(folders)
+    source = {"checkpoint": "model.ckpt-7"}
+    monkeypatch.setattr(search_mode, "choose_encoder", lambda *_: (source, encode))
+
+    def run(*argv):
+        caplog.clear()
+        code = program.main(Custom, ["--mode=search", "--search_dir=out", *map(str, argv)])
+        errors = [x.getMessage() for x in caplog.records if x.levelname == "ERROR"]
+        return code, errors
+
+    return run
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def plain_search(query, gallery, count):
+    """Search by loops: for each query the nearest images, by cosine distance."""
+    results = {}
+    for path in query:
+        feature = encode([path])[0].astype(float)
+        distances = {}
+        for other in gallery:
+            values = encode([other])[0].astype(float)
+            lengths = np.linalg.norm(values) * np.linalg.norm(feature)
+            if os.path.realpath(path) != os.path.realpath(other):
+                distances[other] = 1.0 - values @ feature / lengths
+        results[path] = sorted(distances.items(), key=lambda item: item[1])[:count]
+    return results
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+@pytest.mark.parametrize("query", ["wanted", "wanted/1.JPG", "crops", "crops/c"])
+def test_results_are_the_nearest_images_without_the_query_itself(run, folders, query, count):
+    argv = (f"--query={query}", "--gallery=crops", f"--num_results={count}")
+    assert run(*argv) == (0, [])
+    lines = read(folders / "out" / "results.csv")
+    assert list(lines[0]) == ["query", "rank", "path", "distance"]
+    gallery = [str(path) for path in (folders / "crops").glob("[!.@]*/*.png")]
+    assert len(gallery) == 25
+    if (folders / query).is_file():
+        paths = [str(folders / query)]
+    else:
+        paths = [str(x) for x in (folders / query).glob("**/*.*") if "crop " in x.name or
+                 x.suffix == ".JPG"]  # fmt: skip
+    expected = plain_search(paths, gallery, count)
+    assert {line["query"] for line in lines} == set(paths)
+    for path in paths:
+        found = [line for line in lines if line["query"] == path]
+        assert [int(line["rank"]) for line in found] == list(range(1, len(found) + 1))
+        assert [line["path"] for line in found] == [other for other, _ in expected[path]]
+        np.testing.assert_allclose(
+            [float(line["distance"]) for line in found],
+            [distance for _, distance in expected[path]],
+            atol=2e-6,
+        )
+
+
+def test_features_have_an_index_of_paths(run, folders):
+    assert run("--query=wanted", "--gallery=crops") == (0, [])
+    for name in ("query", "gallery"):
+        features = np.load(folders / "out" / f"{name}.npy")
+        lines = read(folders / "out" / f"{name}.csv")
+        assert [int(line["row"]) for line in lines] == list(range(len(features)))
+        np.testing.assert_array_equal(encode([line["path"] for line in lines]), features)
+
+
+def test_the_page_shows_each_query_with_its_results(run, folders):
+    pytest.importorskip("jinja2", reason="needs the extra 'report'")
+    pytest.importorskip("matplotlib", reason="needs the extra 'report'")
+    assert run("--query=wanted", "--gallery=crops") == (0, [])
+    text = (folders / "out" / "search.html").read_text()
+    figures = text.split("<figure")[1:]
+    assert len(figures) == 3
+    assert all(figure.count("<img") == 11 for figure in figures)
+    assert "<strong>0.JPG</strong>" in figures[0]
+    assert "<li>a, b/crop &#34;" in text
+    assert "image missing" not in text
+    assert "match" not in "".join(figures)
+
+
+def test_without_the_packages_of_the_page_the_table_is_written(run, folders, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run("--query=wanted", "--gallery=crops") == (0, [])
+    assert "search.html needs matplotlib and jinja2: pip install" in caplog.text
+    assert sorted(os.listdir(folders / "out")) == [
+        "gallery.csv", "gallery.npy", "query.csv", "query.npy", "results.csv"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "part"),
+    [
+        (["--gallery=crops"], 2, "search needs --query"),
+        (["--query=wanted"], 2, "search needs --query"),
+        (["--query=missing", "--gallery=crops"], 1, "missing does not exist: name an image"),
+        (["--query=wanted", "--gallery=missing"], 1, "missing does not exist"),
+        (["--query=wanted", "--gallery=empty"], 1, "empty has no images"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(run, folders, argv, code, part):
+    (folders / "empty").mkdir()
+    actual, (line,) = run(*argv)
+    assert actual == code
+    assert part in line
+    assert not (folders / "out").exists()
+
+
+def test_the_query_may_be_the_only_image(run, folders):
+    draw(folders / "one" / "a.png", 50)
+    assert run("--query=one/a.png", "--gallery=one") == (0, [])
+    assert read(folders / "out" / "results.csv") == []
+
+
+def test_names_that_are_not_utf8_are_found(tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    with open(name, "wb") as file:
+        file.write(b"x")
+    (path,) = search.list_images(tmp_path)
+    assert os.fsencode(path) == name
+    results = search.Results(
+        search.Images([path], np.ones((1, 2), np.float32)),
+        search.Images([path], np.ones((1, 2), np.float32)),
+        [[(0, 0.0)]],
+        "cosine",
+    )
+    search.write_results(tmp_path / "out", results)
+    assert os.fsencode(read(tmp_path / "out" / "results.csv")[0]["path"]) == name
+
+
+def test_a_folder_without_images_and_a_missing_one(tmp_path):
+    with pytest.raises(DataError, match=r"has no images.*\.jpg"):
+        search.list_images(tmp_path)
+    with pytest.raises(MissingPathError):
+        search.list_images(tmp_path / "no")
