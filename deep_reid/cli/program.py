@@ -27,7 +27,12 @@ _WAYS_OUT = {
     "Permission denied": "check the path and its permissions",
     "Read-only file system": "check the path and its permissions",
 }
-
+# How the system refuses memory for a library (an ImportError) or a thread (a RuntimeError).
+_OUT_OF_MEMORY = (
+    "failed to map segment from shared object",
+    "cannot allocate memory",
+    "can't start new thread",
+)
 
 _FUNCTIONS = {
     "train": train.train,
@@ -67,7 +72,9 @@ def main(
     except KeyboardInterrupt as error:
         _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
         return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
-    except _expected_errors() as error:
+    except Exception as error:
+        if not _is_expected(error):
+            raise
         _logger.error("%s", _describe(error), exc_info=args.debug)
         return getattr(error, "exit_code", 1)
     return 0
@@ -79,14 +86,27 @@ def _set_up_logging(debug):
     )
 
 
-def _expected_errors():
-    """List the errors that get one line: those of settings and data, the disk and TensorFlow."""
+def _is_expected(error):
+    """Tell whether an error gets one line: those of settings and data, the machine and TensorFlow.
+
+    Others are faults of the program, which need their trace.
+    """
     tensorflow = sys.modules.get("tensorflow")  # only some modes import it
-    return (ReidError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
+    is_of_tensorflow = tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+    return (
+        isinstance(error, (ReidError, OSError, MemoryError))
+        or is_of_tensorflow
+        or any(text in str(error) for text in _OUT_OF_MEMORY)
+    )
 
 
 def _describe(error):
     line = first_line(error)
+    if isinstance(error, MemoryError) or any(text in line for text in _OUT_OF_MEMORY):
+        return (
+            f"there is not enough memory ({line or type(error).__name__}): close other programs, "
+            "lower --batch_size, or raise the limit (ulimit -v)"
+        )
     for ending, way_out in _WAYS_OUT.items():
         if line.endswith(ending):
             return f"{line}; {way_out}"
