@@ -28,7 +28,12 @@ _WAYS_OUT = {
     "Broken pipe": "what reads the output has ended",
     "Read-only file system": "check the path and its permissions",
 }
-
+# How the system refuses memory for a library (an ImportError) or a thread (a RuntimeError).
+_OUT_OF_MEMORY = (
+    "failed to map segment from shared object",
+    "cannot allocate memory",
+    "can't start new thread",
+)
 
 # The module of each mode, and its function.
 _FUNCTIONS = {
@@ -78,20 +83,25 @@ def _run(dataset_class, argv, prog):
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    from deep_reid.cli.arguments import ArgumentParser
-
-    if isinstance(dataset_class, str):
-        module_name, _, name = dataset_class.partition(":")
-        dataset_class = getattr(importlib.import_module(module_name), name)
-    args = ArgumentParser(dataset_class, prog).parse_args(argv)
-    _set_up_logging(args.debug)
-    module_name, name = _FUNCTIONS[args.mode]
-    run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
+    debug = False
     try:
+        from deep_reid.cli.arguments import ArgumentParser
+
+        if isinstance(dataset_class, str):
+            module_name, _, name = dataset_class.partition(":")
+            dataset_class = getattr(importlib.import_module(module_name), name)
+        args = ArgumentParser(dataset_class, prog).parse_args(argv)
+        debug = args.debug
+        _set_up_logging(debug)
+        module_name, name = _FUNCTIONS[args.mode]
+        run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
         run_mode(args, dataset_class)
         sys.stdout.flush()  # what cannot be written is an error now, and not a trace at the end
-    except _expected_errors() as error:
-        _logger.error("%s", _describe(error), exc_info=args.debug)
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        _set_up_logging()
+        _logger.error("%s", _describe(error), exc_info=debug)
         _close_stdout()
         return getattr(error, "exit_code", 1)
     return 0
@@ -112,14 +122,27 @@ def _set_up_logging(debug=False):
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 
 
-def _expected_errors():
-    """List the errors that get one line: those of settings and data, the disk and TensorFlow."""
+def _is_expected(error):
+    """Tell whether an error gets one line: those of settings and data, the machine and TensorFlow.
+
+    Others are faults of the program, which need their trace.
+    """
     tensorflow = sys.modules.get("tensorflow")  # only some modes import it
-    return (ReidError, OSError) + ((tensorflow.errors.OpError,) if tensorflow else ())
+    is_of_tensorflow = tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+    return (
+        isinstance(error, (ReidError, OSError, MemoryError))
+        or is_of_tensorflow
+        or any(text in str(error) for text in _OUT_OF_MEMORY)
+    )
 
 
 def _describe(error):
     line = first_line(error)
+    if isinstance(error, MemoryError) or any(text in line for text in _OUT_OF_MEMORY):
+        return (
+            f"there is not enough memory ({line or type(error).__name__}): close other programs, "
+            "lower --batch_size, or raise the limit (ulimit -v)"
+        )
     for ending, way_out in _WAYS_OUT.items():
         if line.endswith(ending):
             return f"{line}; {way_out}"

@@ -21,7 +21,7 @@ from deep_reid.engine import checkpoint_evaluation, trainer_checks
 from deep_reid.engine.feed_queue import Batch, FeedQueue, replace_sources
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed, StagingArea
-from deep_reid.engine.train_step import TrainStep
+from deep_reid.engine.train_step import TrainStep, naming_large_files
 from deep_reid.errors import UsageError
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages
 from deep_reid.runs import checkpoints, restoring, saving, watching
@@ -281,10 +281,9 @@ class QueuedTrainer:
                 "summary_op": None,
                 "save_interval_secs": 0,
             }
-            try:
+            stack.callback(step.stop_feed)
+            with naming_large_files(run.run_dir):
                 loss = slim.learning.train(train_op, run.run_dir, **settings)
-            finally:
-                step.stop_feed()
         step.raise_feed_error()
         return loss
 

@@ -1,19 +1,40 @@
 """One step of training: the function that ``slim.learning.train`` calls for each step."""
 
+import contextlib
 import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
 from deep_reid.engine.staging import StagedFeed
+from deep_reid.errors import RunError
 from deep_reid.runtime.compat import tf
 
 _logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def naming_large_files(run_dir: str) -> Iterator[None]:
+    """Raise a `RunError` if a block cannot write into a run, as a file would become too large.
+
+    TensorFlow raises an OutOfRangeError then, which elsewhere means the end of the data: TF-Slim
+    and its supervisor overlook it.
+    """
+    try:
+        yield
+    except (tf.errors.OutOfRangeError, RuntimeError) as error:
+        # The RuntimeError comes from the supervisor, which has kept the other one to itself.
+        if isinstance(error, RuntimeError) and str(error) != "generator didn't yield":
+            raise
+        raise RunError(
+            f"{run_dir} cannot be written, because a file in it has reached the limit of its size: "
+            "raise the limit (ulimit -f)"
+        ) from error
 
 
 @dataclasses.dataclass(eq=False)
@@ -183,7 +204,8 @@ class TrainStep:
             raise
         self._health.check(int(step), health)
         if summary is not None:
-            summary_writer.add_summary(summary, step)
+            with naming_large_files(summary_writer.get_logdir()):
+                summary_writer.add_summary(summary, step)
         self._step = int(step)
         return float(loss), self._step
 

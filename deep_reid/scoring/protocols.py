@@ -61,9 +61,14 @@ def load_features(path: files.Path) -> np.ndarray:
     if not path.endswith(".npy"):
         return read_variable(path, VARIABLE_NAME, way_out)
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}): {way_out}") from error
+        # Unlike np.load, this compares the size in the header with that of the file, and reads no
+        # other format.
+        return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except Exception as error:  # NumPy does not say which errors a damaged header raises
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = first_line(error) or "it needs more memory than there is"
+        raise DataError(f"{path} cannot be read ({reason}): {way_out}") from error
 
 
 def create_feature_sets(

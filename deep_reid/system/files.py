@@ -133,6 +133,27 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_regular(path: Path) -> bytes:
+    """Read a whole file that is a regular one: devices and pipes may have no end.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    OSError
+        If it is another kind of file, or cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    return pathlib.Path(path).read_bytes()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file, which may hold anything.
 

@@ -1,26 +1,38 @@
-"""Files of MATLAB: features for the official evaluation codes, and parts of data sets."""
+"""Files of MATLAB: features for the official evaluation codes, and parts of data sets.
 
+Files are read here, and not by SciPy, whose reader is compiled and trusts what a file says: a
+single changed byte can end the process. This reader takes arrays of numbers only.
+"""
+
+import math
+import os
+import struct
 import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy import io
-from scipy.io.matlab import MatReadError
 
 from deep_reid.errors import DataError, first_line
 from deep_reid.system import files
 
 VARIABLE_NAME = "features"
-# SciPy's errors for damaged files. A file that is cut short may give an OSError without errno.
-_READ_ERRORS = (
-    EOFError,
-    IndexError,
-    MatReadError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
+
+_HEADER_SIZE = 128
+_VERSION_5 = 0x0100
+_VERSION_7_3 = 0x0200
+_ORDERS = {b"IM": "<", b"MI": ">"}
+_MATRIX, _COMPRESSED = 14, 15
+_IS_COMPLEX = 0x0800
+# NumPy's types of the numbers in a file.
+_NUMBERS = {
+    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+}  # fmt: skip
+# MATLAB's classes of numbers: double, single, int8 to uint64.
+_NUMERIC_CLASSES = range(6, 16)
+# Flags, sizes and name of a variable, before its numbers.
+_MAX_PREAMBLE = 1024
 
 
 def write_features(path: files.Path, features: np.ndarray) -> None:
@@ -38,7 +50,7 @@ def write_features(path: files.Path, features: np.ndarray) -> None:
 
 
 def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
-    """Read a variable of a ``.mat`` file.
+    """Read an array of numbers from a ``.mat`` file of version 5, compressed or not.
 
     Parameters
     ----------
@@ -51,6 +63,8 @@ def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
     Returns
     -------
     np.ndarray
+        Of the type in which the numbers are stored, which may be shorter than MATLAB's type. It is
+        read-only.
 
     Raises
     ------
@@ -59,17 +73,121 @@ def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
     DataError
         If it is damaged, of another format, or lacks the variable.
     """
+    others = []
     try:
-        variables = io.loadmat(path, appendmat=False)
-    except _READ_ERRORS as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+        for variable in _list_variables(memoryview(files.read_regular(path))):
+            if variable.name == name:
+                return variable.read()
+            variable.read_content()  # raises if its checksum is wrong: the name may be wrong, too
+            if variable.name.isidentifier():  # MATLAB's own data have no name
+                others.append(variable.name)
+    except (ValueError, struct.error, zlib.error, MemoryError) as error:
         raise DataError(
-            f"{path} cannot be read as a MATLAB file of version 5 ({first_line(error)}): {way_out}"
+            f"{os.fspath(path)} cannot be read as a MATLAB file of version 5 "
+            f"({first_line(error) or 'it needs more memory than there is'}): {way_out}"
         ) from error
-    if name not in variables:
-        others = sorted(other for other in variables if not other.startswith("__"))
-        raise DataError(
-            f"{path} has no variable {name!r} (it has {', '.join(others) or 'none'}): {way_out}"
-        )
-    return variables[name]
+    raise DataError(
+        f"{os.fspath(path)} has no variable {name!r} "
+        f"(it has {', '.join(sorted(others)) or 'none'}): {way_out}"
+    )
+
+
+class _Element(NamedTuple):
+    """A part of a file; some consist of parts."""
+
+    kind: int
+    content: memoryview
+    end: int
+
+
+class _Variable(NamedTuple):
+    """A variable whose name is known, and whose numbers are not read yet."""
+
+    name: str
+    flags: int
+    shape: tuple[int, ...]
+    content: memoryview
+    inflater: "zlib._Decompress | None"
+    size: int
+    order: str
+
+    def read(self) -> np.ndarray:
+        """Return the array of numbers."""
+        if self.flags & 0xFF not in _NUMERIC_CLASSES or self.flags & _IS_COMPLEX:
+            raise ValueError(f"the variable {self.name!r} is not an array of real numbers")
+        kind, numbers, _ = _read_element(self.read_content(), 0, self.order)
+        if kind not in _NUMBERS:
+            raise ValueError(f"numbers of the unknown type {kind}")
+        dtype = np.dtype(self.order + _NUMBERS[kind])
+        if len(numbers) != math.prod(self.shape) * dtype.itemsize:
+            raise ValueError(
+                f"the variable {self.name!r} of shape {self.shape} has {len(numbers)} bytes"
+            )
+        return np.frombuffer(numbers, dtype).reshape(self.shape, order="F")
+
+    def read_content(self) -> memoryview:
+        """Return what follows the name, without compression."""
+        if self.inflater is None:
+            return self.content
+        missing = self.size - len(self.content)
+        rest = self.inflater.decompress(self.inflater.unconsumed_tail, max(1, missing))
+        # At the end, zlib compares a checksum.
+        self.inflater.decompress(self.inflater.unconsumed_tail, 1)
+        return memoryview(bytes(self.content) + rest)
+
+
+def _list_variables(data: memoryview) -> Iterator[_Variable]:
+    order = _ORDERS.get(bytes(data[126:_HEADER_SIZE]), "")
+    version = struct.unpack_from(f"{order}H", data, 124)[0] if order else None
+    if version == _VERSION_7_3:
+        raise ValueError("it is of version 7.3; MATLAB writes version 5 by save -v7")
+    if version != _VERSION_5:
+        raise ValueError("it does not begin as such a file")
+    start = _HEADER_SIZE
+    while start < len(data):
+        kind, content, start = _read_element(data, start, order)
+        inflater = None
+        if kind == _COMPRESSED:
+            inflater = zlib.decompressobj()
+            head = memoryview(inflater.decompress(content, _MAX_PREAMBLE))
+            kind, size = struct.unpack_from(f"{order}2I", head)
+            content = head[8:]
+        else:
+            size = len(content)
+        if kind != _MATRIX:
+            raise ValueError(f"a variable of the unknown type {kind}")
+        yield _read_preamble(content, inflater, size, order)
+
+
+def _read_preamble(content, inflater, size, order):
+    """Read what precedes the numbers of a variable."""
+    _, flags, start = _read_element(content, 0, order)
+    _, shape, start = _read_element(content, start, order)
+    _, name, start = _read_element(content, start, order)
+    sizes = tuple(np.frombuffer(shape, f"{order}i4").tolist())
+    if not sizes or min(sizes) < 0 or len(sizes) > 32:
+        raise ValueError(f"a variable of the shape {sizes}")
+    return _Variable(
+        name=str(name, "latin-1"),
+        flags=struct.unpack_from(f"{order}I", flags)[0],
+        shape=sizes,
+        content=content[start:],
+        inflater=inflater,
+        size=size - start,
+        order=order,
+    )
+
+
+def _read_element(data, start, order):
+    """Read an element: its type and size, then its content, up to a multiple of 8 bytes."""
+    kind, size = struct.unpack_from(f"{order}2I", data, start)
+    if kind >> 16:  # at most 4 bytes, which follow in the place of the size
+        kind, size = kind & 0xFFFF, kind >> 16
+        if size > 4:
+            raise ValueError(f"a short element of {size} bytes")
+        return _Element(kind, data[start + 4 : start + 4 + size], start + 8)
+    start += 8
+    content = data[start : start + size]
+    if len(content) < size:
+        raise ValueError("it is cut short")
+    return _Element(kind, content, start + size + (0 if kind == _COMPRESSED else -size % 8))

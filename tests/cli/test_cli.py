@@ -321,6 +321,26 @@ class TestErrors:
         assert code == 1
         assert errors == ["/data: Permission denied; check the path and its permissions"]
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            MemoryError("Unable to allocate 745. GiB for an array"),
+            RuntimeError("can't start new thread"),
+            ImportError("libtensorflow_cc.so.2: failed to map segment from shared object"),
+        ],
+    )
+    def test_a_lack_of_memory_is_one_line(self, monkeypatch, caplog, error):
+        code, errors = self.fail(monkeypatch, caplog, error)
+        assert code == 1
+        assert len(errors) == 1
+        assert errors[0].startswith(f"there is not enough memory ({str(error) or 'MemoryError'}): ")
+        assert "lower --batch_size" in errors[0]
+
+    def test_a_fault_of_the_program_keeps_its_trace(self, monkeypatch, caplog):
+        with pytest.raises(RuntimeError, match="^fault$"):
+            self.fail(monkeypatch, caplog, RuntimeError("fault"))
+
     def test_a_full_disk_is_no_question_of_permissions(self, monkeypatch, caplog):
         error = OSError(28, "No space left on device", "/data/a.pb")
         code, errors = self.fail(monkeypatch, caplog, error)

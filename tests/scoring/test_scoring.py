@@ -1,5 +1,7 @@
 """From features to scores: what is read, checked, averaged, tabulated and written."""
 
+import contextlib
+import itertools
 import json
 import shutil
 
@@ -53,6 +55,36 @@ class TestLoadFeatures:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="cannot be read"):
             protocols.load_features(tmp_path / name)
+
+    @pytest.mark.parametrize(
+        "shape",
+        ["(99999999999,)", "(3, 99999999999)", "(3, -2)", "(2.5,)", "(2**70,)", "(4294967296, 4294967296)",
+         "(" * 400, "'x'", "None", "3", "(3, 2", "3, 2)\n"],
+    )  # fmt: skip
+    def test_a_npy_file_with_a_header_that_is_wrong(self, tmp_path, shape):
+        np.save(tmp_path / "f.npy", self.FEATURES)
+        content = (tmp_path / "f.npy").read_bytes()
+        header = content[10:128].replace(b"(3, 2)", shape.encode())
+        size = len(header).to_bytes(2, "little")
+        (tmp_path / "f.npy").write_bytes(content[:8] + size + header + content[128:])
+        with pytest.raises(DataError, match="f.npy cannot be read") as info:
+            protocols.load_features(tmp_path / "f.npy")
+        assert "\n" not in str(info.value)
+
+    def test_a_npy_file_that_is_damaged_anywhere(self, tmp_path):
+        np.save(tmp_path / "f.npy", self.FEATURES)
+        content = (tmp_path / "f.npy").read_bytes()
+        for position, value in itertools.product(range(128), b"\0\xff({'09f"):
+            changed = content[:position] + bytes([value]) + content[position + 1 :]
+            (tmp_path / "f.npy").write_bytes(changed)
+            with contextlib.suppress(DataError):
+                protocols.load_features(tmp_path / "f.npy")
+
+    def test_an_archive_is_not_features(self, tmp_path):
+        np.savez(tmp_path / "f.npz", self.FEATURES)
+        (tmp_path / "f.npz").rename(tmp_path / "f.npy")
+        with pytest.raises(DataError, match="f.npy cannot be read"):
+            protocols.load_features(tmp_path / "f.npy")
 
     def test_a_mat_file_that_is_damaged_anywhere(self, tmp_path):
         path = tmp_path / "f.mat"

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -331,13 +332,29 @@ class TestImages:
         assert "3 of 200" in output
         assert "1 %" in output
 
-    def test_a_file_that_never_ends_is_named(self, people, tmp_path):
-        process = self.start(tmp_path, "--number_of_steps=100000", "--feed_timeout_secs=3")
+    @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+    def test_a_file_that_never_ends_is_named(self, people, tmp_path, make):
+        process = self.start(tmp_path, "--number_of_steps=100000", "--feed_timeout_secs=60")
         follow(process, r"step 20/")
-        os.mkfifo(tmp_path / "fifo")
-        os.replace(tmp_path / "fifo", people[7])
+        make(tmp_path / "endless")
+        os.replace(tmp_path / "endless", people[7])
         output = finish(process, 1)
-        assert re.search(r" ERROR .*more than 3 s", output)
+        name = people[7].relative_to(tmp_path)
+        assert re.search(rf" ERROR .*{name} cannot be read \(it is a device or a pipe", output)
+
+
+@pytest.mark.parametrize("num_kilobytes", [0, 1, 64, 300, 1500, 2000, 4000])
+def test_a_limit_of_the_size_of_files_ends_with_one_line(tmp_path, num_kilobytes):
+    size = 1024 * num_kilobytes
+    synthetic.draw_folders(tmp_path / "people", num_identities=12, seed=1)
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT), "--dataset=people", "--number_of_steps=2"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )  # fmt: skip
+    assert process.returncode == 1, process.stderr
+    assert "Traceback" not in process.stderr
+    assert " ERROR " in process.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
