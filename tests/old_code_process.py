@@ -63,7 +63,7 @@ class Folder:
     def stop_evaluation(self, process, path, eval_dir, step):
         """Stop an evaluation as its user does, once the scores of a step are in its events."""
         deadline = time.monotonic() + EVALUATION_SECS
-        while step not in read_scalars(eval_dir).get("Precision/1", {}):
+        while step not in read_scalars(eval_dir).get("Precision_1", {}):
             if process.poll() is not None or time.monotonic() > deadline:
                 break
             time.sleep(0.3)

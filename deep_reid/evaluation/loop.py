@@ -245,8 +245,7 @@ def _create_metrics(trainer, network_factory, batch_size, loss_mode):
             probe_x, probe_y, gallery_x, gallery_y, k, measure
         )
         updates.append(update)
-        # TensorBoard shows what has the same text before the slash as one group.
-        summaries.append(tf.summary.scalar(name.replace("@", "/"), scores[name]))
+        summaries.append(tf.summary.scalar(name, scores[name]))
     # The distances of the last gallery are kept for pictures.
     distances = tf.Variable(
         tf.zeros([batch_size // 2] * 2),

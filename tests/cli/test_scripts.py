@@ -23,7 +23,7 @@ from deep_reid.config import ComputeSettings
 from deep_reid.runtime import sessions
 
 ROOT = pathlib.Path(__file__).parents[2]
-TAGS = {f"Precision/{k}" for k in (1, 5, 10, 20)}
+TAGS = {f"Precision_{k}" for k in (1, 5, 10, 20)}
 TRAIN_ARGS = ["--mode=train", "--batch_size=16", "--save_summaries_secs=2"]
 SCRIPTS = {"train_market1501.py": Market1501, "train_mars.py": Mars}
 

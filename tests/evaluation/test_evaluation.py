@@ -27,7 +27,7 @@ from deep_reid.system import locks
 
 pytestmark = pytest.mark.usefixtures("graph")
 
-TAGS = {k: f"Precision/{k}" for k in (1, 5, 10, 20)}
+TAGS = {1: "Precision_1", 5: "Precision_5", 10: "Precision_10", 20: "Precision_20"}
 
 
 def pixel_network(images):

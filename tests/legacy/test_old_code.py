@@ -108,9 +108,9 @@ def test_training_writes_the_tags_of_the_original(market):
 def test_evaluation_scores_the_checkpoint_until_it_is_stopped(market):
     scalars = market.finish_evaluation()
     for k in (1, 5, 10, 20):
-        assert 0.0 <= scalars[f"Precision/{k}"][STEPS] <= 1.0
+        assert 0.0 <= scalars[f"Precision_{k}"][STEPS] <= 1.0
     # Three identities were held out: each is among the five nearest.
-    assert scalars["Precision/5"][STEPS] == 1.0
+    assert scalars["Precision_5"][STEPS] == 1.0
 
 
 def read_features(market):
@@ -233,7 +233,7 @@ def test_a_network_of_the_folder_learns_from_bgr_arrays(vehicles):
 @pytest.mark.long
 def test_a_network_of_the_folder_is_evaluated(vehicles):
     scalars = vehicles.finish_evaluation()
-    assert 0.0 <= scalars["Precision/1"][20] <= scalars["Precision/10"][20] == 1.0
+    assert 0.0 <= scalars["Precision_1"][20] <= scalars["Precision_10"][20] == 1.0
 
 
 @pytest.mark.long
@@ -269,7 +269,7 @@ def test_a_fork_that_became_a_package_imports_relatively(engine, tmp_path):
     assert "package packaged: rank-1 is " in output
     log_dir = tmp_path / "tmp" / "packaged" / "small"
     assert read_variables(log_dir / "model.ckpt-4")["Small/fc/weights"].shape == (48, 8)
-    (scores,) = read_scalars(tmp_path / "tmp" / "packaged_eval" / "small")["Precision/1"].values()
+    (scores,) = read_scalars(tmp_path / "tmp" / "packaged_eval" / "small")["Precision_1"].values()
     assert 0.0 <= scores <= 1.0
 
 
