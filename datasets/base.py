@@ -13,7 +13,7 @@ from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.system.tables import align
 
 from .images import list_jpegs, read_images
-from .own.hints import find_deeper
+from .own.hints import find_deeper, find_other_case
 from .protocols import TestSet, create_image_test_set
 from .split import Split
 from .util import create_validation_split
@@ -111,6 +111,11 @@ class ReidDataset(abc.ABC):
             raise MissingPathError(
                 f"{dataset_dir} is a file, not the folder of {cls.TITLE}: unpack it if it is an "
                 "archive, and name the folder"
+            )
+        other_case = find_other_case(dataset_dir, name)
+        if other_case is not None:
+            raise MissingPathError(
+                f"{dataset_dir} has {other_case}, but {cls.TITLE} has {name}: rename it"
             )
         deeper = find_deeper(dataset_dir, name) if Path(dataset_dir).is_dir() else None
         if deeper is not None:

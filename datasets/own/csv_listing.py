@@ -163,22 +163,19 @@ class _Table:
         return rest
 
     def _collect(self, names, rows, width):
-        columns = [self.columns.setdefault(name, []) for name in names if name]
-        numbers = [number for number, name in enumerate(names) if name]
+        columns = {name: self.columns.setdefault(name, []) for name in names if name}
+        path, append_path = names.index("path"), columns.pop("path").append
+        others = [(names.index(name), column.append) for name, column in columns.items()]
         # Names of identities, cameras and splits are kept once, not once for each row.
         kept: dict[str, str] = {}
-        appends = [
-            (number, column.append, names[number] == "path")
-            for number, column in zip(numbers, columns, strict=True)
-        ]
         keep, note = kept.setdefault, self.places.lines.append
         for line, cells in rows:
             if len(cells) != width:
                 self._refuse_width(place_of(self.path, line), cells, width)
             note(line)
-            for number, append, is_path in appends:
-                cell = cells[number]
-                append(cell if is_path else keep(cell, cell))
+            append_path(cells[path])
+            for number, append in others:
+                append(keep(cells[number], cells[number]))
 
     def _refuse_width(self, place, cells, width):
         if len(cells) == 1:

@@ -78,6 +78,11 @@ def find_deeper(directory: str | os.PathLike[str], name: str) -> Path | None:
     return None
 
 
+def find_other_case(directory: str | os.PathLike[str], name: str) -> str | None:
+    """Return what a folder calls a file or folder, if only capitals differ; None: nothing."""
+    return next((one for one in _names(Path(directory)) if one.lower() == name.lower()), None)
+
+
 def _names(directory):
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))

@@ -144,10 +144,13 @@ class Listing:
                 f"{self.place(self.splits.index(split))}: the split {quoted(split)} is unknown: it "
                 "must be train, query or gallery"
             )
-        for identity in set(self.identities):
+        names = set(self.identities)
+        for identity in names:
             if not identity.strip():
                 row = self.identities.index(identity)
                 raise DataError(f"{self.place(row)} has no identity: name the person")
+        if JUNK_NAME not in names:
+            return
         pairs = zip(self.identities, self.splits, strict=True)
         junk = next((row for row, pair in enumerate(pairs) if pair == (JUNK_NAME, "train")), None)
         if junk is not None:

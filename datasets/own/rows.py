@@ -5,7 +5,6 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import TextIO
 
 from deep_reid.errors import DataError, MissingPathError
 
@@ -72,10 +71,10 @@ def read_rows(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             separator, has_mark = _find_separator(path, may_be_one_column)
-            lines = _lines(file, path)
+            _refuse_nul(path)
             if has_mark:
-                next(lines)
-            yield from _split(lines, separator, path, has_mark)
+                next(file)
+            yield from _split(file, separator, path, has_mark)
     except FileNotFoundError:
         raise MissingPathError(f"{path} does not exist: name a CSV file of {FORM} rows") from None
     except UnicodeDecodeError:
@@ -98,14 +97,17 @@ def _encoding_error(path):
     return DataError(f"{place_of(path, line)}: this is not UTF-8; save the table as CSV in UTF-8")
 
 
-def _lines(file: TextIO, path) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
-        # Python 3.10 refuses this character, later versions read it.
-        if "\0" in line:
-            raise DataError(
-                f"{place_of(path, number)}: a NUL byte is not text; save the table as CSV in UTF-8"
-            )
-        yield line
+def _refuse_nul(path):
+    """Refuse NUL bytes, which Python 3.10 does not read, and later versions do."""
+    with open(path, "rb") as file:
+        if not any(b"\0" in chunk for chunk in iter(lambda: file.read(1 << 20), b"")):
+            return
+    # As `_encoding_error` does: what is not UTF-8 is the first thing to mend.
+    with open(path, encoding="utf-8-sig", newline="") as lines:
+        line = [number for number, text in enumerate(lines, 1) if "\0" in text][0]
+    raise DataError(
+        f"{place_of(path, line)}: a NUL byte is not text; save the table as CSV in UTF-8"
+    )
 
 
 def _find_separator(path, may_be_one_column):
@@ -159,8 +161,9 @@ def _split(lines, separator, path, has_mark):
     try:
         reader = csv.reader(lines, strict=True, skipinitialspace=is_plain, delimiter=separator)
         start = 1 + has_mark
+        strip = str.strip
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [*map(strip, row)]
             if any(cells):
                 yield start, cells
             start = reader.line_num + 1 + has_mark

@@ -42,7 +42,12 @@ PRESETS = {
         r"(?P<identity>-?\d+)_c(?P<camera>\d+)s\d+_\d+_\d+", "0002_c1s1_000451_03.jpg"
     ),
     "dukemtmc": Preset(r"(?P<identity>\d+)_c(?P<camera>\d+)_f\d+", "0005_c2_f0046985.jpg"),
-    "veri": Preset(r"(?P<identity>\d+)_c(?P<camera>\d+)_\d+_\d+", "0001_c001_00016450_0.jpg"),
+    "veri": Preset(
+        r"(?P<identity>\d+)_c(?P<camera>\d+)_\d+_\d+",
+        "0001_c001_00016450_0.jpg",
+        ("{}", "image_train/{}", "image_test/{}", "image_query/{}"),
+        "name_train.txt",
+    ),
     "msmt17": Preset(
         r"(?P<identity>\d+)_\d+_(?P<camera>\d+)_\d+[a-z]+_\d+_\d+",
         "0000/0000_000_01_0303morning_0008_0.jpg",

@@ -256,3 +256,9 @@ class TestHints:
             return
         with pytest.raises(MissingPathError, match=f"name {tmp_path / named}$"):
             Market1501.find(tmp_path / inside, "bounding_box_train")
+
+    @pytest.mark.parametrize("name", ["Bounding_Box_Train", "BOUNDING_BOX_TRAIN"])
+    def test_capitals(self, tmp_path, name):
+        (tmp_path / name).mkdir()
+        with pytest.raises(MissingPathError, match=f"has {name}, but .* rename it"):
+            Market1501.find(tmp_path, "bounding_box_train")
