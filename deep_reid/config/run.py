@@ -9,6 +9,7 @@ from deep_reid.config.compute import ComputeSettings
 from deep_reid.config.kinds import (
     COUNT,
     COUNT_OR_SHARE,
+    PERCENT,
     POSITIVE,
     SEED,
     Choice,
@@ -29,6 +30,7 @@ from deep_reid.system import files
 from deep_reid.system.name_patterns import PRESETS
 
 BAD_IMAGE_POLICIES = ("stop", "skip")
+MAX_BAD_PERCENT = 1.0
 IMAGE_SOURCES = ("files", "arrays")
 NETWORKS = ("deep_sort", "mars_small128")
 """The package's networks: modules of `deep_reid.nets`."""
@@ -235,8 +237,13 @@ class RunConfig(StepSettings):
     on_bad_image: str = setting(
         "stop",
         Choice(BAD_IMAGE_POLICIES),
-        "what to do when an image cannot be read: stop, or skip, which replaces up to 1 % of the "
+        "what to do when an image cannot be read: stop, or skip, which replaces some of the "
         "images by others of their identity",
+    )
+    max_bad_percent: float = setting(
+        MAX_BAD_PERCENT,
+        PERCENT,
+        "percent of the images to train on that may be skipped: more end the training",
     )
     feed_timeout_secs: float = setting(
         600,

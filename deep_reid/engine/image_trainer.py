@@ -6,6 +6,7 @@ import numpy as np
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
+from deep_reid.config.run import MAX_BAD_PERCENT
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.images import pipeline
 from deep_reid.images.faults import create_policy
@@ -26,6 +27,7 @@ def create_image_trainer(
     feed_timeout_secs: float | None = 600,
     on_bad_image: str = "stop",
     num_files: int | None = None,
+    max_bad_percent: float = MAX_BAD_PERCENT,
     compute: ComputeSettings = ComputeSettings(),
 ) -> QueuedTrainer:
     """Create a trainer that is fed with (images or file names, labels).
@@ -42,6 +44,8 @@ def create_image_trainer(
         images is a summary.
     num_files : int, optional
         Number of distinct files. Needed for "skip".
+    max_bad_percent : float
+        How many of them "skip" replaces, in percent: more are an error.
 
     Returns
     -------
@@ -54,7 +58,9 @@ def create_image_trainer(
     UsageError
         If a setting breaks its rule.
     """
-    policy = create_policy(on_bad_image, read_from_file, add_channels(image_shape), num_files)
+    policy = create_policy(
+        on_bad_image, read_from_file, add_channels(image_shape), num_files, max_bad_percent
+    )
     # Decoding and the queue stay on the CPU: a GPU should compute nothing but the network. Only the
     # next batch waits there.
     with tf.device("/cpu:0"):

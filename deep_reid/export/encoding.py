@@ -275,6 +275,8 @@ def freeze(
 
 def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
     def encode_batch(feed_dict):
+        if image_var.dtype == tf.string:
+            decoding.check_ends(feed_dict[image_var])
         try:
             result = session.run(features, feed_dict)
         except tf.errors.OpError as error:

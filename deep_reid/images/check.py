@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from deep_reid.config.kinds import COUNT
-from deep_reid.errors import UsageError
+from deep_reid.errors import DataError, UsageError
 from deep_reid.images import decoding
 from deep_reid.images import files as image_files
 from deep_reid.runtime.compat import tf
@@ -146,8 +146,9 @@ def _check_block(decode, filenames):
 
 def _read(filename):
     try:
-        with open(filename, "rb") as file:
-            return file.read(), None
+        return image_files.read(filename), None
+    except DataError as error:
+        return None, str(error)
     except OSError as error:
         return None, image_files.explain_os_error(error)
 

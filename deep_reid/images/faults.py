@@ -14,13 +14,10 @@ from typing import NoReturn
 import numpy as np
 
 from deep_reid.config.kinds import Choice
-from deep_reid.config.run import BAD_IMAGE_POLICIES
+from deep_reid.config.run import BAD_IMAGE_POLICIES, MAX_BAD_PERCENT
 from deep_reid.errors import DataError, UsageError
 from deep_reid.images import decoding, files, pipeline
 from deep_reid.runtime.compat import tf
-
-MAX_PERCENT_BAD = 1
-"""Highest share of bad files, in percent of a data set's distinct files: more end a training."""
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +27,7 @@ def create_policy(
     read_from_file: bool,
     image_shape: Sequence[int],
     num_files: int | None = None,
+    max_bad_percent: float = MAX_BAD_PERCENT,
 ) -> "StopAtBadImages | SkipBadImages":
     """Create the policy for a data set.
 
@@ -42,6 +40,8 @@ def create_policy(
         (height, width, channels) of the network's input.
     num_files : int, optional
         Number of distinct files; "skip" needs it.
+    max_bad_percent : float
+        How many of them "skip" replaces.
 
     Returns
     -------
@@ -54,10 +54,15 @@ def create_policy(
     """
     Choice(BAD_IMAGE_POLICIES).check("on_bad_image", on_bad_image)
     if on_bad_image == "stop" or not read_from_file:
-        return StopAtBadImages(pipeline.create_error_explainer(read_from_file, image_shape))
+        explain_error = pipeline.create_error_explainer(read_from_file, image_shape)
+        return StopAtBadImages(explain_error, read_from_file)
     if num_files is None:
         raise UsageError("on_bad_image='skip' needs num_files: give the number of distinct files")
-    return SkipBadImages(num_files, lambda names: find_unreadable_images(names, image_shape[2]))
+    return SkipBadImages(
+        num_files,
+        lambda names: find_unreadable_images(names, image_shape[2]),
+        max_bad_percent,
+    )
 
 
 def find_unreadable_images(filenames: Iterable[str], num_channels: int) -> list[str]:
@@ -82,15 +87,20 @@ class StopAtBadImages:
     ----------
     explain_error : callable
         ``explain_error(batch)`` returns an error that says more, or None.
+    are_files : bool
+        Whether the first array of a batch has names of files.
     """
 
     num_bad = 0
 
-    def __init__(self, explain_error: Callable[[Sequence], Exception | None]) -> None:
+    def __init__(
+        self, explain_error: Callable[[Sequence], Exception | None], are_files: bool = False
+    ) -> None:
         self._explain_error = explain_error
+        self._are_files = are_files
 
     def replace(self, batch: Sequence) -> Sequence:
-        """Return the batch unchanged.
+        """Return the batch unchanged, if its files can be read without danger.
 
         Parameters
         ----------
@@ -99,7 +109,14 @@ class StopAtBadImages:
         Returns
         -------
         sequence of array
+
+        Raises
+        ------
+        DataError
+            If a file may have no end.
         """
+        if self._are_files:
+            decoding.check_ends(batch[0])
         return batch
 
     def handle(self, batch: Sequence, error: tf.errors.OpError) -> NoReturn:
@@ -126,9 +143,11 @@ class SkipBadImages:
     Parameters
     ----------
     num_files : int
-        Number of distinct files of the data set. `MAX_PERCENT_BAD` of them may be bad.
+        Number of distinct files to train on.
     find_unreadable : callable
         ``find_unreadable(filenames)`` returns the files that cannot be decoded.
+    max_bad_percent : float
+        How many of the files may be bad.
 
     Raises
     ------
@@ -137,12 +156,16 @@ class SkipBadImages:
     """
 
     def __init__(
-        self, num_files: int, find_unreadable: Callable[[Iterable[str]], Iterable[str]]
+        self,
+        num_files: int,
+        find_unreadable: Callable[[Iterable[str]], Iterable[str]],
+        max_bad_percent: float = MAX_BAD_PERCENT,
     ) -> None:
         if num_files < 1:
             raise UsageError(f"num_files ({num_files}) must be at least 1")
         self._num_files = num_files
         self._find_unreadable = find_unreadable
+        self._max_bad_percent = max_bad_percent
         self._bad: set[str] = set()
         self._lock = threading.Lock()
 
@@ -167,8 +190,10 @@ class SkipBadImages:
         Raises
         ------
         DataError
-            If all files of the batch are bad.
+            If all files of the batch are bad, or too many files of the data set.
         """
+        while (endless := files.find_endless(set(batch[0]) - self._bad)) is not None:
+            self._remember(endless)
         if not self._bad:
             return batch
         is_bad = np.array([filename in self._bad for filename in batch[0]])
@@ -226,13 +251,20 @@ class SkipBadImages:
             self._bad.add(filename)
             num_bad = len(self._bad)
             _logger.warning(
-                "Image %s cannot be read (%s): another one takes its place", name, reason
+                "Image %s cannot be read (%s): another one takes its place (%d of %d files so far, "
+                "%g %% may be skipped)",
+                name,
+                reason,
+                num_bad,
+                self._num_files,
+                self._max_bad_percent,
             )
-        if 100 * num_bad > MAX_PERCENT_BAD * self._num_files:
+        if 100 * num_bad > self._max_bad_percent * self._num_files:
             raise DataError(
                 f"{num_bad} of {self._num_files} images cannot be read, more than the limit of "
-                f"{MAX_PERCENT_BAD} %; the last is {name} ({reason}): replace the files or remove "
-                "them from the data set (--check_data lists them all)"
+                f"{self._max_bad_percent:g} %; the last is {name} ({reason}): replace the files or "
+                "remove them from the data set (--check_data lists them all), or raise the limit, a "
+                "share of the files to train on (--max_bad_percent)"
             )
 
 

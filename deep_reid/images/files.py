@@ -7,7 +7,9 @@ which trackers read images for the frozen graph.
 import io
 import os
 import re
+import stat
 import struct
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -15,10 +17,17 @@ from PIL import Image
 
 from deep_reid.errors import DataError
 
+MAX_SIZE = 1 << 28
+"""Bytes that a file of an image may have: 256 MB."""
+
 ORIENTATION_TAG = 0x0112
 UPRIGHT = 1
 
 _JPEG, _PNG, _BMP, _GIF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"
+
+# A JPEG consists of segments, up to the image data. Some markers have no content.
+_START_OF_SCAN, _APPLICATION_1 = 0xDA, 0xE1
+_WITHOUT_CONTENT = (0x00, 0x01, *range(0xD0, 0xDA), 0xFF)
 
 _NAMES = {_JPEG: "JPEG", _PNG: "PNG", _BMP: "BMP", _GIF: "GIF"}
 
@@ -40,14 +49,19 @@ def read_orientation(contents: bytes) -> int:
     Returns
     -------
     int
-        EXIF's number, 1 to 8. It is 1 (upright) if EXIF is missing, wrong or damaged. An
-        orientation in XMP is ignored, as by OpenCV.
+        EXIF's number, 1 to 8. It is 1 (upright) if EXIF is missing, wrong or damaged, or behind the
+        image data of a JPEG, where a second image may be. An orientation in XMP is ignored, as by
+        OpenCV.
     """
-    match = _EXIF.search(contents)
+    if contents.startswith(_JPEG):
+        matches = map(_EXIF.match, _list_application_data(contents))
+        match = next(filter(None, matches), None)
+    else:
+        match = _EXIF.search(contents)
     if match is None:
         return UPRIGHT
     try:
-        orientation = _find_orientation(memoryview(contents)[match.start("tiff") :])
+        orientation = _find_orientation(memoryview(match.string)[match.start("tiff") :])
     except struct.error:
         return UPRIGHT
     return orientation if orientation in range(1, 9) else UPRIGHT
@@ -145,10 +159,60 @@ def explain_file(filename: str | os.PathLike[str]) -> str:
         Such as ``"it does not exist"``.
     """
     try:
-        with open(filename, "rb") as file:
-            return explain_contents(file.read())
+        return explain_contents(read(filename))
+    except DataError as error:
+        return str(error)
     except OSError as error:
         return explain_os_error(error)
+
+
+def read(filename: str | os.PathLike[str]) -> bytes:
+    """Read a whole file, if `find_endless` does not find it.
+
+    Parameters
+    ----------
+    filename : str or Path
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    DataError
+        If it may have no end. The message is a reason, as `explain_file` returns it.
+    OSError
+        If it cannot be read.
+    """
+    reason = _explain_status(os.stat(filename))
+    if reason is not None:
+        raise DataError(reason)
+    with open(filename, "rb") as file:
+        return file.read()
+
+
+def find_endless(filenames: Iterable[str | os.PathLike[str]]) -> str | os.PathLike[str] | None:
+    """Find the first file that must not be read: a device, a pipe, or larger than `MAX_SIZE`.
+
+    Devices and pipes may have no end: to read a link to one takes all memory, or for ever.
+
+    Parameters
+    ----------
+    filenames : iterable of str or Path
+
+    Returns
+    -------
+    str or Path or None
+        None also for files that do not exist: reading them raises an error.
+    """
+    for filename in filenames:
+        try:
+            status = os.stat(filename)
+        except OSError:
+            continue
+        if _explain_status(status) is not None:
+            return filename
+    return None
 
 
 def explain_os_error(error: OSError) -> str:
@@ -169,6 +233,32 @@ def explain_os_error(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "you have no permission to read it"
     return error.strerror or type(error).__name__
+
+
+def _explain_status(status):
+    """Explain why a file must not be read; None if it may be."""
+    if stat.S_ISDIR(status.st_mode):
+        return None  # reading it raises an error
+    if not stat.S_ISREG(status.st_mode):
+        return "it is a device or a pipe, not a file"
+    if status.st_size > MAX_SIZE:
+        return f"it has {status.st_size} bytes, more than the limit of {MAX_SIZE}"
+    return None
+
+
+def _list_application_data(contents: bytes) -> Iterator[bytes]:
+    """List the segments of a JPEG that may hold EXIF, up to the image data."""
+    position = 2
+    while True:
+        position = contents.find(b"\xff", position) + 1
+        if not 0 < position < len(contents) or contents[position] == _START_OF_SCAN:
+            return
+        marker = contents[position]
+        if marker not in _WITHOUT_CONTENT:
+            start = position + 3
+            position += 1 + int.from_bytes(contents[position + 1 : start], "big")
+            if marker == _APPLICATION_1:
+                yield contents[start:position]
 
 
 def _find_orientation(tiff):
@@ -220,5 +310,7 @@ def _identify(contents):
     try:
         with Image.open(io.BytesIO(contents)) as image:
             return image.format
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:
+        # Pillow's readers do not say what they raise for damaged files. Its answer would only make
+        # the message more precise.
         return None

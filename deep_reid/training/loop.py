@@ -272,6 +272,7 @@ def create_run_trainer(
         queue_capacity=config.queue_capacity,
         feed_timeout_secs=config.feed_timeout_secs,
         on_bad_image=config.on_bad_image,
+        max_bad_percent=config.max_bad_percent,
         num_files=len(set(images)) if read_from_file else None,
         compute=config,
     )

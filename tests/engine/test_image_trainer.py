@@ -16,7 +16,7 @@ from deep_reid.compat import slim, tf
 from deep_reid.engine import feeding
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
-from deep_reid.images import faults
+from deep_reid.images import faults, files
 from deep_reid.runs import saving
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -126,6 +126,8 @@ class TestCreateImageTrainer:
             assert values["feed/num_bad_images"] == num_bad
 
     def test_a_file_that_hangs_ends_the_run_with_its_batch(self, image_files, monkeypatch):
+        # Pipes stand for files on a drive that hangs.
+        monkeypatch.setattr(files, "find_endless", lambda names: None)
         monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
         names, labels = image_files
         # More of them than threads that TensorFlow has for all sessions together.
@@ -152,6 +154,8 @@ class TestCreateImageTrainer:
     def test_a_checkpoint_that_cannot_be_written_ends_the_run_beside_a_file_that_hangs(
         self, image_files, monkeypatch, tmp_path
     ):
+        # Pipes stand for files on a drive that hangs.
+        monkeypatch.setattr(files, "find_endless", lambda names: None)
         monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
         names, labels = image_files
         hanging = str(tmp_path / "hanging")

@@ -1,23 +1,54 @@
 """Images that cannot be read: what takes their place, what is said, and where it ends."""
 
+import contextlib
+import io
 import logging
+import os
+import struct
 import threading
 
 import cv2
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.config.run import BAD_IMAGE_POLICIES
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.images import faults
+from deep_reid.images import check, faults
+from deep_reid.images import files as image_files
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages, create_policy
 from deep_reid.runs.run import Run
 from deep_reid.training import loop
 
 SHAPE = (32, 16, 3)
+
+
+def encode(file_format, mode):
+    buffer = io.BytesIO()
+    Image.new(mode, (16, 16)).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def encode_all():
+    """Return an image in each format that Pillow writes, and headers of some that it does not."""
+    Image.init()
+    formats = {
+        "DDS header": b"DDS " + struct.pack("<I", 124) + b"\xff" * 120,
+        "FLI": bytes(4) + b"\x11\xaf" + b"\xff" * 200,
+        "PSD": b"8BPS\0\1" + b"\xff" * 200,
+    }
+    for file_format in Image.SAVE:
+        for mode in ("RGB", "1", "P"):
+            with contextlib.suppress(Exception):  # a format that this Pillow cannot write
+                formats[file_format] = encode(file_format, mode)
+                break
+    return formats
+
+
+FORMATS = encode_all()
 ERROR = tf.errors.InvalidArgumentError(None, None, "cannot decode")
 
 
@@ -126,7 +157,8 @@ class TestSkip:
             policy.handle(batch, ERROR)
         (record,) = warnings_in(caplog)
         assert record.getMessage() == (
-            f"Image {empty} cannot be read (it is empty): another one takes its place"
+            f"Image {empty} cannot be read (it is empty): another one takes its place "
+            "(1 of 1000000 files so far, 1 % may be skipped)"
         )
         assert policy.num_bad == 1
 
@@ -141,6 +173,16 @@ class TestSkip:
         with pytest.raises(tf.errors.InvalidArgumentError) as caught:
             skip().handle(make_batch([0, 0]), ERROR)
         assert caught.value is ERROR
+
+    @pytest.mark.parametrize("percent, num_allowed", [(0, 0), (0.9, 0), (2.5, 2), (100, 100)])
+    def test_the_limit_can_be_set(self, percent, num_allowed):
+        names = [f"0/{row}" for row in range(num_allowed + 1)]
+        policy = SkipBadImages(100, Finder(*names), percent)
+        batches = [(np.array([name, "0/good"], object), np.zeros(2)) for name in names]
+        for batch in batches[:-1]:
+            policy.handle(batch, ERROR)
+        with pytest.raises(DataError, match=rf"the limit of {percent} %; .*--max_bad_percent"):
+            policy.handle(batches[-1], ERROR)
 
     @pytest.mark.parametrize("num_files, num_allowed", [(50, 0), (99, 0), (100, 1), (250, 2)])
     def test_more_than_one_percent_is_an_error_that_says_what_to_do(
@@ -252,6 +294,69 @@ class TestFiles:
         error = MissingPathError if name == "deleted" else DataError
         with pytest.raises(error, match=f"{name}.jpg (does not exist|cannot be read)"):
             policy.handle((np.array([files["good"], files[name]], object), np.zeros(2)), ERROR)
+
+
+    @pytest.mark.parametrize("num_channels", [1, 3])
+    @pytest.mark.parametrize("file_format", sorted(FORMATS))
+    def test_a_file_of_any_other_format_is_read_or_named(
+        self, tmp_path, caplog, file_format, num_channels
+    ):
+        """Pillow identifies the file, and knows more ways to fail than to read."""
+        contents = FORMATS[file_format]
+        for number, part in enumerate([contents, contents[: len(contents) // 2], contents[:40]]):
+            path = tmp_path / f"{number}.jpg"
+            path.write_bytes(part)
+            if not faults.find_unreadable_images([str(path)], num_channels):
+                continue
+            assert check.check_images([path], [0], num_channels)[0].filename == str(path)
+            good = str(tmp_path / "good.png")
+            cv2.imwrite(good, np.zeros((8, 8, 3), np.uint8))
+            policy = create_policy("skip", True, (32, 16, num_channels), num_files=400)
+            batch = np.array([good, str(path)], object), np.zeros(2)
+            assert policy.handle(batch, ERROR)[0].tolist() == [good, good]
+            assert str(path) in caplog.text
+            with pytest.raises(DataError, match=f"{number}.jpg cannot be read"):
+                create_policy("stop", True, SHAPE).handle(batch, ERROR)
+
+
+@pytest.fixture(params=["device", "pipe", "too large"])
+def endless(request, tmp_path):
+    """A file that must not be read to its end."""
+    path = tmp_path / "endless.jpg"
+    if request.param == "device":
+        path.symlink_to("/dev/zero")
+    elif request.param == "pipe":
+        os.mkfifo(path)
+    else:
+        with open(path, "wb") as file:
+            file.write(b"\xff\xd8\xff")
+            file.truncate(image_files.MAX_SIZE + 1)  # needs no space
+    return str(path)
+
+
+class TestEndless:
+    @pytest.fixture
+    def good(self, tmp_path):
+        cv2.imwrite(str(tmp_path / "good.png"), np.zeros((8, 8, 3), np.uint8))
+        return str(tmp_path / "good.png")
+
+    def test_training_stops_or_skips(self, endless, good, caplog):
+        batch = np.array([good, endless], object), np.zeros(2)
+        with pytest.raises(DataError, match="endless.jpg cannot be read"):
+            create_policy("stop", True, SHAPE).replace(batch)
+        policy = create_policy("skip", True, SHAPE, num_files=100)
+        assert policy.replace(batch)[0].tolist() == [good, good]
+        assert policy.num_bad == 1
+        with pytest.raises(DataError, match="1 of 99 images cannot be read"):
+            create_policy("skip", True, SHAPE, num_files=99).replace(batch)
+
+    def test_the_check_names_it(self, endless, good):
+        (problem,) = check.check_images([good, endless], [0, 1], 3)
+        assert problem.filename == endless
+        assert "device or a pipe" in problem.reason or "more than the limit" in problem.reason
+
+    def test_the_search_for_bad_images_does_not_read_it(self, endless, good):
+        assert faults.find_unreadable_images([good, endless], 3) == [endless]
 
 
 class TestCreatePolicy:

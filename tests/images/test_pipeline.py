@@ -491,6 +491,36 @@ class TestOrientation:
         assert decode(path, num_channels).shape == (30, 40, num_channels)
         check_equal_to_opencv(path, num_channels)
 
+    @pytest.mark.parametrize(
+        "kwargs", [{}, {"optimize": True}, {"progressive": True}, {"gray": True}]
+    )
+    def test_wherever_it_is(self, num_channels, picture, save, kwargs):
+        """Before, between and behind all segments, with a comment before it."""
+        image = Image.fromarray(picture)
+        if kwargs == {"gray": True}:
+            image, kwargs = image.convert("L"), {}
+        plain = save(image, "JPEG", quality=95, **kwargs).read_bytes()
+        contents_var = tf.placeholder(tf.string, ())
+        decoded = decoding.decode_image(contents_var, num_channels, decoding.OPENCV_DCT)
+        with tf.Session() as session:
+            upright = session.run(decoded, {contents_var: plain})
+            for size in (0, 65, 1100, 60_000):
+                comment = create_segment(0xFE, b"\0" * size) if size else b""
+                data = comment + create_segment(0xE1, create_exif(6))
+                for position in list_segments(plain):
+                    contents = plain[:position] + data + plain[position:]
+                    turned = session.run(decoded, {contents_var: contents})
+                    np.testing.assert_array_equal(
+                        turned, upright.transpose(1, 0, 2)[:, ::-1], f"{size} at {position}"
+                    )
+
+    def test_behind_the_image_data_it_is_of_another_image(self, num_channels, picture, save):
+        path = save(Image.fromarray(picture), "JPEG", quality=95)
+        shape = decode(path, num_channels).shape
+        insert(path, path.stat().st_size, create_segment(0xE1, create_exif(6)))
+        assert decode(path, num_channels).shape == shape
+        check_equal_to_opencv(path, num_channels)
+
     def test_xmp_says_nothing_about_the_orientation(self, num_channels, picture, save):
         exif = create_exif("a camera", tag=0x0110)
         path = save(Image.fromarray(picture), "JPEG", quality=95, exif=exif)
@@ -502,6 +532,15 @@ class TestOrientation:
         path = save(Image.fromarray(picture), "JPEG", quality=95)
         insert(path, 2, create_segment(0xE1, b"Exif\0\0MM\0*\xff\xff\xff\xff\0"))
         check_equal_to_opencv(path, num_channels)
+
+
+def list_segments(contents):
+    """Return where the segments of a JPEG begin, up to the image data."""
+    positions = [2]
+    while contents[positions[-1] + 1] != 0xDA:
+        start = positions[-1] + 2
+        positions.append(start + int.from_bytes(contents[start : start + 2], "big"))
+    return positions
 
 
 def create_segment(marker, data):

@@ -37,7 +37,7 @@ TEXTS = {
     "save_summaries_secs": "8.5", "max_checkpoints_to_keep": "9", "log_every_n_steps": "7",
     "num_enqueue_threads": "3", "queue_capacity": "100", "eval_interval_secs": "1.5",
     "max_num_evaluations": "2", "timeout_secs": "2.5", "on_bad_image": "skip",
-    "feed_timeout_secs": "50",
+    "feed_timeout_secs": "50", "max_bad_percent": "2.5",
 }  # fmt: skip
 
 
