@@ -16,7 +16,12 @@ from deep_reid.scoring import charts, pages, strips
 from deep_reid.scoring.names import BY_LABEL, Names
 from deep_reid.scoring.pages import check_dependencies
 from deep_reid.scoring.ranking import FeatureSet, RankingResult
-from deep_reid.scoring.tracks import BUDGET, distance_threshold, track_distances
+from deep_reid.scoring.tracks import (
+    BUDGET,
+    MIN_WRONG_TRACKS,
+    distance_threshold,
+    track_distances,
+)
 from deep_reid.system import files
 from deep_reid.system.checks import check_integer
 
@@ -207,10 +212,11 @@ def _describe_tracks(query, gallery, self_indices, measure, same_camera_is_junk)
         "distances": distances,
         "measure": charts.MEASURE_NAMES[measure],
         "budget": BUDGET,
+        "min_wrong_tracks": MIN_WRONG_TRACKS,
         "by_camera": same_camera_is_junk and query.cameras is not None,
         "threshold": None,
     }
-    if not len(distances.own) or not len(distances.other):
+    if not len(distances.own) or len(distances.other) < MIN_WRONG_TRACKS:
         return facts
     threshold = distance_threshold(distances.own, distances.other)
     image = charts.draw_distances(distances, threshold, measure)

@@ -28,6 +28,9 @@ FALSE_MATCH_SHARE = 0.01
 MIN_FOUND_SHARE = 0.5
 """Smallest share of right tracks within the threshold, if the network has learned enough."""
 
+MIN_WRONG_TRACKS = round(1 / FALSE_MATCH_SHARE)
+"""Smallest number of distances to wrong tracks that can show such a share."""
+
 MAX_COMPARISONS = 30_000_000
 """Largest number of distances to compute; a sample of the queries is taken to stay below it."""
 

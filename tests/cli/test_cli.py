@@ -131,7 +131,7 @@ class TestWhichRun:
     @pytest.mark.parametrize(
         ("folder", "run_id", "part"),
         [
-            ("", "frist", "has no run frist, but first, second: did you mean first?"),
+            ("", "first_", "has no run first_, but first, second: did you mean first?"),
             ("first/model.ckpt-7", None, "is a file or a checkpoint, no directory of runs"),
             ("first/model.ckpt-7.index", None, "is a file or a checkpoint"),
             ("first", "second", "is itself a run, first, and has no run second"),

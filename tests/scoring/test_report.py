@@ -278,6 +278,25 @@ class TestDistances:
         ).read_text()
         assert "4 distances to tracks of the same identity, and 0 to tracks of others" in text
 
+    @pytest.mark.parametrize(("num_queries", "has_advice"), [(33, False), (34, True)])
+    def test_one_percent_is_not_told_from_fewer_than_a_hundred_wrong_tracks(
+        self, write, num_queries, has_advice
+    ):
+        labels = np.arange(num_queries) % 4 + 1
+        query = FeatureSet(np.eye(4)[labels - 1], labels, np.ones(num_queries))
+        gallery = FeatureSet(np.eye(4), [1, 2, 3, 4], [2, 2, 2, 2])
+        text = write(
+            query=query,
+            gallery=gallery,
+            result=rank(query, gallery),
+            query_images=["none.jpg"] * num_queries,
+            gallery_images=["none.jpg"] * 4,
+        ).read_text()
+        assert (len(advised(text)[0]), len(advised(text)[1])) == (has_advice, has_advice)
+        assert (
+            f"{3 * num_queries} to tracks of others, of which 100 or more" in text
+        ) != has_advice
+
     def test_without_cameras_the_page_does_not_speak_of_them(self, write, query, gallery):
         bare = [FeatureSet(each.features, each.labels, name=each.name) for each in (query, gallery)]
         text = write(query=bare[0], gallery=bare[1], result=rank(*bare)).read_text()

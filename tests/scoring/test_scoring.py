@@ -205,3 +205,17 @@ class TestOutput:
         assert set(metrics["reranked"]) == promised
         assert metrics["protocol"] == "images"
         assert metrics["rank1"] == 1.0
+
+
+def test_the_images_of_tracklets_are_detections():
+    test_set = create_track_test_set("tracks", TRACKS, [3, 1], lambda: list("abcdef"))
+    features = np.random.default_rng(0).random((6, 2))
+    query, gallery, own_rows = protocols.create_detections(test_set, features)
+    np.testing.assert_allclose(gallery.features, features, rtol=1e-6)
+    assert gallery.labels.tolist() == [7, 7, 0, 7, 7, 7]
+    assert gallery.cameras.tolist() == [1, 1, 2, 2, 2, 2]
+    assert own_rows.tolist() == [0, 1, 3, 4, 5]
+    np.testing.assert_array_equal(query.features, gallery.features[own_rows])
+    assert query.labels.tolist() == [7] * 5
+    assert query.cameras.tolist() == [1, 1, 2, 2, 2]
+    assert protocols.create_detections(create_test_set(), features[:3]) is None

@@ -162,7 +162,7 @@ def test_the_query_may_be_the_only_image(run, folders):
 
 
 def test_names_that_are_not_utf8_are_found(tmp_path):
-    name = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    name = os.path.join(os.fsencode(tmp_path), b"\xe9t\xe9.png")
     with open(name, "wb") as file:
         file.write(b"x")
     (path,) = search.list_images(tmp_path)
