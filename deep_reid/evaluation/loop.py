@@ -148,13 +148,9 @@ def eval_loop(
         keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
     ):
         shown = (run_dir, eval_dir, images, shown_images, labels, camera_indices)
+        pages = ProjectorFiles(*shown, encode_images, names) if projector else None
         report = reporting.Report(
-            eval_dir,
-            shown_images,
-            labels,
-            galleries[-1],
-            best=best,
-            projector=ProjectorFiles(*shown, encode_images, names) if projector else None,
+            eval_dir, shown_images, labels, galleries[-1], best=best, projector=pages
         )
         with tf.Graph().as_default():
             trainer = _create_trainer(
