@@ -169,7 +169,7 @@ def test_one_evaluation_at_a_time_writes_into_a_directory(trained):
         ({"loss_mode": "cosine_softmax"}, UsageError, "loss_mode"),
         ({"num_galleries": 0}, UsageError, r"num_galleries \(0\) must be a whole number of at"),
         ({"max_num_evaluations": 0}, UsageError, r"max_num_evaluations \(0\) must be a whole num"),
-        ({"image_shape": (2, 2)}, UsageError, r"image_shape \(2, 2\) must be \(height, width"),
+        ({"image_shape": (2, 2)}, UsageError, r"image_shape \(2, 2\) must .*\(height, width, 3\)"),
         ({"data_y": np.arange(5)}, DataError, r"24 images, but labels of shape \(5,\)"),
     ],
 )
