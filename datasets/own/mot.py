@@ -112,6 +112,21 @@ def read_sequences(
         listing = crops.read(folder)
         _logger.info("%d crops of %s are ready in %s.", len(listing), directory, folder)
         return listing
+    left_out = _cut(directory, sequences, classes, folder)
+    listing = crops.read(folder)
+    _logger.info(
+        "%d crops of %d tracks of %s were written to %s; boxes left out: %s.",
+        len(listing),
+        len(set(listing.identities)),
+        directory,
+        folder,
+        _describe(left_out) or "none",
+    )
+    return listing
+
+
+def _cut(directory, sequences, classes, folder):
+    """Write the crops of sequences; return the number of boxes left out, by reason."""
     left_out: collections.Counter[str] = collections.Counter()
     jobs, num_boxes = [], 0
     for sequence in sequences:
@@ -124,16 +139,7 @@ def read_sequences(
     _check_any_left(directory, num_boxes, left_out)
     left_out[boxes.OUTSIDE] = crops.write(folder, jobs)
     _check_any_left(directory, num_boxes - left_out[boxes.OUTSIDE], left_out)
-    listing = crops.read(folder)
-    _logger.info(
-        "%d crops of %d tracks of %s were written to %s; boxes left out: %s.",
-        len(listing),
-        len(set(listing.identities)),
-        directory,
-        folder,
-        _describe(left_out) or "none",
-    )
-    return listing
+    return left_out
 
 
 def _load_sequences(directory):
