@@ -113,6 +113,11 @@ class Command:
     frozen_graph: str | None = _of_test(
         None, Text(), "score this graph instead of a checkpoint", is_main=True, default_text="none"
     )
+    trust_graph: bool = _of_test(
+        False,
+        On(),
+        "run a frozen graph with any ops, also those that read or write files, or call programs",
+    )
     features: str | None = _of_test(
         None,
         Text(),

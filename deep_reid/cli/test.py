@@ -116,7 +116,10 @@ def _find_features(args, config, test_set):
 
         source = {"frozen_graph": args.frozen_graph}
         encode_images: Callable[..., np.ndarray] = functools.partial(
-            encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
+            encode_with_frozen_graph,
+            args.frozen_graph,
+            compute=ComputeSettings.of(config),
+            trust=args.trust_graph,
         )
     else:
         checkpoint_path = find_checkpoint(args, config)
