@@ -125,7 +125,10 @@ class TestDamage:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_features_that_are_not_finite_are_an_error(self, tmp_path, value):
         path = write_graph(tmp_path / "model.pb", lambda x: x * value)
-        with Encoder(path) as broken, pytest.raises(DataError, match="features that are not finite"):
+        with (
+            Encoder(path) as broken,
+            pytest.raises(DataError, match="features that are not finite"),
+        ):
             broken(list(CROPS + 1))
 
 

@@ -295,7 +295,6 @@ class TestFiles:
         with pytest.raises(error, match=f"{name}.jpg (does not exist|cannot be read)"):
             policy.handle((np.array([files["good"], files[name]], object), np.zeros(2)), ERROR)
 
-
     @pytest.mark.slow
     @pytest.mark.parametrize("num_channels", [3])
     @pytest.mark.parametrize("file_format", sorted(FORMATS))

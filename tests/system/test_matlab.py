@@ -52,7 +52,9 @@ class TestReading:
         np.testing.assert_array_equal(array, io.loadmat(path)["features"])
         np.testing.assert_array_equal(array, np.arange(6.0).reshape(2, 3))
 
-    @pytest.mark.parametrize("value", ["text", {"a": 1}, np.array([1j]), np.array([1, "a"], object)])
+    @pytest.mark.parametrize(
+        "value", ["text", {"a": 1}, np.array([1j]), np.array([1, "a"], object)]
+    )
     def test_other_variables_are_refused(self, tmp_path, value):
         write(tmp_path / "a.mat", {"a": value, "b": 3.0})
         with pytest.raises(DataError, match="'a' is not an array of real numbers.*: restore it$"):
