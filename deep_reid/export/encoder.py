@@ -61,8 +61,9 @@ class Encoder:
     Notes
     -----
     TensorFlow starts on the first call, in the process that calls. A forked process can call an
-    encoder of its parent if TensorFlow has not computed in the parent; else TensorFlow's threads are
-    missing, and a `RunError` says so. A pickled encoder is its file and settings: it is loaded anew.
+    encoder of its parent if TensorFlow has not computed in the parent; otherwise TensorFlow's
+    threads are missing, and a `RunError` is raised. A pickled encoder is its file and settings: it
+    is loaded anew.
 
     Raises
     ------

@@ -167,8 +167,8 @@ def check_features(features: np.ndarray, path: str) -> np.ndarray:
     """
     if not np.isfinite(features).all():
         raise DataError(
-            f"{path} gives features that are not finite: its weights are damaged, or it was trained "
-            "with numbers that were not finite"
+            f"{path} gives features that are not finite: its weights are damaged, or training had "
+            "failed: freeze another checkpoint"
         )
     return features
 

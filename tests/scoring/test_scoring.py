@@ -58,8 +58,8 @@ class TestLoadFeatures:
 
     @pytest.mark.parametrize(
         "shape",
-        ["(99999999999,)", "(3, 99999999999)", "(3, -2)", "(2.5,)", "(2**70,)", "(4294967296, 4294967296)",
-         "(" * 400, "'x'", "None", "3", "(3, 2", "3, 2)\n"],
+        ["(99999999999,)", "(3, 99999999999)", "(3, -2)", "(2.5,)", "(2**70,)",
+         "(4294967296, 4294967296)", "(" * 400, "'x'", "None", "3", "(3, 2", "3, 2)\n"],
     )  # fmt: skip
     def test_a_npy_file_with_a_header_that_is_wrong(self, tmp_path, shape):
         np.save(tmp_path / "f.npy", self.FEATURES)
