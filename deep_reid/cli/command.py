@@ -127,6 +127,12 @@ class Command:
         is_main=True,
         default_text="none",
     )
+    trust_graph: bool = _of_test(
+        False,
+        On(),
+        "run a frozen graph with any ops, also those that read or write files, or call programs",
+        modes=("test", "search"),
+    )
     features: str | None = _of_test(
         None,
         Text(),

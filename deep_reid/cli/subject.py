@@ -163,7 +163,10 @@ def choose_encoder(
     from deep_reid.export.encoding import encode_with_frozen_graph
 
     encode_images = functools.partial(
-        encode_with_frozen_graph, args.frozen_graph, compute=ComputeSettings.of(config)
+        encode_with_frozen_graph,
+        args.frozen_graph,
+        compute=ComputeSettings.of(config),
+        trust=args.trust_graph,
     )
     return {"frozen_graph": args.frozen_graph}, encode_images
 

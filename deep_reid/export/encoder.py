@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from deep_reid import nets
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.kinds import add_channels
 from deep_reid.config.run import NETWORKS
-from deep_reid.errors import DataError, UsageError
+from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.export.frozen_graph import (
+    check_features,
     create_frozen_graph,
     find_run_config,
     read_frozen_graph,
@@ -27,6 +29,8 @@ _logger = logging.getLogger(__name__)
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
 # As in Deep SORT. Larger batches are no faster, and slower if other programs use the caches, too.
 _MAX_BATCH_SIZE = 32
+# The process in which encoders have started TensorFlow.
+_computing_in: list[int | None] = [None]
 
 
 class Encoder:
@@ -50,6 +54,16 @@ class Encoder:
     compute : ComputeSettings
         Precision, threads and memory. A narrower precision than float32 needs a checkpoint: the
         normalization of a frozen graph, which must stay exact, cannot be separated from its layers.
+    trust : bool
+        Whether a frozen graph may have any ops. Default: only those of networks, none that reads or
+        writes files, runs programs or calls Python.
+
+    Notes
+    -----
+    TensorFlow starts on the first call, in the process that calls. A forked process can call an
+    encoder of its parent if TensorFlow has not computed in the parent; otherwise TensorFlow's
+    threads are missing, and a `RunError` is raised. A pickled encoder is its file and settings: it
+    is loaded anew.
 
     Raises
     ------
@@ -75,18 +89,32 @@ class Encoder:
         image_shape: Sequence[int] | None = None,
         max_batch_size: int = _MAX_BATCH_SIZE,
         compute: ComputeSettings = ComputeSettings(),
+        trust: bool = False,
     ) -> None:
         if max_batch_size < 1:
             raise UsageError(f"max_batch_size ({max_batch_size}) must be at least 1")
         compute = ComputeSettings.of(compute)
-        graph_def, self._graph_shape = _load(os.fspath(path), network, image_shape, compute)
+        self._settings = {
+            "network": network,
+            "image_shape": image_shape,
+            "max_batch_size": max_batch_size,
+            "compute": compute,
+            "trust": trust,
+        }
+        self._path = os.path.abspath(path)
+        self._graph_def, self._graph_shape, self._feature_size = _load(
+            os.fspath(path), network, image_shape, compute, trust
+        )
         self._image_shape = add_channels(self._graph_shape)
         self._max_batch_size = max_batch_size
-        self._session = _start_session(graph_def, compute)
-        features = self._session.graph.get_tensor_by_name("features:0")
-        self._feature_size = features.get_shape().as_list()[1]
-        # Looks up the nodes once.
-        self._run: Any = self._session.make_callable(features, ["images:0"])
+        self._compute = compute
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._session: Any = None
+        self._run: Any = None
+
+    def __reduce__(self) -> tuple:
+        return _create, (type(self), self._path, self._settings)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -128,7 +156,7 @@ class Encoder:
         UsageError
             If images or boxes have the wrong shape, or the encoder is closed.
         """
-        if self._run is None:
+        if self._is_closed:
             raise _closed_error()
         if boxes is None:
             crops = self._check_crops(images)
@@ -142,8 +170,10 @@ class Encoder:
 
     def close(self) -> None:
         """Free the network's memory. The encoder cannot be called after that."""
-        self._run = None
-        self._session.close()
+        self._is_closed = True
+        session, self._session, self._run, self._graph_def = self._session, None, None, None
+        if session is not None and _computing_in[0] == os.getpid():
+            session.close()
 
     def __enter__(self) -> "Encoder":
         return self
@@ -152,13 +182,25 @@ class Encoder:
         self.close()
 
     def _encode(self, batch):
-        run = self._run  # another thread may close the encoder meanwhile
-        if run is None:
-            raise _closed_error()
+        run = self._open()
         try:
-            return run(batch.reshape(-1, *self._graph_shape))
+            features = run(batch.reshape(-1, *self._graph_shape))
         except tf.errors.CancelledError as error:
             raise _closed_error() from error
+        return check_features(features, self._path)
+
+    def _open(self):
+        """Return the function that computes; start TensorFlow on the first call."""
+        _check_process()
+        with self._lock:
+            if self._is_closed:  # another thread may close the encoder meanwhile
+                raise _closed_error()
+            if self._run is None:
+                self._session = _start_session(self._graph_def, self._compute)
+                features = self._session.graph.get_tensor_by_name("features:0")
+                # Looks up the nodes once.
+                self._run = self._session.make_callable(features, ["images:0"])
+            return self._run
 
     def _check_crops(self, images):
         if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
@@ -219,16 +261,33 @@ class Encoder:
         return batch
 
 
+def _create(encoder_class, path, settings):
+    return encoder_class(path, **settings)
+
+
+def _check_process():
+    """Raise an error in a process where TensorFlow would wait for threads that it does not have."""
+    if _computing_in[0] not in (None, os.getpid()):
+        raise RunError(
+            "this process was forked from one in which TensorFlow had computed already, and has "
+            "none of its threads: start processes by multiprocessing.get_context('spawn'), or call "
+            "the encoder only in them; one of a checkpoint has computed when it is made, one of a "
+            "frozen graph has not"
+        )
+    _computing_in[0] = os.getpid()
+
+
 def _closed_error():
     return UsageError("the encoder is closed: create another one")
 
 
-def _load(path, network, image_shape, compute):
-    """Return the frozen graph of a file, and the shape of its images."""
+def _load(path, network, image_shape, compute, trust):
+    """Return the frozen graph of a file, the shape of its images, and the size of features."""
     if path.lower().endswith(".pb"):
         if network is not None or image_shape is not None:
             raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
-        return read_frozen_graph(path, compute)
+        return read_frozen_graph(path, compute, trust=trust)
+    _check_process()
     checkpoint_path = checkpoints.resolve_checkpoint(path)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
     module = nets.load_network(network)
@@ -237,14 +296,14 @@ def _load(path, network, image_shape, compute):
         raise DataError(
             f"checkpoint {checkpoint_path} is not of the network {network}: use network={others}"
         )
-    graph_def, _ = create_frozen_graph(
+    graph_def, feature_size = create_frozen_graph(
         module.preprocess,
         nets.create_inference_network(module),
         checkpoint_path,
         image_shape,
         compute=compute,
     )
-    return graph_def, image_shape
+    return graph_def, image_shape, feature_size
 
 
 def _settle(checkpoint_path, network, image_shape):

@@ -11,7 +11,11 @@ import numpy as np
 from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
-from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
+from deep_reid.export.frozen_graph import (
+    check_features,
+    create_frozen_graph,
+    read_frozen_graph,
+)
 from deep_reid.images import decoding, pipeline
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
@@ -112,6 +116,7 @@ def encode_with_frozen_graph(
     *,
     progress: Callable[[int], object] | None = None,
     compute: ComputeSettings = ComputeSettings(),
+    trust: bool = False,
 ) -> np.ndarray:
     """Compute the features of image files with a frozen graph, by the names of its nodes.
 
@@ -124,6 +129,8 @@ def encode_with_frozen_graph(
     batch_size : int
     progress, compute
         As in `encode`.
+    trust : bool
+        Whether the graph may have any ops; see `deep_reid.Encoder`.
 
     Returns
     -------
@@ -141,7 +148,7 @@ def encode_with_frozen_graph(
     images, read_from_file = as_image_source(filenames)
     if not read_from_file:
         raise TypeError("these are images, not names of files: use deep_reid.Encoder, or encode")
-    graph_def, graph_shape = read_frozen_graph(frozen_graph_path, compute)
+    graph_def, graph_shape, _ = read_frozen_graph(frozen_graph_path, compute, trust=trust)
     image_shape = add_channels(graph_shape)
     with _new_session(compute) as session:
         with session.graph.as_default():
@@ -153,9 +160,10 @@ def encode_with_frozen_graph(
                 graph_def, {"images:0": bgr_images}, ["features:0"], name="frozen"
             )
         explain_error = pipeline.create_error_explainer(True, image_shape)
-        return _encode_in_batches(
+        encoded = _encode_in_batches(
             session, image_var, features, images, batch_size, explain_error, progress
         )
+    return check_features(encoded, os.fspath(frozen_graph_path))
 
 
 def finalize(

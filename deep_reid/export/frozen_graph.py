@@ -9,8 +9,9 @@ from google.protobuf.message import DecodeError
 
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.kinds import add_channels
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
 from deep_reid.export import folding
+from deep_reid.export.trust import check_ops
 from deep_reid.images import pipeline
 from deep_reid.images.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
 from deep_reid.interfaces import NetworkFactory, Preprocess
@@ -77,8 +78,8 @@ def create_frozen_graph(
 
 
 def read_frozen_graph(
-    path: str | os.PathLike[str], compute: ComputeSettings
-) -> tuple[tf.GraphDef, tuple[int, ...]]:
+    path: str | os.PathLike[str], compute: ComputeSettings, *, trust: bool = False
+) -> tuple[tf.GraphDef, tuple[int, ...], int]:
     """Read a frozen graph that takes images, and find their shape.
 
     Parameters
@@ -88,6 +89,8 @@ def read_frozen_graph(
         ``features``.
     compute : ComputeSettings
         The settings that it will run with.
+    trust : bool
+        Whether the graph may have any ops, also those that read or write files.
 
     Returns
     -------
@@ -95,6 +98,7 @@ def read_frozen_graph(
     image_shape : tuple of int
         (height, width, channels), or (height, width) if the graph takes gray images without a
         channel axis.
+    feature_size : int
 
     Raises
     ------
@@ -110,6 +114,8 @@ def read_frozen_graph(
             "name the checkpoint instead"
         )
     graph_def = _read_graph_def(path)
+    if not trust:
+        check_ops(graph_def, os.fspath(path))
     nodes = {node.name: node for node in graph_def.node}
     if "images" not in nodes or "features" not in nodes:
         raise DataError(
@@ -122,12 +128,49 @@ def read_frozen_graph(
             "without --no_preprocess"
         )
     image_shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
-    if len(image_shape) not in (2, 3) or min(image_shape) < 1:
+    if len(image_shape) not in (2, 3) or not 1 <= min(image_shape) <= max(image_shape) < 2**15:
         raise DataError(
             f"{path} does not tell the size of its images: freeze it with a placeholder of shape "
             "(None, height, width, channels)"
         )
-    return graph_def, image_shape
+    return graph_def, image_shape, _find_feature_size(graph_def, path)
+
+
+def _find_feature_size(graph_def, path):
+    """Build a frozen graph, and return the length of its features."""
+    way_out = "freeze the checkpoint again, or name a file of --mode=freeze"
+    with tf.Graph().as_default() as graph:
+        try:
+            tf.import_graph_def(graph_def, name="")
+            features = graph.get_tensor_by_name("features:0")
+            graph.get_tensor_by_name("images:0")
+        except Exception as error:  # TensorFlow does not say what it raises for damaged graphs
+            reason = first_line(error) or type(error).__name__
+            raise DataError(f"{path} is damaged ({reason}): {way_out}") from error
+    shape = features.get_shape()
+    is_vector = shape.ndims == 2 and shape.as_list()[1]
+    if features.dtype != tf.float32 or not is_vector:
+        raise DataError(
+            f"the node 'features' of {path} is {features.dtype.name} of shape {shape}, but must be "
+            f"float32 of shape (None, number): {way_out}"
+        )
+    return shape.as_list()[1]
+
+
+def check_features(features: np.ndarray, path: str) -> np.ndarray:
+    """Return features, if all of them are finite.
+
+    Raises
+    ------
+    DataError
+        If one is not.
+    """
+    if not np.isfinite(features).all():
+        raise DataError(
+            f"{path} gives features that are not finite: its weights are damaged, or training had "
+            "failed: freeze another checkpoint"
+        )
+    return features
 
 
 def _read_graph_def(path):

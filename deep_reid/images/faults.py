@@ -263,8 +263,8 @@ class SkipBadImages:
             raise DataError(
                 f"{num_bad} of {self._num_files} images cannot be read, more than the limit of "
                 f"{self._max_bad_percent:g} %; the last is {name} ({reason}): replace the files or "
-                "remove them from the data set (--check_data lists them all), or raise the limit, a "
-                "share of the files to train on (--max_bad_percent)"
+                "remove them from the data set (--check_data lists them all), or raise the limit, "
+                "a share of the files to train on (--max_bad_percent)"
             )
 
 

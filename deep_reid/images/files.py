@@ -310,7 +310,7 @@ def _identify(contents):
     try:
         with Image.open(io.BytesIO(contents)) as image:
             return image.format
-    except Exception:
+    except Exception:  # noqa: BLE001
         # Pillow's readers do not say what they raise for damaged files. Its answer would only make
         # the message more precise.
         return None

@@ -295,7 +295,8 @@ class TestFiles:
         with pytest.raises(error, match=f"{name}.jpg (does not exist|cannot be read)"):
             policy.handle((np.array([files["good"], files[name]], object), np.zeros(2)), ERROR)
 
-    @pytest.mark.parametrize("num_channels", [1, 3])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("num_channels", [3])
     @pytest.mark.parametrize("file_format", sorted(FORMATS))
     def test_a_file_of_any_other_format_is_read_or_named(
         self, tmp_path, caplog, file_format, num_channels

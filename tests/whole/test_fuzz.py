@@ -1,18 +1,23 @@
 """Whatever a file or a name holds: what it says, or one of the documented errors."""
 
+import io
 import json
 import os
 import string
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from datasets import market1501, mars
 from datasets.own import csv_listing
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError
+from deep_reid.images import files as images
 from deep_reid.runs import checkpoints, folder, labels
+from deep_reid.scoring import protocols
 
 NUM_EXAMPLES = 10_000
 
@@ -132,6 +137,61 @@ def test_label_files(tmp_path, content):
         assert "labels.json" in str(error)
         return
     assert len(set(names)) == len(names)
+
+
+def create_features(name):
+    buffer = io.BytesIO()
+    features = np.arange(6, dtype=np.float32).reshape(3, 2)
+    if name == "f.npy":
+        np.save(buffer, features)
+    else:
+        savemat(buffer, {"features": features}, do_compression=name == "c.mat")
+    return name, buffer.getvalue()
+
+
+@st.composite
+def features_files(draw):
+    """A file of features with some bytes changed, left out or added."""
+    name, content = draw(st.sampled_from([create_features(n) for n in ("f.npy", "f.mat", "c.mat")]))
+    content = bytearray(content)
+    for _ in range(draw(st.integers(0, 5))):
+        start = draw(st.integers(0, len(content)))
+        content[start : start + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return name, bytes(content)
+
+
+@fuzz
+@given(features_files())
+def test_files_of_features(tmp_path, name_and_content):
+    name, content = name_and_content
+    (tmp_path / name).write_bytes(content)
+    try:
+        features = protocols.load_features(tmp_path / name)
+    except DataError as error:
+        assert name in str(error)
+        assert "\n" not in str(error)
+        return
+    assert isinstance(features, np.ndarray)
+
+
+@fuzz
+@given(st.integers(1, 100_000), st.sampled_from(["[", '{"a":', "[[1],"]))
+def test_json_that_is_nested(tmp_path, depth, opening):
+    (tmp_path / "config.json").write_text(opening * (depth % 3000))
+    (tmp_path / "labels.json").write_text(opening * (depth % 3000))
+    with pytest.raises(DataError):
+        RunConfig.load(tmp_path)
+    with pytest.raises(DataError):
+        labels.load(tmp_path)
+
+
+@fuzz
+@given(
+    st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x20Exif\0\0"])
+)
+def test_orientations(content, start):
+    assert images.read_orientation(start + content) in range(1, 9)
+    assert images.explain_contents(start + content)
 
 
 @pytest.fixture(scope="module")
