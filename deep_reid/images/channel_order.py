@@ -7,8 +7,10 @@ this, or calls the package's own preprocessing for BGR: this is watched while th
 import contextvars
 import functools
 import inspect
+from typing import TYPE_CHECKING
 
-from deep_reid.interfaces import Preprocess, Tensor
+if TYPE_CHECKING:  # it imports NumPy, which old code may be without
+    from deep_reid.interfaces import Preprocess, Tensor
 
 KEEP_ORDER_OF_ARRAYS = contextvars.ContextVar("keep_order_of_arrays", default=False)
 """Whether a graph that is frozen after training on arrays takes images in these arrays' channel
@@ -39,7 +41,7 @@ class WatchedPreprocessing:
         ``preprocess_fn(image, is_training=...)``.
     """
 
-    def __init__(self, preprocess_fn: Preprocess) -> None:
+    def __init__(self, preprocess_fn: "Preprocess") -> None:
         self._preprocess_fn = preprocess_fn
         self._image = None
         self._seen: set[bool] = set()
@@ -59,7 +61,7 @@ class WatchedPreprocessing:
             return next(iter(self._seen))
         return _find_parameter(self._preprocess_fn)
 
-    def __call__(self, image: Tensor, is_training: bool = False) -> Tensor:
+    def __call__(self, image: "Tensor", is_training: bool = False) -> "Tensor":
         """Call the function, and watch its calls of the package's own preprocessing.
 
         Parameters
@@ -79,7 +81,7 @@ class WatchedPreprocessing:
         finally:
             _RUNNING.reset(token)
 
-    def note(self, image: Tensor, input_is_bgr: bool) -> None:
+    def note(self, image: "Tensor", input_is_bgr: bool) -> None:
         """Note a call of the package's own preprocessing, if it is for this function's image.
 
         Parameters
@@ -91,7 +93,7 @@ class WatchedPreprocessing:
             self._seen.add(bool(input_is_bgr))
 
 
-def note_call(image: Tensor, input_is_bgr: bool) -> None:
+def note_call(image: "Tensor", input_is_bgr: bool) -> None:
     """Let the watched functions that are running note a call of the package's own preprocessing.
 
     Parameters

@@ -74,7 +74,7 @@ def load_network(name: str | None) -> Network:
     UsageError
         If the network is unknown, cannot be imported, or lacks what a network needs.
     """
-    name = name or NETWORKS[0]
+    name = NETWORKS[0] if name is None else name
     NETWORK.check("network", name)
     if name in NETWORKS:
         return importlib.import_module(f"{__name__}.{name}")

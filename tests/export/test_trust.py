@@ -39,7 +39,7 @@ def write_graph(path, build):
 
 def in_function(op):
     function = tf.function(op, autograph=False, experimental_attributes={"_noinline": True})
-    return lambda features: function(features)
+    return lambda features: function(features)  # noqa: PLW0108 - made anew in each graph
 
 
 def write_file(features):

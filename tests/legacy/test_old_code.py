@@ -193,7 +193,7 @@ def test_the_engine_deep_reid_names_what_the_folder_has_and_this_package_has_not
     folder, _ = create_market("deep_reid", tmp_path)
     output = folder.run("--loss_mode=angular", codes=(2,))
     assert "angular_loss" in output
-    assert "invalid choice: 'angular'" in output
+    assert "angular is unknown: use one of" in output
     assert "Traceback" not in output
 
 
