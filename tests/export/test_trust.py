@@ -38,8 +38,7 @@ def write_graph(path, build):
 
 
 def in_function(op):
-    function = tf.function(op, autograph=False, experimental_attributes={"_noinline": True})
-    return lambda features: function(features)
+    return tf.function(op, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def write_file(features):
