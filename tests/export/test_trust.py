@@ -38,12 +38,7 @@ def write_graph(path, build):
 
 
 def in_function(op):
-<<<<<<< HEAD
-    function = tf.function(op, autograph=False, experimental_attributes={"_noinline": True})
-    return lambda features: function(features)  # noqa: PLW0108 - made anew in each graph
-=======
     return tf.function(op, autograph=False, experimental_attributes={"_noinline": True})
->>>>>>> i14-files
 
 
 def write_file(features):
