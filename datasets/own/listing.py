@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deep_reid.errors import DataError
+from deep_reid.errors import printable as shown
 from deep_reid.samplers.galleries import JUNK_LABEL
 
 from . import suspects
@@ -229,21 +230,6 @@ def is_utf_8(name: str) -> bool:
     """Return whether a name of a file is UTF-8, as most programs expect."""
     # Python's mark for bytes that are not UTF-8. Most names are ASCII, which is fast to tell.
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def shown(text: str) -> str:
-    """Return a name of the data as it stands in a message.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-        The same, unless it has characters that cannot be printed: these are escaped.
-    """
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def quoted(text: str) -> str:
