@@ -88,6 +88,7 @@ class TestTrust:
 
 
 class TestDamage:
+    @pytest.mark.slow
     def test_any_change_is_a_graph_or_one_line(self, frozen, tmp_path):
         with open(frozen, "rb") as file:
             content = file.read()
@@ -170,6 +171,7 @@ class TestProcesses:
             assert "start processes by multiprocessing.get_context('spawn')" in str(error)
             np.testing.assert_array_equal(parent(list(CROPS)), expected)
 
+    @pytest.mark.slow
     def test_a_child_computes_where_the_parent_has_not(self, frozen, tmp_path):
         code = (
             "import os, sys, signal, numpy as np\n"

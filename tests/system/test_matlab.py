@@ -93,6 +93,7 @@ def read_or_refuse(path, content, name):
 class TestDamage:
     """With SciPy's reader, some of these files end the process."""
 
+    @pytest.mark.slow
     def test_each_byte_before_the_numbers(self, tmp_path):
         content = write(tmp_path / "a.mat", {"features": ARRAYS["features"]})
         for position, value in itertools.product(range(120, 192), (*range(24), 127, 128, 255)):
