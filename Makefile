@@ -41,6 +41,7 @@ format: .venv/dev-installed
 	$(BIN)/ruff format .
 
 docs: .venv/docs-installed
+	rm -rf docs/_build/api  # pages of modules that are gone
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
 
 bench: .venv/bench-installed

@@ -1,5 +1,7 @@
 """Sphinx: the pages of docs/ and one page per module, from its docstrings (`make docs`)."""
 
+import types
+
 import deep_reid
 
 project = "Deep ReID"
@@ -15,3 +17,13 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 html_title = f"Deep ReID {release}"
 html_theme_options = {"page_width": "1100px"}
+
+
+def skip_aliases(app, what, name, obj, skip, options):
+    """Leave out aliases of types, such as ``list[str]``: they have no signature to document."""
+    return True if isinstance(obj, types.GenericAlias) else None
+
+
+def setup(app):
+    """Connect to Sphinx."""
+    app.connect("autodoc-skip-member", skip_aliases)
