@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import stat
 import threading
 
@@ -104,13 +105,25 @@ def run(caplog):
     return run
 
 
-@pytest.fixture
-def runs(tmp_path, run):
-    """Two runs, of which the second is a stray one."""
-    synthetic.draw_folders(tmp_path / "people", num_identities=4, images_per_identity=4)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    synthetic.draw_folders(folder / "people", num_identities=4, images_per_identity=4)
     for run_id in ("good", "stray"):
-        run("--mode=train", "--dataset=people", f"--run_id={run_id}", "--number_of_steps=1",
-            "--batch_size=8", "--image_shape", "32", "16", "--num_validation=2")  # fmt: skip
+        argv = [
+            "--mode=train", f"--dataset={folder}/people", f"--log_dir={folder}/train",
+            f"--run_id={run_id}", "--number_of_steps=1", "--batch_size=8",
+            "--image_shape", "32", "16", "--num_validation=2",
+        ]  # fmt: skip
+        assert cli.main(Custom, argv) == 0
+    return folder
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """A copy of two runs, of which the second is a stray one."""
+    shutil.copytree(trained / "train", tmp_path / "output" / "custom" / "train")
+    (tmp_path / "people").mkdir()
     return tmp_path / "output" / "custom" / "train"
 
 
