@@ -49,7 +49,7 @@ def check_scopes(name: str | None, scopes: Sequence[str]) -> None:
     UsageError
         If the network has no such scope.
     """
-    for scope in scopes if (name or NETWORKS[0]) in NETWORKS else ():
+    for scope in scopes if name in NETWORKS else ():
         top = scope.partition("/")[0]
         if top.isidentifier() and top not in SCOPES:
             raise UsageError(
@@ -63,7 +63,7 @@ def load_network(name: str | None) -> Network:
     Parameters
     ----------
     name : str or None
-        A module of this package, or ``MODULE:NAME`` of the user. None: the first of `NETWORKS`.
+        A module of this package, or ``MODULE:NAME`` of the user. None is an unknown name.
 
     Returns
     -------
@@ -74,8 +74,7 @@ def load_network(name: str | None) -> Network:
     UsageError
         If the network is unknown, cannot be imported, or lacks what a network needs.
     """
-    name = NETWORKS[0] if name is None else name
-    NETWORK.check("network", name)
+    name = NETWORK.check("network", name)
     if name in NETWORKS:
         return importlib.import_module(f"{__name__}.{name}")
     network: Any = import_named(name)

@@ -89,7 +89,7 @@ class Run:
             run_id = _lock(stack, log_dir, run_id)
             run_dir = os.path.join(log_dir, run_id)
             try:
-                _remove_unused_runs(log_dir)
+                _remove_unused_runs(log_dir, run_id)
                 saving.remove_leftovers(run_dir)
                 run = cls(log_dir, run_id, *recovery.recover_own_checkpoint(run_dir))
                 with run._undone_if_wrong():
@@ -184,10 +184,10 @@ def _lock(stack, log_dir, run_id):
             return run_id
 
 
-def _remove_unused_runs(log_dir):
-    """Remove runs that were killed before they wrote anything but their lock."""
+def _remove_unused_runs(log_dir, own):
+    """Remove runs, but not one's own, that were killed before they wrote more than their lock."""
     for path in pathlib.Path(log_dir).glob(f"*/{locks.TRAINING.filename}"):
-        if not locks.is_unused(path.parent):
+        if path.parent.name == own or not locks.is_unused(path.parent):
             continue
         # A run that is locked has just begun.
         with (

@@ -12,6 +12,7 @@ from datasets.mars import Mars
 from deep_reid.cli import export
 from deep_reid.cli.command import Command
 from deep_reid.cli.export import export as run_export
+from deep_reid.cli.outputs import Origin
 from deep_reid.scoring import feature_index
 from deep_reid.system import matlab
 
@@ -47,7 +48,8 @@ def do_export(tmp_path, monkeypatch):
                 [[os.path.getsize(image), 1.0] for image in images], np.float32
             )
 
-        monkeypatch.setattr(export, "find_checkpoint", lambda *_: "model.ckpt-1")
+        origin = Origin(run=None, step=1, checkpoint="model.ckpt-1")
+        monkeypatch.setattr(export, "find_checkpoint", lambda *_: origin)
         monkeypatch.setattr(export, "create_encoder", create_encoder)
         args = Command(
             mode="export",
