@@ -7,7 +7,9 @@ import itertools
 import logging
 import os
 import pathlib
+import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 
 from deep_reid.config import RunConfig
@@ -18,6 +20,8 @@ from deep_reid.system import locks
 from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
+_GRACE_SECS = 60
+_MADE_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 
 
 @dataclasses.dataclass(eq=False)
@@ -186,16 +190,19 @@ def _lock(stack, log_dir, run_id):
 
 def _remove_unused_runs(log_dir, own):
     """Remove runs, but not one's own, that were killed before they wrote more than their lock."""
-    for path in pathlib.Path(log_dir).glob(f"*/{locks.TRAINING.filename}"):
-        if path.parent.name == own or not locks.is_unused(path.parent):
-            continue
-        # A run that is locked has just begun.
-        with (
-            contextlib.suppress(RunError),
-            locks.holding(path.parent, f"run {path.parent.name}") as is_locked,
-        ):
-            if is_locked:
-                locks.remove_if_unused(path.parent)
+    for path in pathlib.Path(log_dir).iterdir():
+        # It may be locked, be a folder of somebody else, or be gone by now.
+        with contextlib.suppress(RunError, PermissionError, FileNotFoundError):
+            has_lock = (path / locks.TRAINING.filename).exists()
+            # An empty folder is only known by a name as we make them.
+            is_run = has_lock or _MADE_NAME.fullmatch(path.name) is not None
+            # A training that begins at this moment may not have locked its folder yet.
+            is_young = time.time() - path.stat().st_mtime < _GRACE_SECS
+            if not is_run or is_young or path.name == own or not locks.is_unused(path):
+                continue
+            with locks.holding(path, f"run {path.name}") as is_locked:
+                if is_locked:
+                    locks.remove_if_unused(path)
 
 
 def _compare_settings(run_dir, config):

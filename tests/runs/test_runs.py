@@ -13,6 +13,7 @@ from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.runs import checkpoints, folder, labels
 from deep_reid.runs.run import Run
+from deep_reid.system import locks
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -282,3 +283,22 @@ class TestBegin:
         with pytest.raises(UsageError), Run.open(tmp_path / "log", "a/b") as run:
             run.begin(CONFIG)
         assert not (tmp_path / "log").exists()
+
+
+def test_what_was_killed_before_it_wrote_anything_is_removed_and_nothing_else(tmp_path):
+    for name in ("20260102-030405", "20260102-030405-2", "named", "in_use"):
+        (tmp_path / name).mkdir()
+    for name in ("named", "in_use", "20260102-030405-2"):
+        (tmp_path / name / "lock").touch()
+    (tmp_path / "of_the_user").mkdir()
+    (tmp_path / "results" / "lock").mkdir(parents=True)
+    (tmp_path / "results" / "table.csv").touch()
+    (tmp_path / "lock").touch()
+    for path in tmp_path.iterdir():
+        os.utime(path, (10**9, 10**9))
+    (tmp_path / "20260102-030405-3").mkdir()  # it has just begun
+    with locks.holding(tmp_path / "in_use", "run in_use"), Run.open(tmp_path, "own") as run:
+        assert set(os.listdir(tmp_path)) == {
+            "20260102-030405-3", "in_use", "of_the_user", "results", "lock", "own"
+        }  # fmt: skip
+        assert run.run_id == "own"
