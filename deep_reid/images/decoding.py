@@ -229,9 +229,13 @@ def _decode_any(contents, num_channels, jpeg_dct):
     def decode_bmp(contents):
         return files.decode_bmp(contents, num_channels)
 
+    def decode_webp(contents):
+        return files.decode_webp(contents, num_channels)
+
     return tf.case(
         [
             (_starts_with(contents, b"BM"), lambda: _call_python(decode_bmp, contents)),
+            (_starts_with(contents, b"RIFF"), lambda: _call_python(decode_webp, contents)),
             (tf.io.is_jpeg(contents), lambda: _decode_jpeg(contents, num_channels, jpeg_dct)),
             (
                 _starts_with(contents, b"\x89PNG"),

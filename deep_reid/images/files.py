@@ -111,13 +111,40 @@ def decode_bmp(contents: bytes, num_channels: int) -> np.ndarray:
     # Some versions of OpenCV fill what is missing with gray or black.
     if _is_truncated_bmp(contents):
         raise DataError("the BMP image is truncated: replace the file")
+    return _decode_with_opencv(contents, num_channels, "BMP")
+
+
+def decode_webp(contents: bytes, num_channels: int) -> np.ndarray:
+    """Decode a WebP file with OpenCV, as it is stored; TensorFlow 2.16 does not know the format.
+
+    Parameters
+    ----------
+    contents : bytes
+    num_channels : {1, 3}
+
+    Returns
+    -------
+    np.ndarray of uint8, shape (H, W, num_channels)
+        Gray or RGB, without an alpha channel, and not turned upright.
+
+    Raises
+    ------
+    DataError
+        If the file is truncated, damaged, or another one that begins with RIFF.
+    """
+    return _decode_with_opencv(contents, num_channels, "WebP")
+
+
+def _decode_with_opencv(contents, num_channels, name):
     flags = cv2.IMREAD_GRAYSCALE if num_channels == 1 else cv2.IMREAD_COLOR_RGB
     try:
-        image = cv2.imdecode(np.frombuffer(contents, np.uint8), flags)
+        image = cv2.imdecode(
+            np.frombuffer(contents, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error:  # for example if the header has an enormous size
         image = None
     if image is None:
-        raise DataError("the BMP image is damaged: replace the file")
+        raise DataError(f"the {name} image is damaged: replace the file")
     return image.reshape(*image.shape[:2], num_channels)
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from PIL import Image
+from PIL import Image, ImageOps
 
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
@@ -322,10 +322,23 @@ def decode(path, num_channels, jpeg_dct=decoding.OPENCV_DCT):
         return session.run(image, {filename_var: str(path)})
 
 
+IS_OLD_OPENCV = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13)
+
+
 def read_with_opencv(path, num_channels):
-    if num_channels == 1:
-        return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[..., np.newaxis]
-    return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    flags = cv2.IMREAD_GRAYSCALE if num_channels == 1 else cv2.IMREAD_COLOR_RGB
+    if not IS_OLD_OPENCV:
+        image = cv2.imread(str(path), flags)
+        return image.reshape(*image.shape[:2], num_channels)
+    # It reads no GIF, turns no WebP, and overlooks EXIF data behind others: as newer versions do.
+    image = cv2.imread(str(path), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        image = np.array(Image.open(path).convert("RGB"))
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if num_channels == 1 else image
+    stored = Image.fromarray(image)
+    stored.getexif().update(Image.open(path).getexif())
+    image = np.array(ImageOps.exif_transpose(stored))
+    return image.reshape(*image.shape[:2], num_channels)
 
 
 def check_equal_to_opencv(path, num_channels, jpeg_dct=decoding.OPENCV_DCT, tolerance=0):
