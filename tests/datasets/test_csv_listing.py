@@ -10,7 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from datasets.own.csv_listing import read_csv
@@ -480,6 +480,8 @@ def test_written_rows_are_read_back(data, num_rows, has_header, quote_all):
     splits = [by_identity[i] for i in identities]
     stems = data.draw(st.lists(NAMES, min_size=num_rows, max_size=num_rows))
     paths = [f"{row}{stem.replace('/', '_')}.jpg" for row, stem in enumerate(stems)]
+    # Without a header, a first line that ends within a name does not tell the separator.
+    assume(has_header or not set("".join((*paths, *identities, *cameras))) & set("\r\n"))
     rows = list(zip(paths, identities, cameras, splits, strict=True))
     with tempfile.TemporaryDirectory() as directory:
         for name in paths:
