@@ -84,7 +84,7 @@ def warn_of_overwriting(path: str, origin: Origin) -> None:
     origin : Origin
         What the new file is made of.
     """
-    if not (os.path.isfile(path) or os.path.isfile(f"{path}.index")):
+    if not _is_file(path):
         return
     earlier = _read_origin(path)
     if earlier is None:
@@ -102,7 +102,7 @@ def write_manifest(path: str, origin: Origin) -> None:
         The file; of a checkpoint, its prefix. A device or a pipe gets none.
     origin : Origin
     """
-    if not (os.path.isfile(path) or os.path.isfile(f"{path}.index")):
+    if not _is_file(path):
         return
     facts = {
         "file": os.path.basename(path),
@@ -110,6 +110,11 @@ def write_manifest(path: str, origin: Origin) -> None:
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     files.write_text(path + _ENDING, json.dumps(facts, indent=2) + "\n")
+
+
+def _is_file(path):
+    """Tell whether there is a file of this name, or a checkpoint of this prefix."""
+    return os.path.isfile(path) or os.path.isfile(f"{path}.index")
 
 
 def _read_origin(path):

@@ -77,7 +77,7 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
             nearest_kwargs=settings,
         )
         _logger.info("Wrote the report to %s", path)
-    # After the files: whoever reads it may have ended.
+    # After the files: the process that reads this table may have ended.
     sys.stdout.write(align(table) + "\n")
 
 

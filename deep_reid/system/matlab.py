@@ -181,7 +181,7 @@ def _read_preamble(content, inflater, size, order):
 def _read_element(data, start, order):
     """Read an element: its type and size, then its content, up to a multiple of 8 bytes."""
     kind, size = struct.unpack_from(f"{order}2I", data, start)
-    if kind >> 16:  # at most 4 bytes, which follow in the place of the size
+    if kind >> 16:  # at most 4 bytes, which follow instead of the size
         kind, size = kind & 0xFFFF, kind >> 16
         if size > 4:
             raise ValueError(f"a short element of {size} bytes")
