@@ -23,6 +23,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 sys.argv = ["train_custom.py", *sys.argv[1:]]
+sys.path.insert(0, {root!r})  # as python train_custom.py does
 runpy.run_path({script!r}, run_name="__main__")
 """
 # Each with a part of its line.
@@ -59,7 +60,7 @@ def work(tmp_path_factory):
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_without_tensorflow(work, mistake):
-    code = CODE.format(script=str(ROOT / "train_custom.py"))
+    code = CODE.format(root=str(ROOT), script=str(ROOT / "train_custom.py"))
     argv = [*mistake.split(), "--dataset=people", "--log_dir=log"]
     result = subprocess.run(
         [sys.executable, "-c", code, *argv], cwd=work, capture_output=True, text=True, check=False
