@@ -45,14 +45,16 @@ def restore(name: str, fromlist: Sequence[str] | None) -> None:
 def _accept_old_arguments(tsne):
     """Let ``TSNE(...)`` take arguments by position, and ``n_iter``, which is ``max_iter`` today."""
     today = tsne.__init__
-    names = inspect.signature(today).parameters
-    if "max_iter" not in names or "n_iter" in names or hasattr(today, "__wrapped__"):
+    parameters = inspect.signature(today).parameters
+    by_position = parameters["perplexity"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    if (by_position and "n_iter" in parameters) or hasattr(today, "__wrapped__"):
         return  # it takes them already
 
     @functools.wraps(today)
     def create(self, *args, **kwargs):
         arguments = {**dict(zip(_OLD_ORDER, args, strict=False)), **kwargs}
-        if "n_iter" in arguments:
+        # Releases 1.5 and 1.6 have both names, and a warning for the old one.
+        if "n_iter" in arguments and "max_iter" in parameters:
             arguments["max_iter"] = arguments.pop("n_iter")
         today(self, **arguments)
 

@@ -341,29 +341,43 @@ def test_old_names_of_numpy_are_there_in_this_process_only(tmp_path):
     assert (process.returncode, process.stderr) == (0, "")
 
 
-TODAYS_TSNE = """
+TSNE_OF_A_RELEASE = """
 class TSNE:
-    def __init__(self, n_components=2, *, perplexity=30.0, early_exaggeration=12.0,
-                 learning_rate="auto", max_iter=None, random_state=None, method="barnes_hut"):
-        self.n_components, self.perplexity, self.max_iter = n_components, perplexity, max_iter
+    def __init__(self, n_components=2, {star} perplexity=30.0, early_exaggeration=12.0,
+                 learning_rate="auto", {iterations}, random_state=None, method="barnes_hut"):
+        self.n_components, self.perplexity = n_components, perplexity
+        if {name} is not None:
+            self.{name} = {name}
 """
+# The names of the number of iterations, in the order of the releases.
+TSNE_RELEASES = {
+    "0.19": ("", "n_iter=1000", "n_iter"),
+    "1.3": ("*,", "n_iter=1000", "n_iter"),
+    "1.5": ("*,", "max_iter=None, n_iter='deprecated'", "max_iter"),
+    "1.7": ("*,", "max_iter=None", "max_iter"),
+}
 TSNE_CALLS = """
 from sklearn.manifold import TSNE
 from sklearn.manifold.t_sne import TSNE as same
 import sklearn.manifold.t_sne
 assert TSNE is same is sklearn.manifold.t_sne.TSNE
+def count(tsne):
+    return vars(tsne).get("max_iter", vars(tsne).get("n_iter"))
 old = TSNE(n_components=2, n_iter=1000, perplexity=5.0)
-assert (old.max_iter, old.perplexity) == (1000, 5.0)
-assert TSNE(3, 5.0, 12.0, 200.0, 400).max_iter == 400
-assert TSNE(max_iter=300).max_iter == 300
+assert (count(old), old.perplexity) == (1000, 5.0)
+assert count(TSNE(3, 5.0, 12.0, 200.0, 400)) == 400
 """
 
 
-def test_t_sne_takes_the_calls_of_old_scikit_learn(tmp_path):
-    files = {"sklearn/__init__.py": "", "sklearn/manifold/_t_sne.py": TODAYS_TSNE}
+@pytest.mark.parametrize("release", TSNE_RELEASES)
+def test_t_sne_takes_the_calls_of_old_scikit_learn(tmp_path, release):
+    star, iterations, name = TSNE_RELEASES[release]
+    code = TSNE_OF_A_RELEASE.format(star=star, iterations=iterations, name=name)
+    files = {"sklearn/__init__.py": "", "sklearn/manifold/_t_sne.py": code}
     files["sklearn/manifold/__init__.py"] = "from sklearn.manifold._t_sne import TSNE"
     library = write(tmp_path / "site-packages", files)
-    process = run(write(tmp_path / "old", {"vis.py": TSNE_CALLS}), "vis.py", python_path=[library])
+    calls = TSNE_CALLS + f"assert count(TSNE({name}=300)) == 300\n"
+    process = run(write(tmp_path / "old", {"vis.py": calls}), "vis.py", python_path=[library])
     assert (process.returncode, process.stderr) == (0, "")
 
 
