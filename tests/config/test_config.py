@@ -281,9 +281,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 @given(content=st.text(max_size=40) | JSON_VALUES.map(json.dumps) | SETTINGS.map(json.dumps))
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_file_holds_loading_gives_settings_or_an_error_for_the_user(content, tmp_path):
     write_config(tmp_path, content)
     try:
