@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deep_reid.engine import trainer_checks
+from deep_reid.engine.charts import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
@@ -127,12 +128,12 @@ def write_events(
     """
     value = None
     with contextlib.ExitStack() as stack:
-        writer = None
+        writer, charts = None, Charts()
         for path, step, value, summary in results:
             if writer is None:
                 writer = stack.enter_context(tf.summary.FileWriter(os.fspath(log_dir)))
             if summary is not None:
-                writer.add_summary(summary, step)
+                writer.add_summary(charts.add_to(summary), step)
             pictures = on_evaluation(path, step, value) if on_evaluation else None
             if pictures is not None:
                 writer.add_summary(pictures, step)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from deep_reid.engine.charts import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
 from deep_reid.engine.staging import StagedFeed
@@ -103,6 +104,7 @@ class TrainStep:
         self._session = None
         self._step = 0
         self._has_named_step = False
+        self._charts = Charts()
         self._num_unlogged = 0
         self._logged_at = 0.0
 
@@ -205,7 +207,7 @@ class TrainStep:
         self._health.check(int(step), health)
         if summary is not None:
             with naming_large_files(summary_writer.get_logdir()):
-                summary_writer.add_summary(summary, step)
+                summary_writer.add_summary(self._charts.add_to(summary), step)
         self._step = int(step)
         return float(loss), self._step
 

@@ -22,6 +22,10 @@ from deep_reid.scoring.names import BY_LABEL, Names
 NUM_STRIPS = 4
 NUM_RANKED = 10
 PICTURE_SIZE = (96, 48)
+_CAPTION = (
+    f"A probe (blue frame), then the {NUM_RANKED} images of the gallery that are nearest to it: "
+    "green is its identity, red another"
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -126,7 +130,8 @@ class Report:
             image = tf.Summary.Image(
                 encoded_image_string=png, height=height, width=width, colorspace=3
             )
-            summary.value.add(tag=f"ranking/probe_{number}", image=image)
+            caption = tf.SummaryMetadata(summary_description=_CAPTION)
+            summary.value.add(tag=f"ranking/probe_{number}", metadata=caption, image=image)
         return summary
 
 
@@ -197,6 +202,6 @@ class ProjectorFiles:
             self._has_sprite = True
         projector.write_features(self._eval_dir, step, features, self._metadata)
         try:
-            projector.point_to_features(self._run_dir, self._eval_dir, step)
+            projector.copy_features(self._run_dir, self._eval_dir, step)
         except OSError as error:  # it may be a run of someone else
             _logger.warning("TensorBoard may show the weights first: %s", error)

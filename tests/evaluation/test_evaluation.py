@@ -229,6 +229,7 @@ def test_each_checkpoint_leaves_events_a_line_in_metrics_jsonl_and_in_the_log(tr
     for k, tag in TAGS.items():
         expected = pytest.approx(scores[f"Precision@{k}"], rel=1e-6)
         assert events[tag] == {3: expected, 8: expected}
+    assert list(events["custom_scalars__config__"]) == [3]
     messages = [message for message in caplog.messages if message.startswith("step ")]
     assert len(messages) == 2
     assert all(f"Precision@{k} {scores[f'Precision@{k}']:.4f}" in messages[0] for k in TAGS)
