@@ -5,89 +5,30 @@ The layout is one summary in the events. Its text is the message ``Layout`` of T
 """
 
 import re
-from typing import NamedTuple
 
 from deep_reid.runtime.compat import tf
 
 TAG = "custom_scalars__config__"
 
 _EVALUATION, _TRAINING = "Evaluation", "Training"
-
-
-class _Curve(NamedTuple):
-    """Where curves are shown, and what TensorBoard says about each."""
-
-    pattern: str  # of their tags
-    pane: str
-    chart: str
-    text: str
-
-
-# In the order in which the charts are shown.
-_CURVES = (
-    _Curve(
-        r"Precision_\d+",
-        _EVALUATION,
-        "CMC: Precision at rank k",
-        "Share of probes whose identity is among the k nearest, in a gallery with an image of each",
-    ),
-    _Curve(r"total_loss", _TRAINING, "Total loss", "What training minimizes, weight_loss included"),
-    _Curve(r"weight_loss", _TRAINING, "Total loss", "Weight decay: its part of total_loss"),
-    _Curve(
-        r"\w+_loss(_\d+)?",
-        _TRAINING,
-        "Losses",
-        "On the batch. Only that of --loss_mode is trained on; the others are to compare",
-    ),
-    _Curve(
-        r"classification_accuracy",
-        _TRAINING,
-        "Classification accuracy",
-        "Share of the batch whose largest logit is that of its identity",
-    ),
-    _Curve(
-        r"triplet/share_solved",
-        _TRAINING,
-        "Triplets: share solved",
-        "Share of the batch that is nearer to all images of its identity than to any other",
-    ),
-    _Curve(
-        r"triplet/farthest_positive",
-        _TRAINING,
-        "Triplets: distances",
-        "Mean distance to the farthest image of the same identity",
-    ),
-    _Curve(
-        r"triplet/nearest_negative",
-        _TRAINING,
-        "Triplets: distances",
-        "Mean distance to the nearest image of another identity: should be the larger one",
-    ),
-    _Curve(
-        r"features/spread",
-        _TRAINING,
-        "Features: spread",
-        "Root mean square distance of the features of a batch: near 0, they have collapsed",
-    ),
-    _Curve(r"learning_rate", _TRAINING, "Learning rate", "Of the Adam optimizer"),
-    _Curve(r"logit_scale", _TRAINING, "Scale of the logits", "Learned, kappa in the paper"),
-    _Curve(
-        r"queue/share_filled",
-        _TRAINING,
-        "Input: share of the queue that is filled",
-        "Near 0, training waits for images",
-    ),
-    _Curve(
-        r"feed/num_bad_images",
-        _TRAINING,
-        "Input: images that cannot be read",
-        "Images that --on_bad_image=skip has replaced so far",
-    ),
+# The panes, their charts, and the tags of the curves in them, in the order of the page.
+_CHARTS = (
+    (_EVALUATION, "CMC: Precision at rank k", r"Precision_\d+"),
+    (_TRAINING, "Total loss, and the part of the weights", r"(total|weight)_loss"),
+    (_TRAINING, "Losses", r"\w+_loss(_\d+)?"),
+    (_TRAINING, "Classification accuracy", r"classification_accuracy"),
+    (_TRAINING, "Triplets: share solved", r"triplet/share_solved"),
+    (_TRAINING, "Triplets: mean distances", r"triplet/\w+"),
+    (_TRAINING, "Features: spread in the batch", r"features/spread"),
+    (_TRAINING, "Learning rate", r"learning_rate"),
+    (_TRAINING, "Scale of the logits", r"logit_scale"),
+    (_TRAINING, "Input: share of the queue that is filled", r"queue/share_filled"),
+    (_TRAINING, "Input: images that cannot be read", r"feed/num_bad_images"),
 )
 
 
 class Charts:
-    """Adds the layout of the charts, and a text for each curve, to the first summary of a file."""
+    """Adds the layout of the charts to the first summary of an event file."""
 
     def __init__(self) -> None:
         self._has_layout = False
@@ -106,35 +47,23 @@ class Charts:
         tf.Summary
         """
         result = tf.Summary.FromString(summary)
-        scalars = [value for value in result.value if value.HasField("simple_value")]
-        if not scalars or self._has_layout:
-            return result
-        self._has_layout = True
-        for value in scalars:
-            curve = _find_curve(value.tag)
-            if curve is not None:
-                value.metadata.summary_description = curve.text
-        plugin = tf.SummaryMetadata.PluginData(plugin_name="custom_scalars")
-        layout = _encode_layout(_arrange([value.tag for value in scalars]))
-        result.value.add(
-            tag=TAG,
-            metadata=tf.SummaryMetadata(plugin_data=plugin),
-            tensor=tf.make_tensor_proto(layout, dtype=tf.string),
-        )
+        tags = [value.tag for value in result.value if value.HasField("simple_value")]
+        if tags and not self._has_layout:
+            self._has_layout = True
+            plugin = tf.SummaryMetadata.PluginData(plugin_name="custom_scalars")
+            layout = tf.make_tensor_proto(_encode_layout(_arrange(tags)), dtype=tf.string)
+            result.value.add(
+                tag=TAG, metadata=tf.SummaryMetadata(plugin_data=plugin), tensor=layout
+            )
         return result
-
-
-def _find_curve(tag):
-    return next((curve for curve in _CURVES if re.fullmatch(curve.pattern, tag)), None)
 
 
 def _arrange(tags):
     """Arrange tags: a dict from pane to chart to the tags in it."""
-    places: dict[tuple[str, str], list[str]] = {(curve.pane, curve.chart): [] for curve in _CURVES}
+    places: dict[tuple[str, str], list[str]] = {(pane, chart): [] for pane, chart, _ in _CHARTS}
     for tag in tags:
-        curve = _find_curve(tag)
-        place = (_TRAINING, tag.partition("/")[0]) if curve is None else (curve.pane, curve.chart)
-        places.setdefault(place, []).append(tag)
+        known = (chart[:2] for chart in _CHARTS if re.fullmatch(chart[2], tag))
+        places.setdefault(next(known, (_TRAINING, tag.partition("/")[0])), []).append(tag)
     panes: dict[str, dict[str, list[str]]] = {}
     for (pane, chart), tags_in_chart in places.items():
         if tags_in_chart:

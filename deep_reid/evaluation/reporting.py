@@ -22,10 +22,6 @@ from deep_reid.scoring.names import BY_LABEL, Names
 NUM_STRIPS = 4
 NUM_RANKED = 10
 PICTURE_SIZE = (96, 48)
-_CAPTION = (
-    f"A probe (blue frame), then the {NUM_RANKED} images of the gallery that are nearest to it: "
-    "green is its identity, red another"
-)
 
 _logger = logging.getLogger(__name__)
 
@@ -130,8 +126,7 @@ class Report:
             image = tf.Summary.Image(
                 encoded_image_string=png, height=height, width=width, colorspace=3
             )
-            caption = tf.SummaryMetadata(summary_description=_CAPTION)
-            summary.value.add(tag=f"ranking/probe_{number}", metadata=caption, image=image)
+            summary.value.add(tag=f"ranking/probe_{number}", image=image)
         return summary
 
 

@@ -94,6 +94,24 @@ def holding(
             os.close(descriptor)
 
 
+def check_free(folder: Path, name: str, use: Use = TRAINING) -> None:
+    """Check that no process holds the lock on a folder; change nothing.
+
+    Parameters
+    ----------
+    folder, name, use
+        As in `holding`.
+
+    Raises
+    ------
+    RunError
+        If one holds it; the message names the process.
+    """
+    if os.path.exists(os.path.join(folder, use.filename)):
+        with holding(folder, name, use):
+            pass
+
+
 def is_unused(folder: Path, filenames: set[str] = FILENAMES) -> bool:
     """Tell whether a folder holds nothing but locks.
 

@@ -364,7 +364,7 @@ def test_the_rankings_of_some_probes_are_shown_at_each_step(trained):
     probes, gallery = galleries.create_cmc_probe_and_gallery(labels, cameras, seed=4321 + 9)
     height, width = (size + 2 * pictures.FRAME_WIDTH for size in reporting.PICTURE_SIZE)
     strip = strips["ranking/probe_0", 8]
-    assert strip.shape == (height, 11 * width, 3)
+    assert strip.shape == (height + pictures.CAPTION_HEIGHT, 11 * width, 3)
     colors = images[:, 0, 0].astype(float)
     nearest = sorted(gallery, key=lambda row: euclidean(colors[probes[0]], colors[row]))[:10]
     for position, row in enumerate([probes[0], *nearest]):
