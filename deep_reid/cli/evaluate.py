@@ -16,6 +16,7 @@ from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
 from deep_reid.scoring.names import Names
+from deep_reid.system import locks
 
 _logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     validation = dataset.validation
     check_unseen(run_dir, dataset, validation.labels)
     check_split(config, run_dir)
+    locks.check_free(os.path.join(args.eval_log_dir, run_id), f"run {run_id}", locks.EVALUATION)
     import_tensorflow()
     from deep_reid.evaluation import loop
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
+from deep_reid.system import memory
 from deep_reid.system.log_lines import LineFormatter
 
 if TYPE_CHECKING:  # it imports NumPy
@@ -85,6 +86,7 @@ def _run(dataset_class, argv, prog):
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     debug = False
     try:
+        memory.check_limit("NumPy with OpenCV")
         from deep_reid.cli.arguments import ArgumentParser
 
         if isinstance(dataset_class, str):

@@ -17,10 +17,12 @@ from deep_reid.cli.evaluate import evaluating
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import import_tensorflow, list_versions, progress_bar, showing_steps
 from deep_reid.config.loss_modes import facts_of_loss
+from deep_reid.config.run import NETWORKS
 from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
-from deep_reid.runs import folder, labels, records
+from deep_reid.runs import folder, labels, records, resuming
+from deep_reid.system import locks
 
 _logger = logging.getLogger(__name__)
 
@@ -34,24 +36,26 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     dataset = open_dataset(dataset_class, config)
     for line in dataset.summary_table().splitlines():
         _logger.info("%s", line)
-    if args.check_data:
-        _check_data(dataset, config)
     if dataset_class.FITS_BATCHES:
         config = _fit_batches(config, dataset.train.num_identities)
     class_names, classes = None, dataset.train.labels
     if config.compact_labels:
         class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
+    add_logits = facts_of_loss(config.loss_mode).needs_logits
+    num_classes = dataset.num_classes if class_names is None else len(class_names)
+    _check_classes(args, config, num_classes if add_logits else None, class_names)
+    if args.check_data:
+        _check_data(dataset, config)
     import_tensorflow()
     network = nets.load_network(config.network)
-    add_logits = facts_of_loss(config.loss_mode).needs_logits
     _log_environment(config)
     network_factory = network.create_network_factory(
         is_training=True,
-        num_classes=dataset.num_classes if class_names is None else len(class_names),
+        num_classes=num_classes,
         add_logits=add_logits,
     )
     subject = (network.preprocess, network_factory, dataset.train.filenames, classes)
-    if args.benchmark_input or args.benchmark_model:
+    if _is_benchmark(args):
         _benchmark(args, config, *subject)
         return
     config = dataclasses.replace(config, dataset=os.path.abspath(dataset.dataset_dir))
@@ -92,14 +96,34 @@ def _train_run(args, config, dataset, subject, class_names):
 
 def _check_arguments(args, config):
     """Check what can be checked without TensorFlow, which takes seconds to import."""
-    nets.check_scopes(config.network, config.trainable_scopes)
     run_dir = None
     if args.run_id is not None:
         folder.check_name(args.run_id)
         run_dir = os.path.join(args.log_dir, args.run_id)
+    if run_dir and not _is_benchmark(args):
+        locks.check_free(run_dir, f"run {args.run_id}")
+        if args.eval_every is not None:
+            eval_dir = os.path.join(args.eval_log_dir, args.run_id)
+            locks.check_free(eval_dir, f"run {args.run_id}", locks.EVALUATION)
+        resuming.compare(run_dir, config)
+    nets.check_scopes(config.network, config.trainable_scopes)
     # A run that goes on does not need the checkpoint that it has begun with.
     if config.restore_path and not (run_dir and records.list_checkpoints(run_dir)):
         records.resolve_checkpoint(config.restore_path)
+
+
+def _check_classes(args, config, num_classes, class_names):
+    """Check that a run goes on with the identities that it began with."""
+    if args.run_id is None or _is_benchmark(args):
+        return
+    # The classes of a network of the user's are known only when it is built.
+    if config.network in NETWORKS:
+        config = dataclasses.replace(config, num_classes=num_classes)
+    resuming.compare(os.path.join(args.log_dir, args.run_id), config, class_names)
+
+
+def _is_benchmark(args):
+    return args.benchmark_input or args.benchmark_model
 
 
 def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes):

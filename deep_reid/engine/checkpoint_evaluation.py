@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deep_reid.engine import trainer_checks
+from deep_reid.engine.charts import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
@@ -76,6 +77,7 @@ class CheckpointEvaluation:
         self._graph = tf.get_default_graph()
         self._events = contextlib.ExitStack()
         self._writer: Any = None
+        self._charts = Charts()
 
     def __enter__(self) -> "CheckpointEvaluation":
         return self
@@ -209,7 +211,7 @@ class CheckpointEvaluation:
             writer = tf.summary.FileWriter(os.fspath(self._log_dir))
             self._writer = self._events.enter_context(writer)
         if summary is not None:
-            self._writer.add_summary(summary, step)
+            self._writer.add_summary(self._charts.add_to(summary), step)
         pictures = self._on_evaluation(path, step, self.value)
         if pictures is not None:
             self._writer.add_summary(pictures, step)

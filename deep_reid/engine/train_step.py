@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from deep_reid.engine.callbacks import Callbacks
+from deep_reid.engine.charts import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
 from deep_reid.engine.progress import Progress
@@ -107,6 +108,7 @@ class TrainStep:
         self._progress = Progress(
             self.batch_size, self.number_of_steps, self.log_every_n_steps, self.images_per_epoch
         )
+        self._charts = Charts()
 
     def __call__(
         self,
@@ -210,7 +212,7 @@ class TrainStep:
         self._health.check(int(step), health)
         if summary is not None:
             with naming_large_files(summary_writer.get_logdir()):
-                summary_writer.add_summary(summary, step)
+                summary_writer.add_summary(self._charts.add_to(summary), step)
         self._step = int(step)
         return float(loss), self._step
 

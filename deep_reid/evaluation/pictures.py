@@ -9,6 +9,7 @@ import numpy as np
 from deep_reid.system.files import Path
 
 FRAME_WIDTH = 3
+CAPTION_HEIGHT = 14
 PROBE_COLOR = (40, 90, 200)
 MATCH_COLOR = (40, 160, 60)
 NO_MATCH_COLOR = (200, 50, 45)
@@ -44,6 +45,8 @@ def draw_strip(
 ) -> np.ndarray:
     """Draw a probe and the gallery images that are ranked for it in a row, the nearest first.
 
+    Below each stands "probe", or its rank.
+
     Parameters
     ----------
     probe : np.ndarray of uint8, shape (H, W, 3)
@@ -53,14 +56,17 @@ def draw_strip(
 
     Returns
     -------
-    np.ndarray of uint8, shape (H + 6, (1 + len(ranked)) * (W + 6), 3)
+    np.ndarray of uint8, shape (H + 6 + 14, (1 + len(ranked)) * (W + 6), 3)
     """
     colors = [PROBE_COLOR, *(MATCH_COLOR if match else NO_MATCH_COLOR for match in is_match)]
-    framed = [
-        cv2.copyMakeBorder(image, *[FRAME_WIDTH] * 4, cv2.BORDER_CONSTANT, value=color)
-        for image, color in zip([probe, *ranked], colors, strict=True)
-    ]
-    return np.concatenate(framed, axis=1)
+    cells = []
+    for rank, (image, color) in enumerate(zip([probe, *ranked], colors, strict=True)):
+        framed = cv2.copyMakeBorder(image, *[FRAME_WIDTH] * 4, cv2.BORDER_CONSTANT, value=color)
+        caption = np.full((CAPTION_HEIGHT, framed.shape[1], 3), 255, np.uint8)
+        place = (FRAME_WIDTH, CAPTION_HEIGHT - 3)
+        cv2.putText(caption, str(rank or "probe"), place, cv2.FONT_HERSHEY_PLAIN, 0.8, (0, 0, 0))
+        cells.append(np.concatenate([framed, caption]))
+    return np.concatenate(cells, axis=1)
 
 
 def draw_sprite(images: np.ndarray) -> np.ndarray:

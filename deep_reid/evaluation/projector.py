@@ -1,8 +1,8 @@
 """Files for TensorBoard's embedding projector; free of TensorFlow."""
 
 import io
-import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,13 +16,15 @@ CONFIG_FILENAME = "projector_config.pbtxt"
 MAX_IMAGES = 10_000
 SPRITE_HEIGHT, SPRITE_WIDTH = 64, 32
 _NAME = "features of step"
+_FOLDER = "projector"
+_FILENAMES = ("features.tsv", "metadata.tsv", "sprite.png")
 
 _CONFIG = """embeddings {{
   tensor_name: "{name}"
-  tensor_path: "{folder}/features.tsv"
-  metadata_path: "{folder}/metadata.tsv"
+  tensor_path: "projector/features.tsv"
+  metadata_path: "projector/metadata.tsv"
   sprite {{
-    image_path: "{folder}/sprite.png"
+    image_path: "projector/sprite.png"
     single_image_dim: {width}
     single_image_dim: {height}
   }}
@@ -57,7 +59,7 @@ def write_sprite(log_dir: Path, images_or_filenames: Sequence[Path] | np.ndarray
     thumbnails = np.stack(
         [pictures.read_picture(x, SPRITE_HEIGHT, SPRITE_WIDTH) for x in images_or_filenames]
     )
-    with files.replacing(pathlib.Path(log_dir) / "projector" / "sprite.png") as temporary:
+    with files.replacing(pathlib.Path(log_dir) / _FOLDER / "sprite.png") as temporary:
         pathlib.Path(temporary).write_bytes(pictures.encode_png(pictures.draw_sprite(thumbnails)))
 
 
@@ -78,41 +80,40 @@ def write_features(
     metadata : dict of str to sequence
         From a column's name to its N values, such as identities and cameras.
     """
-    directory = pathlib.Path(log_dir) / "projector"
+    directory = pathlib.Path(log_dir) / _FOLDER
     rows = io.StringIO()
     np.savetxt(rows, features, fmt="%.6g", delimiter="\t")
     files.write_text(directory / "features.tsv", rows.getvalue())
     lines = [list(metadata), *zip(*metadata.values(), strict=True)]
     text = "".join("\t".join(printable(str(cell)) for cell in line) + "\n" for line in lines)
     files.write_text(directory / "metadata.tsv", text)
-    _write_config(log_dir, "projector", step)
+    _write_config(log_dir, step)
 
 
-def point_to_features(run_dir: Path, log_dir: Path, step: int) -> None:
+def copy_features(run_dir: Path, log_dir: Path, step: int) -> None:
     """Let the projector show the features where it would show weights of a run's checkpoint.
 
     TensorBoard lists each folder with a checkpoint, and may open that of the run first. There, too,
-    features come first then.
+    features come first then. They are copied, as it reads no file outside the folder that it lists.
 
     Parameters
     ----------
     run_dir : str or Path
         If it is gone or has a configuration of the user's, nothing is written.
     log_dir : str or Path
-        Where `write_features` has written.
+        Where `write_sprite` and `write_features` have written.
     step : int
     """
     config = pathlib.Path(run_dir) / CONFIG_FILENAME
     is_own = not config.exists() or _NAME in config.read_text(errors="replace")
-    if not is_own or not config.parent.is_dir():
+    if not is_own or not config.parent.is_dir() or config.parent.samefile(log_dir):
         return
-    folder = os.path.relpath(pathlib.Path(log_dir, "projector").resolve(), config.parent.resolve())
-    _write_config(run_dir, pathlib.PurePath(folder).as_posix(), step)
+    for name in _FILENAMES:
+        with files.replacing(pathlib.Path(run_dir) / _FOLDER / name) as temporary:
+            shutil.copyfile(pathlib.Path(log_dir) / _FOLDER / name, temporary)
+    _write_config(run_dir, step)
 
 
-def _write_config(directory, folder, step):
-    folder = folder.replace("\\", "\\\\").replace('"', '\\"')
-    config = _CONFIG.format(
-        name=f"{_NAME} {step}", folder=folder, width=SPRITE_WIDTH, height=SPRITE_HEIGHT
-    )
+def _write_config(directory, step):
+    config = _CONFIG.format(name=f"{_NAME} {step}", width=SPRITE_WIDTH, height=SPRITE_HEIGHT)
     files.write_text(pathlib.Path(directory) / CONFIG_FILENAME, config)

@@ -197,6 +197,6 @@ class ProjectorFiles:
             self._has_sprite = True
         projector.write_features(self._eval_dir, step, features, self._metadata)
         try:
-            projector.point_to_features(self._run_dir, self._eval_dir, step)
+            projector.copy_features(self._run_dir, self._eval_dir, step)
         except OSError as error:  # it may be a run of someone else
             _logger.warning("TensorBoard may show the weights first: %s", error)

@@ -62,8 +62,10 @@ class Encoder:
     -----
     TensorFlow starts on the first call, in the process that calls. A forked process can call an
     encoder of its parent if TensorFlow has not computed in the parent; otherwise TensorFlow's
-    threads are missing, and a `RunError` is raised. A pickled encoder is its file and settings: it
-    is loaded anew.
+    threads are missing, and a `RunError` is raised. (A new session with threads of its own does not
+    help: the threads within ops belong to the process. With ``TF_OVERRIDE_GLOBAL_THREADPOOL=1``
+    they belong to the session, but then about half of the children hang that are forked just when
+    the parent opens one.) A pickled encoder is its file and settings: it is loaded anew.
 
     Raises
     ------

@@ -258,7 +258,7 @@ def _summarize_kernels():
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         kernels = tf.get_variable("conv1_1/weights")
     if kernels.get_shape().as_list()[2] in (1, 3):
-        tf.summary.image("conv1_1/kernels", _arrange_in_grid(kernels), max_outputs=1)
+        tf.summary.image("kernels/conv1_1", _arrange_in_grid(kernels), max_outputs=1)
 
 
 def _arrange_in_grid(kernels):

@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from deep_reid.config import RunConfig
-from deep_reid.config.setting import list_settings
-from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
-from deep_reid.runs import checkpoints, folder, labels, recovery, saving
+from deep_reid.errors import DataError, RunError, UsageError
+from deep_reid.runs import checkpoints, folder, labels, recovery, resuming, saving
 from deep_reid.system import locks
 from deep_reid.system.files import Path
 
@@ -178,9 +177,11 @@ class Run:
             If it had other identities.
         """
         if not self._is_new:
-            if class_names is not None:
-                labels.check_same(self.run_dir, class_names)
-            _compare_settings(self.run_dir, config)
+            changes = resuming.compare(self.run_dir, config, class_names)
+            if changes:
+                _logger.info(
+                    "Run %s goes on with other settings: %s", self.run_id, ", ".join(changes)
+                )
         self._latest_before = folder.find_recorded_run(self.log_dir)
         self._has_begun = True
         # Once the run is the latest, a waiting evaluation reads its settings: save them before.
@@ -241,24 +242,3 @@ def _remove_unused_runs(log_dir, own):
             with locks.holding(path, f"run {path.name}") as is_locked:
                 if is_locked:
                     locks.remove_if_unused(path)
-
-
-def _compare_settings(run_dir, config):
-    try:
-        earlier = RunConfig.load(run_dir)
-    except MissingPathError:
-        return  # the run is of another program, or was stopped before it began
-    run_id = os.path.basename(run_dir)
-    changes = []
-    for name, facts in list_settings(RunConfig).items():
-        before, now = getattr(earlier, name), getattr(config, name)
-        if before == now:
-            continue
-        if facts.is_fixed and before is not None:
-            raise UsageError(
-                f"run {run_id} has {name} {before}, not {now}: use its own, or start a new run "
-                "with another run_id"
-            )
-        changes.append(f"{name} {now} (was {before})")
-    if changes:
-        _logger.info("Run %s goes on with other settings: %s", run_id, ", ".join(changes))

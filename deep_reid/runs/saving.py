@@ -192,7 +192,9 @@ def _list_unwanted(run_dir):
         # The checkpoint is published only after the journal was written completely.
         names.update(map(os.path.basename, journal.read_text(errors="replace").splitlines()))
     names -= {os.path.basename(prefix) for prefix in recorded}
-    return [path for name in sorted(names) for path in checkpoints.list_files(run_dir / name)]
+    paths = (checkpoints.list_files(os.path.join(run_dir, name)) for name in sorted(names))
+    # A damaged journal may name anything, such as config.json, or the folder itself.
+    return [path for listed in paths for path in listed if FILE_PATTERN.fullmatch(path)]
 
 
 def _is_earlier(path, prefix):

@@ -17,6 +17,7 @@ import tempfile
 import warnings
 
 from deep_reid.runtime import slim_repairs
+from deep_reid.system import memory
 
 _QUIET = "3"
 # A user who sets another level gets all of TensorFlow's lines. (Whether it is set does not tell:
@@ -54,6 +55,7 @@ def _without_start_up_lines():
                     os.write(stderr, line)
 
 
+memory.check_limit("TensorFlow")
 with contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines():
     tf = importlib.import_module("tensorflow.compat.v1")
 if not _USER_WANTS_TENSORFLOW_LOGS:

@@ -116,10 +116,37 @@ def is_held(folder: Path, use: Use = TRAINING) -> bool:
         with open(os.path.join(folder, use.filename), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
+
+
+def check_free(folder: Path, name: str, use: Use = TRAINING) -> None:
+    """Check that no process holds the lock on a folder; change nothing.
+
+    Parameters
+    ----------
+    folder, name, use
+        As in `holding`.
+
+    Raises
+    ------
+    RunError
+        If one holds it; the message names the process.
+    """
+    if fcntl is None:
+        return
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        open(os.path.join(folder, use.filename), "rb") as file,
+    ):
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _is_busy(file.fileno(), name, use) from error
+        except OSError:
+            pass  # the file system has no locks: `holding` warns of it
 
 
 def is_unused(folder: Path, filenames: set[str] = FILENAMES) -> bool:
@@ -170,11 +197,9 @@ def _lock(path, name, use):
                 _held.add(descriptor)
                 return descriptor
         except BlockingIOError as error:
-            owner = _read_owner(descriptor)
+            busy = _is_busy(descriptor, name, use)
             os.close(descriptor)
-            raise RunError(
-                f"{name} is being {use.participle} by {owner}: stop it, or {use.way_out}"
-            ) from error
+            raise busy from error
         except OSError as error:
             os.close(descriptor)
             _logger.warning(
@@ -187,6 +212,11 @@ def _lock(path, name, use):
             return None
         # The process that held the lock has removed this file with its folder: try the next one.
         os.close(descriptor)
+
+
+def _is_busy(descriptor, name, use):
+    owner = _read_owner(descriptor)
+    return RunError(f"{name} is being {use.participle} by {owner}: stop it, or {use.way_out}")
 
 
 def _lock_file(descriptor):

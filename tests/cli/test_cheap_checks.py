@@ -1,5 +1,8 @@
 """Mistakes are answered before TensorFlow is imported, which takes seconds."""
 
+import contextlib
+import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +10,16 @@ from pathlib import Path
 import pytest
 
 from datasets import synthetic
+from datasets.custom import Custom
 from deep_reid import nets
+from deep_reid.cli import settings
+from deep_reid.cli.arguments import ArgumentParser
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.config.run import NETWORKS
+from deep_reid.config.setting import list_settings
+from deep_reid.runs import labels
+from deep_reid.system import locks
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -58,16 +67,88 @@ def work(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_answered_without_tensorflow(work, mistake):
+def answer(folder, argv, line):
+    """Run a script where TensorFlow cannot be imported; its last line must have this part."""
     code = CODE.format(root=str(ROOT), script=str(ROOT / "train_custom.py"))
-    argv = [*mistake.split(), "--dataset=people", "--log_dir=log"]
     result = subprocess.run(
-        [sys.executable, "-c", code, *argv], cwd=work, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "--log_dir=log", *argv],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "TensorFlow was imported" not in result.stderr
     assert result.returncode in (1, 2)
-    assert MISTAKES[mistake] in result.stderr.splitlines()[-1]
+    assert line in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_without_tensorflow(work, mistake):
+    answer(work, [*mistake.split(), "--dataset=people"], MISTAKES[mistake])
+
+
+# A run with each setting, whatever its kind, and one that goes on with another value.
+FIXED = {name: facts for name, facts in list_settings(RunConfig).items() if facts.is_fixed}
+VALUES = ["triplet", "magnet", "mars_small128", "deep_sort", "fc1", "ball", "24 48", "32 16", "7"]
+VALUES += ["0.5", "people", "skip", "market1501"]
+
+
+def two_values(facts):
+    """Two texts that the command line reads as values of a setting, each another."""
+    read = {}
+    for text in VALUES:
+        with contextlib.suppress(SystemExit):
+            argv = ["--mode=train", "--dataset=people", facts.flags[0], *text.split()]
+            config = settings.settle_training(ArgumentParser(Custom).parse_args(argv), Custom)
+            value = getattr(config, facts.name)
+            if value != facts.default:
+                read.setdefault(value, (text, config))
+    assert len(read) >= 2, f"VALUES has no two for {facts.flags[0]}"
+    (_, config), (text, _) = list(read.values())[:2]
+    return config, text
+
+
+@pytest.mark.parametrize("name", [name for name, facts in FIXED.items() if facts.flags])
+def test_a_setting_that_a_run_cannot_change_is_compared_without_tensorflow(work, name):
+    config, text = two_values(FIXED[name])
+    config = dataclasses.replace(config, dataset=str(work / "people"))
+    config.save(work / "log" / f"with_{name}")
+    argv = [f"--run_id=with_{name}", FIXED[name].flags[0], *text.split()]
+    answer(work, argv, f"run with_{name} has {name} {getattr(config, name)}, not ")
+
+
+def test_the_settings_without_a_flag_that_a_run_cannot_change_are_those_of_the_next_test():
+    assert [name for name, facts in FIXED.items() if not facts.flags] == ["num_classes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"num_classes": 77}, "run other has num_classes 77, not "),
+        ({"labels": ["a", "b"]}, "run other was trained on 2 identities, and now there are "),
+    ],
+)
+def test_identities_are_compared_without_tensorflow(work, change, line):
+    config = RunConfig((32, 16, 3), seed=1, dataset=str(work / "people"), network="deep_sort")
+    config = dataclasses.replace(config, num_classes=change.get("num_classes"))
+    folder = work / "log" / "other"
+    shutil.rmtree(folder, ignore_errors=True)
+    dataclasses.replace(config, compact_labels="labels" in change).save(folder)
+    if "labels" in change:
+        labels.save(folder, change["labels"])
+    answer(work, ["--run_id=other"], line)
+
+
+@pytest.mark.parametrize(
+    ("argv", "folder", "use"),
+    [
+        (["--mode=train", "--run_id=run"], "log/run", locks.TRAINING),
+        (["--mode=eval", "--run_id=run", "--eval_log_dir=eval"], "eval/run", locks.EVALUATION),
+    ],
+)
+def test_a_run_that_another_process_works_on_is_found_without_tensorflow(work, argv, folder, use):
+    with locks.holding(work / folder, "run run", use):
+        answer(work, [*argv, "--dataset=people"], f"run run is being {use.participle} by process")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -13,6 +13,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from tensorflow.python.framework.config import disable_op_determinism
 
 from datasets import synthetic
 from datasets.custom import Custom
@@ -47,7 +48,8 @@ def run(people, tmp_path, monkeypatch, caplog):
         assert cli.main(Custom, list(argv)) == code, caplog.text
         return caplog.text
 
-    return run
+    yield run
+    disable_op_determinism()  # other tests of this process draw without seeds
 
 
 def read_scores(eval_dir):

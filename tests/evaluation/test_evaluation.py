@@ -230,6 +230,7 @@ def test_each_checkpoint_leaves_events_a_line_in_metrics_jsonl_and_in_the_log(tr
     for k, tag in TAGS.items():
         expected = pytest.approx(scores[f"Precision@{k}"], rel=1e-6)
         assert events[tag] == {3: expected, 8: expected}
+    assert list(events["custom_scalars__config__"]) == [3]
     messages = [message for message in caplog.messages if message.startswith("step ")]
     assert len(messages) == 2
     assert all(f"Precision@{k} {scores[f'Precision@{k}']:.4f}" in messages[0] for k in TAGS)
@@ -364,7 +365,7 @@ def test_the_rankings_of_some_probes_are_shown_at_each_step(trained):
     probes, gallery = galleries.create_cmc_probe_and_gallery(labels, cameras, seed=4321 + 9)
     height, width = (size + 2 * pictures.FRAME_WIDTH for size in reporting.PICTURE_SIZE)
     strip = strips["ranking/probe_0", 8]
-    assert strip.shape == (height, 11 * width, 3)
+    assert strip.shape == (height + pictures.CAPTION_HEIGHT, 11 * width, 3)
     colors = images[:, 0, 0].astype(float)
     nearest = sorted(gallery, key=lambda row: euclidean(colors[probes[0]], colors[row]))[:10]
     for position, row in enumerate([probes[0], *nearest]):

@@ -32,7 +32,11 @@ class TestReadPicture:
 class TestStrip:
     def test_probe_first_then_matches_in_green_and_others_in_red(self):
         strip = pictures.draw_strip(BLUE, [GREEN, RED], [False, True])
-        assert strip.shape == (8 + 6, 3 * (4 + 6), 3)
+        height = 8 + 6
+        assert strip.shape == (height + pictures.CAPTION_HEIGHT, 3 * (4 + 6), 3)
+        strip, captions = strip[:height], np.split(strip[height:], 3, axis=1)
+        assert all(np.any(caption < 128) for caption in captions)
+        assert not np.array_equal(captions[1], captions[2])
         cells = np.split(strip, 3, axis=1)
         frames = (pictures.PROBE_COLOR, pictures.NO_MATCH_COLOR, pictures.MATCH_COLOR)
         for cell, image, frame in zip(cells, (BLUE, GREEN, RED), frames, strict=True):

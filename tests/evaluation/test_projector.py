@@ -54,9 +54,14 @@ def test_the_config_is_what_tensorboard_reads(tmp_path):
     ]
 
 
-def read_paths(folder):
+def assert_is_shown(folder, step):
+    """TensorBoard reads the files of a configuration only within the folder that it is in."""
     config = (folder / "projector_config.pbtxt").read_text()
-    return [folder / path for path in re.findall(r'\w+_path: "([^"]+)"', config)]
+    assert f"features of step {step}" in config
+    paths = [folder / path for path in re.findall(r'\w+_path: "([^"]+)"', config)]
+    assert len(paths) == 3
+    assert all(path.resolve().is_relative_to(folder.resolve()) for path in paths)
+    return [path.read_bytes() for path in paths]
 
 
 @pytest.mark.parametrize("is_linked", [False, True])
@@ -67,24 +72,42 @@ def test_in_the_folder_of_the_run_too_the_features_come_first(tmp_path, is_linke
         (tmp_path / "eval").mkdir()
         (tmp_path / "elsewhere" / "on" / "disk").mkdir(parents=True)
         (tmp_path / "eval" / "deep").symlink_to(tmp_path / "elsewhere" / "on" / "disk")
-    projector.write_features(eval_dir, 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
     projector.write_sprite(eval_dir, np.zeros((2, 8, 4, 3), np.uint8))
     for step in (7, 8):
-        projector.point_to_features(run_dir, eval_dir, step)
-        assert f"features of step {step}" in (run_dir / "projector_config.pbtxt").read_text()
-        assert [path.resolve() for path in read_paths(run_dir)] == [
-            path.resolve() for path in read_paths(eval_dir)
-        ]
-        assert all(path.exists() for path in read_paths(run_dir))
+        projector.write_features(eval_dir, step, np.full((2, 3), step), {"identity": ["1", "2"]})
+        projector.copy_features(run_dir, eval_dir, step)
+        assert assert_is_shown(run_dir, step) == assert_is_shown(eval_dir, step)
+
+
+def test_where_the_evaluation_writes_into_the_run_nothing_is_copied(tmp_path):
+    projector.write_sprite(tmp_path, np.zeros((2, 8, 4, 3), np.uint8))
+    projector.write_features(tmp_path, 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
+    before = assert_is_shown(tmp_path, 7)
+    projector.copy_features(tmp_path, tmp_path / "projector" / "..", 7)
+    assert assert_is_shown(tmp_path, 7) == before
+
+
+def test_tensorboard_finds_features_in_both_folders(tmp_path):
+    plugin = pytest.importorskip("tensorboard.plugins.projector.projector_plugin")
+    for folder in (tmp_path / "train", tmp_path / "eval"):
+        folder.mkdir()
+    projector.write_sprite(tmp_path / "eval", np.zeros((2, 8, 4, 3), np.uint8))
+    projector.write_features(tmp_path / "eval", 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
+    projector.copy_features(tmp_path / "train", tmp_path / "eval", 7)
+    find = getattr(plugin, "_rel_to_abs_asset_path")  # noqa: B009  it refuses paths elsewhere
+    for folder in (tmp_path / "train", tmp_path / "eval"):
+        config = folder / "projector_config.pbtxt"
+        for path in re.findall(r'\w+_path: "([^"]+)"', config.read_text()):
+            assert find(path, str(config)) == str(folder.resolve() / path)
 
 
 def test_the_users_configuration_in_the_folder_of_the_run_stays(tmp_path):
     config = tmp_path / "projector_config.pbtxt"
     config.write_text('embeddings { tensor_name: "mine" }')
-    projector.point_to_features(tmp_path, tmp_path / "eval", 7)
+    projector.copy_features(tmp_path, tmp_path / "eval", 7)
     assert config.read_text() == 'embeddings { tensor_name: "mine" }'
 
 
 def test_the_folder_of_a_run_that_was_deleted_stays_deleted(tmp_path):
-    projector.point_to_features(tmp_path / "train" / "run", tmp_path / "eval", 7)
+    projector.copy_features(tmp_path / "train" / "run", tmp_path / "eval", 7)
     assert list(tmp_path.iterdir()) == []

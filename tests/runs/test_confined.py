@@ -180,3 +180,19 @@ def test_a_link_in_place_of_a_file_of_the_run_is_not_followed(tmp_path, places):
     before = snapshot(other)
     save(tmp_path / "log", "run", [10, 20, 30])
     assert snapshot(other) == before
+
+
+@pytest.mark.parametrize(
+    "line", ["", ".", "..", "/", "config.json", "checkpoint", "notes", "../other/model.ckpt-7", "*"]
+)
+def test_a_journal_that_names_anything_else_removes_nothing_else(tmp_path, line):
+    run_dir, other = tmp_path / "run", tmp_path / "other"
+    for folder, step in ((run_dir, 3), (other, 7)):
+        save(tmp_path, folder.name, [step])
+        for name in ("config.json", "notes"):
+            (folder / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    (run_dir / ".saving-x").mkdir()
+    (run_dir / ".saving-x" / "journal").write_text(f"{line}\nmodel.ckpt-9")
+    saving.remove_leftovers(run_dir)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -335,6 +335,7 @@ class TestCreateTrainer:
             "feed/num_bad_images",
             "features/spread",
             "global_step/sec",
+            "custom_scalars__config__",  # which curves share a chart
         }
 
     def test_the_total_loss_of_the_real_network_is_loss_plus_regularization(self):
