@@ -277,7 +277,7 @@ class TestBadInput:
         (tmp_path / "data" / "bounding_box_train" / "0003_c1s1_000001_02.jpg").write_bytes(b"junk")
         code, errors = run(
             caplog, f"--log_dir={log_dir}", f"--dataset_dir={tmp_path}/data", "--batch_size=16",
-            "--seed=1", "--number_of_steps=50",
+            "--seed=1", "--number_of_steps=50", "--image_shape", "32", "16",
         )  # fmt: skip
         assert code == 1
         assert len(errors) == 1

@@ -467,14 +467,16 @@ class TestErrors:
         ):
             encoder([*draw_crops(1), np.zeros(shape, np.uint8)])
 
-    def test_closed_by_another_thread_while_it_computes(self, frozen):
+    def test_closed_by_another_thread_while_it_computes(self, frozen, monkeypatch):
         def run(batch):
             raise tf.errors.CancelledError(None, None, "Run call was cancelled")
 
-        with Encoder(frozen) as encoder:
-            encoder._run = run
-            with pytest.raises(UsageError, match="the encoder is closed"):
-                encoder(draw_crops(1))
+        monkeypatch.setattr(tf.Session, "make_callable", lambda session, *args: run)
+        with (
+            Encoder(frozen) as encoder,
+            pytest.raises(UsageError, match="the encoder is closed"),
+        ):
+            encoder(draw_crops(1))
 
     def test_a_closed_encoder(self, frozen):
         with Encoder(frozen) as encoder:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deep_reid.errors import UsageError
-from deep_reid.images import check
+from deep_reid.images import files as image_files
 from deep_reid.images.check import Problem, check_images
 
 
@@ -116,8 +116,8 @@ class TestWork:
         assert {thread for _, thread in calls} == {threading.get_ident()}
 
     def test_each_file_is_read_once(self, clean, monkeypatch):
-        read, names = check._read, []
-        monkeypatch.setattr(check, "_read", lambda name: names.append(name) or read(name))
+        read, names = image_files.read, []
+        monkeypatch.setattr(image_files, "read", lambda name: names.append(name) or read(name))
         spoil(clean)
         check_images(clean, range(40), 3)
         assert sorted(names) == clean

@@ -313,8 +313,9 @@ class TestSummaries:
         kernels = np.random.default_rng(0).normal(size=(3, 2, num_channels, number))
         kernels = kernels.astype(np.float32)
         with tf.Session() as session:
-            grid = session.run(wide_residual._arrange_in_grid(tf.constant(kernels)))
-        scale = wide_residual._KERNEL_SCALE
+            grid = session.run(wide_residual.arrange_in_grid(tf.constant(kernels)))
+        scale = (grid.shape[2] // 8 - 2) // 2
+        assert scale > 1
         height, width = 3 * scale + 2, 2 * scale + 2
         assert grid.shape == (1, -(-number // 8) * height, 8 * width, num_channels)
         for index in range(number):
