@@ -68,7 +68,7 @@ class TestBadData:
         assert "--dataset is missing: name your own images" in errors[0]
 
     @pytest.mark.parametrize("mode", ["train", "eval", "test", "export"])
-    def test_nothing_there(self, caplog, workplace, mode):
+    def test_a_data_set_that_does_not_exist_is_named_with_its_form(self, caplog, workplace, mode):
         code, errors = run(caplog, f"--mode={mode}", "--dataset=people")
         assert code == 1
         assert len(errors) == 1
@@ -105,7 +105,7 @@ class TestBadData:
         write_folders(workplace / "data", {"anna": 5})
         check(caplog, workplace, "data", ["one identity to train on (anna)"])
 
-    def test_no_images(self, caplog, workplace):
+    def test_a_folder_without_images_is_refused(self, caplog, workplace):
         (workplace / "data" / "anna").mkdir(parents=True)
         check(caplog, workplace, "data", ["data", "no"])
 

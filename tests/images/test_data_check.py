@@ -137,6 +137,6 @@ class TestWork:
             ([1, 2], 3, 0, r"num_threads \(0\)"),
         ],
     )
-    def test_wrong_arguments(self, identities, num_channels, num_threads, message):
+    def test_wrong_arguments_are_refused(self, identities, num_channels, num_threads, message):
         with pytest.raises(UsageError, match=message):
             check_images(["a", "b"], identities, num_channels, num_threads=num_threads)

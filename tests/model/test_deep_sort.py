@@ -76,7 +76,7 @@ class TestVariables:
         assert ball == {"ball/mean_vectors", "ball/scale"}
         assert set(without) == set(self.shapes()) - ball
 
-    def test_start_values(self):
+    def test_variables_start_as_in_the_original(self):
         connect(num_classes=200)
         variables = {v.op.name: v for v in slim.get_model_variables()}
         with tf.Session() as session:
@@ -162,7 +162,7 @@ class TestLayers:
             ("fc1", (128,)),
         ],
     )
-    def test_output_shapes(self, graph, scope, shape):
+    def test_layers_have_the_output_shapes_of_the_original(self, graph, scope, shape):
         connect()
         # The scope of a block's variables is opened twice: the second time, TensorFlow adds "_1".
         scopes = (f"{scope}/", f"{scope}_1/") if scope in BLOCK_SCOPES else (f"{scope}/",)

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
 
@@ -94,19 +93,6 @@ class Command:
         return output
 
 
-def run_script(folder, command):
-    """Run a command in this process; returns the exit code."""
-    path, argv = split(folder, command)
-    os.chdir(folder)
-    sys.path[:0] = [str(ROOT)]
-    sys.argv = [path, *argv]
-    try:
-        runpy.run_path(path, run_name="__main__")
-    except SystemExit as error:
-        return error.code
-    return 0
-
-
 def run_dir_of(folder, name):
     log_dir = folder / "output" / name / "train"
     return log_dir / (log_dir / "latest_run").read_text().strip()
@@ -114,9 +100,11 @@ def run_dir_of(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [x for x in COMMANDS if x.startswith("train_custom.py")])
-def test_an_example_trains_alone(folder, command):
-    # A process each, which need not import TensorFlow: its start is that of the commands below.
-    assert processes.call(run_script, folder, command) == 0
+def test_an_example_trains_alone(folder, command, tmp_path):
+    path, argv = split(folder, command)
+    output = tmp_path / "output.txt"
+    code = processes.call(processes.run_script, path, argv, folder, [ROOT], output)
+    assert code == 0, output.read_text()
     config = RunConfig.load(run_dir_of(folder, "custom"))
     assert f"--network={config.network}" in command or f"--loss_mode={config.loss_mode}" in command
 
