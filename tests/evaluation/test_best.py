@@ -153,6 +153,7 @@ def test_whoever_looks_finds_a_whole_one(run_dir, monkeypatch, can_exchange):
     has_ended.set()
     looker.join()
     assert not hidden(run_dir)
+    assert json.loads((run_dir / "best" / "score.json").read_text())["Precision@1"] == 0.39
     if can_exchange:
         assert None not in seen
 
