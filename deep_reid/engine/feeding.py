@@ -12,7 +12,8 @@ from deep_reid.errors import RunError
 from deep_reid.runtime.compat import tf
 
 _logger = logging.getLogger(__name__)
-_JOIN_TIMEOUT_SECS = 10
+JOIN_TIMEOUT_SECS = 10
+"""How long the end of a feed waits for a thread that hangs in a file."""
 _MIN_CHECKS_PER_TIMEOUT = 20
 _MAX_SECS_BETWEEN_CHECKS = 30.0
 
@@ -105,7 +106,7 @@ class FeedThreads:
         self._is_stopped = True
         self._coordinator.request_stop()
         self._cancel()
-        deadline = time.monotonic() + _JOIN_TIMEOUT_SECS
+        deadline = time.monotonic() + JOIN_TIMEOUT_SECS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         stuck = [thread.name for thread in self._threads if thread.is_alive()]

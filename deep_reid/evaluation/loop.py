@@ -32,7 +32,8 @@ from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
 from deep_reid.system.files import Path
 
-_MAX_IMAGES_AT_ONCE = 256
+MAX_IMAGES_AT_ONCE = 256
+"""Images that a network computes at a time in evaluation: more need no more memory."""
 
 
 def eval_loop(
@@ -348,7 +349,7 @@ def _create_metrics(trainer, network_factory, batch_size, loss_mode):
 
 def _encode_in_parts(network_factory, images, num_images):
     """Run the network on a limited number of images at a time, for any number of identities."""
-    num_parts = -(-num_images // _MAX_IMAGES_AT_ONCE)
+    num_parts = -(-num_images // MAX_IMAGES_AT_ONCE)
     if num_parts == 1:
         return build_network(network_factory, images)[0]
     part_size = -(-num_images // num_parts)

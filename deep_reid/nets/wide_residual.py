@@ -258,11 +258,20 @@ def _summarize_kernels():
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         kernels = tf.get_variable("conv1_1/weights")
     if kernels.get_shape().as_list()[2] in (1, 3):
-        tf.summary.image("kernels/conv1_1", _arrange_in_grid(kernels), max_outputs=1)
+        tf.summary.image("kernels/conv1_1", arrange_in_grid(kernels), max_outputs=1)
 
 
-def _arrange_in_grid(kernels):
-    """Arrange kernels (H, W, C, N) as one picture, each enlarged, with a border around it."""
+def arrange_in_grid(kernels: tf.Tensor) -> tf.Tensor:
+    """Arrange kernels as one picture, eight in a row, each enlarged, with a border around it.
+
+    Parameters
+    ----------
+    kernels : tf.Tensor of float32, shape (H, W, C, N)
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (1, height, width, C)
+    """
     height, width, num_channels, number = kernels.get_shape().as_list()
     height, width = _KERNEL_SCALE * height + 2, _KERNEL_SCALE * width + 2
     num_columns = _KERNELS_PER_ROW

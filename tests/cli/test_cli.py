@@ -45,7 +45,7 @@ class TestArguments:
         for directory in (args.log_dir, args.eval_log_dir):
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
-    def test_the_modes(self):
+    def test_the_modes_are_these_in_this_order(self):
         assert list(MODES) == ["train", "eval", "test", "search", "export", "finalize", "freeze"]
 
     @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ class TestBadInput:
         (tmp_path / "data" / "bounding_box_train" / "0003_c1s1_000001_02.jpg").write_bytes(b"junk")
         code, errors = run(
             caplog, f"--log_dir={log_dir}", f"--dataset_dir={tmp_path}/data", "--batch_size=16",
-            "--seed=1", "--number_of_steps=50",
+            "--seed=1", "--number_of_steps=50", "--image_shape", "32", "16",
         )  # fmt: skip
         assert code == 1
         assert len(errors) == 1
@@ -443,7 +443,9 @@ class TestScores:
         result = self.run(caplog, drawn_market1501, tmp_path, features[0][:-1], features[1])
         self.check(result, tmp_path, "the gallery features have the shape")
 
-    def test_another_dimension(self, caplog, drawn_market1501, tmp_path, features):
+    def test_features_of_different_dimensions_are_refused(
+        self, caplog, drawn_market1501, tmp_path, features
+    ):
         result = self.run(caplog, drawn_market1501, tmp_path, features[0], features[1][:, :8])
         self.check(result, tmp_path, "dimension 8", "16")
 

@@ -52,7 +52,7 @@ class TestListing:
         listed = [line.split()[0] for line in output.splitlines() if line.startswith("  ")]
         assert listed == PROGRAMS
 
-    def test_the_version(self, capsys, as_installed):
+    def test_the_version_is_printed_alone(self, capsys, as_installed):
         assert as_installed(["--version"]) == 0
         assert capsys.readouterr().out == f"deep-reid {deep_reid.__version__}\n"
 

@@ -1,6 +1,7 @@
 """Own images that are not in order: one clear line each, and nothing written."""
 
 import csv
+import dataclasses
 import logging
 import shutil
 import subprocess
@@ -67,7 +68,7 @@ class TestBadData:
         assert "--dataset is missing: name your own images" in errors[0]
 
     @pytest.mark.parametrize("mode", ["train", "eval", "test", "export"])
-    def test_nothing_there(self, caplog, workplace, mode):
+    def test_a_data_set_that_does_not_exist_is_named_with_its_form(self, caplog, workplace, mode):
         code, errors = run(caplog, f"--mode={mode}", "--dataset=people")
         assert code == 1
         assert len(errors) == 1
@@ -104,7 +105,7 @@ class TestBadData:
         write_folders(workplace / "data", {"anna": 5})
         check(caplog, workplace, "data", ["one identity to train on (anna)"])
 
-    def test_no_images(self, caplog, workplace):
+    def test_a_folder_without_images_is_refused(self, caplog, workplace):
         (workplace / "data" / "anna").mkdir(parents=True)
         check(caplog, workplace, "data", ["data", "no"])
 
@@ -194,15 +195,30 @@ class TestBatches:
         assert RunConfig.load("output/custom/train/run").batch_size == 12
 
 
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A folder with data and a run of it."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    write_folders(folder / "data", dict.fromkeys("abcdef", 4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        argv = [*ARGS, "--dataset=data", "--run_id=run", "--num_validation=2", "--gray"]
+        assert cli.main(Custom, argv) == 0
+    return folder
+
+
 class TestResume:
     """A run that goes on is on the data that it began with."""
 
     @pytest.fixture
-    def begun(self, caplog, workplace):
-        write_folders(workplace / "data", dict.fromkeys("abcdef", 4))
-        argv = [*ARGS, "--dataset=data", "--run_id=run", "--num_validation=2", "--gray"]
-        assert run(caplog, *argv)[0] == 0
-        return workplace / "output" / "custom" / "train" / "run"
+    def begun(self, elsewhere, workplace):
+        """A copy of the run, as if it was begun in this folder."""
+        shutil.copytree(elsewhere, workplace, dirs_exist_ok=True)
+        run_dir = workplace / "output" / "custom" / "train" / "run"
+        config = RunConfig.load(run_dir)
+        assert config.dataset == str(elsewhere / "data")
+        dataclasses.replace(config, dataset=str(workplace / "data")).save(run_dir)
+        return run_dir
 
     def resume(self, caplog, *argv):
         return run(caplog, "--mode=train", "--run_id=run", "--batch_size=8", *argv)

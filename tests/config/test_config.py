@@ -57,7 +57,7 @@ class TestRules:
             RunConfig(SHAPE).batch_size = 64
 
     @pytest.mark.parametrize("loss_mode", LOSS_MODES)
-    def test_loss_modes(self, loss_mode):
+    def test_each_loss_mode_is_taken(self, loss_mode):
         assert RunConfig(SHAPE, loss_mode=loss_mode).loss_mode == loss_mode
 
     @pytest.mark.parametrize("loss_mode", ["softmax", "Triplet", "", None])
@@ -66,7 +66,7 @@ class TestRules:
             RunConfig(SHAPE, loss_mode=loss_mode)
 
     @pytest.mark.parametrize("shape", [(128, 64, 3), (128, 64, 1), (1, 1, 3), [128, 64, 3]])
-    def test_shapes(self, shape):
+    def test_image_shapes_of_every_form_are_kept_as_tuples(self, shape):
         assert RunConfig(shape).image_shape == tuple(shape)
 
     @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ class TestRules:
             RunConfig(SHAPE, **{name: value})
 
     @pytest.mark.parametrize("seed", [None, 0, 2**31 - 1])
-    def test_seeds(self, seed):
+    def test_seeds_in_the_range_are_kept(self, seed):
         assert RunConfig(SHAPE, seed=seed).seed == seed
 
     @pytest.mark.parametrize("seed", [-1, 2**31, 1.0, "1", True])

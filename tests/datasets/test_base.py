@@ -55,7 +55,7 @@ def make_toy(root, labels, folder="train"):
 
 
 class TestSplit:
-    def test_counts(self):
+    def test_it_counts_images_identities_cameras_and_tracklets(self):
         split = Split(list("abcdef"), [-1, 0, 3, 3, 3, 3], [1, 1, 1, 2, 2, 2], [1, 1, 1, 1, 1, 2])
         assert len(split) == 6
         assert split.num_identities == 2
@@ -141,7 +141,7 @@ class TestReadImages:
         with pytest.raises(UsageError, match="must be .height, width, 3"):
             read_images([], shape)
 
-    def test_no_files(self):
+    def test_no_files_give_an_empty_array_of_images(self):
         assert read_images([], (8, 4, 3)).shape == (0, 8, 4, 3)
 
 
@@ -258,7 +258,7 @@ class TestHints:
             Market1501.find(tmp_path / inside, "bounding_box_train")
 
     @pytest.mark.parametrize("name", ["Bounding_Box_Train", "BOUNDING_BOX_TRAIN"])
-    def test_capitals(self, tmp_path, name):
+    def test_a_folder_in_other_capitals_is_named(self, tmp_path, name):
         (tmp_path / name).mkdir()
         with pytest.raises(MissingPathError, match=f"has {name}, but .* rename it"):
             Market1501.find(tmp_path, "bounding_box_train")

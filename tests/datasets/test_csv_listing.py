@@ -58,7 +58,7 @@ class TestColumns:
         assert listing.splits == ["train", "train"]
         assert [*listing.places] == [f"{tmp_path}/people.csv, line {line}" for line in (1, 2)]
 
-    def test_all_four(self, table):
+    def test_a_row_of_four_cells_has_camera_and_split(self, table):
         listing = read_csv(table("a.jpg,Ann,left,query\nb.jpg,Ann,right,gallery"))
         assert listing.cameras == ["left", "right"]
         assert listing.splits == ["query", "gallery"]
@@ -108,12 +108,12 @@ class TestCells:
         assert read_csv(table(encode(header + "a.jpg,Zoë\n"))).identities == ["Zoë"]
 
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-    def test_line_ends(self, table, end):
+    def test_each_kind_of_line_end_counts_as_one(self, table, end):
         listing = read_csv(table(end.join(["a.jpg,Ann", "", "b.jpg,Bob"])))
         assert listing.identities == ["Ann", "Bob"]
         assert [place.rpartition(" ")[2] for place in listing.places] == ["1", "3"]
 
-    def test_quotes(self, table, tmp_path):
+    def test_cells_in_quotes_may_hold_commas_quotes_and_line_ends(self, table, tmp_path):
         (tmp_path / 'an, "odd"\nname.jpg').touch()
         text = 'a.jpg, "Ann, Bob"\n"an, ""odd""\nname.jpg",C\nb.jpg,D\n'
         listing = read_csv(table(text))
@@ -206,7 +206,7 @@ class TestForms:
         assert entries(listing)[:2] == (["a.jpg", "b.jpg"], ["7", "8"])
 
     @pytest.mark.parametrize("header", ["", "path,identity\n"])
-    def test_windows_separators(self, table, images, tmp_path, header):
+    def test_separators_of_windows_are_read(self, table, images, tmp_path, header):
         listing = read_csv(table(f"{header}sub\\a.jpg,1\r\n.\\sub\\b.jpg,2\r\n"))
         assert [os.path.normpath(name) for name in listing.filenames] == [
             str(tmp_path / "sub" / name) for name in ("a.jpg", "b.jpg")
@@ -283,7 +283,7 @@ class TestPatterns:
         with pytest.raises(DataError, match="line 2: 'B.jpg' does not match"):
             read_csv(path, self.PATTERN)
 
-    def test_msmt17(self, tmp_path):
+    def test_cameras_of_msmt17_are_read_from_the_names(self, tmp_path):
         names = [f"0000/0000_000_0{camera}_0303morning_0008_0.jpg" for camera in (1, 4)]
         for name in names:
             (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -293,14 +293,14 @@ class TestPatterns:
         assert listing.filenames == [str(tmp_path / "train" / name) for name in names]
         assert (listing.identities, listing.cameras) == (["0", "0"], ["01", "04"])
 
-    def test_veri(self, tmp_path):
+    def test_identities_and_cameras_of_veri_are_read_from_the_names(self, tmp_path):
         (tmp_path / "image_query").mkdir()
         (tmp_path / "image_query" / "0002_c002_00030600_0.jpg").touch()
         (tmp_path / "name_query.txt").write_text("0002_c002_00030600_0.jpg\n")
         listing = read_csv(tmp_path / "name_query.txt", NamePattern("veri"))
         assert (listing.identities, listing.cameras) == (["0002"], ["002"])
 
-    def test_vehicleid(self, tmp_path):
+    def test_images_of_vehicleid_are_found_beside_the_folder_of_the_list(self, tmp_path):
         for folder in ("image", "train_test_split"):
             (tmp_path / folder).mkdir()
         for number in (1, 2):
@@ -328,7 +328,7 @@ class TestManyRows:
         (tmp_path / "many.csv").write_text("\n".join(rows))
         return tmp_path / "many.csv"
 
-    def test_memory(self, many):
+    def test_a_row_takes_less_than_100_bytes_beside_its_name(self, many):
         read_csv(many)  # what is made once
         tracemalloc.start()
         try:
@@ -415,7 +415,7 @@ class TestErrors:
         message = error_of(tmp_path / "people.csv", MissingPathError)
         assert message.startswith(f"{tmp_path}/people.csv does not exist")
 
-    def test_a_folder(self, tmp_path):
+    def test_a_folder_in_place_of_the_list_is_refused(self, tmp_path):
         assert "is a folder, not a CSV file" in error_of(tmp_path)
 
     def test_an_identity_in_training_and_test(self, table):

@@ -187,7 +187,7 @@ class TestCsv:
 
 
 class TestMot:
-    def test_structure(self, drawn, rows):
+    def test_it_has_the_files_of_a_mot_sequence(self, drawn, rows):
         length = int(max(row[0] for row in rows))
         frames = {f"img1/{number:06d}.jpg" for number in range(1, length + 1)}
         others = {"gt/gt.txt", "det/det.txt", "seqinfo.ini", "readme.txt"}
@@ -245,7 +245,7 @@ class TestTracking:
             assert np.abs(steps).max() < 10
             assert np.linalg.norm(centers[-1] - centers[0]) > 15
 
-    def test_they_turn(self, sequence):
+    def test_people_turn_in_small_steps(self, sequence):
         walks = drawn_mot.DrawnMot(num_identities=8, images_per_identity=32, seed=3).walks
         turns = [abs(walk.yaw[-1] - walk.yaw[0]) for walk in walks]
         assert np.mean(turns) > 0.5

@@ -153,11 +153,11 @@ class TestSplits:
 
 
 class TestErrors:
-    def test_missing(self, tmp_path):
+    def test_a_missing_folder_is_named(self, tmp_path):
         message = error_of(tmp_path / "nowhere", MissingPathError)
         assert message.startswith(f"{tmp_path}/nowhere does not exist")
 
-    def test_a_file(self, tmp_path):
+    def test_a_file_in_place_of_the_folder_is_refused(self, tmp_path):
         touch(tmp_path, "people.txt")
         assert "is a file, not a folder" in error_of(tmp_path / "people.txt", MissingPathError)
 
@@ -168,7 +168,7 @@ class TestErrors:
         assert "one folder per identity" in message
 
     @pytest.mark.parametrize("names", [[], ["notes.txt"], ["Ann/notes.txt"], ["a/b/1.jpg"]])
-    def test_no_images(self, tmp_path, names):
+    def test_a_folder_without_images_is_refused(self, tmp_path, names):
         touch(tmp_path, *names)
         assert f"{tmp_path} holds no images" in error_of(tmp_path)
 

@@ -38,7 +38,7 @@ def paths(root, folder, names):
     return [os.path.join(root, folder, name) for name in names]
 
 
-def test_constants():
+def test_constants_are_those_of_the_original():
     assert market1501.MAX_LABEL == 1501
     assert market1501.IMAGE_SHAPE == (128, 64, 3)
     assert Market1501.NUM_GALLERIES == 10
@@ -55,7 +55,7 @@ def test_constants():
         ("some/folder/0012_c5s1_000451_03.jpg", (12, 5, 1, 451, 3)),
     ],
 )
-def test_parse_filename(name, expected):
+def test_a_file_name_is_parsed_into_its_numbers(name, expected):
     info = parse_filename(name)
     assert info == expected
     assert (info.person, info.camera, info.sequence, info.frame, info.detection) == expected
@@ -104,7 +104,7 @@ def test_gallery_keeps_junk_and_distractors(root):
     assert cameras == [1, 1, 4]
 
 
-def test_queries(root):
+def test_queries_have_files_identities_and_cameras(root):
     expected = (paths(root, "query", QUERY), [3], [1])
     assert market1501.read_query_split_to_str(str(root)) == expected
 
@@ -154,7 +154,9 @@ def test_images_are_bgr(root):
     ],
 )
 class TestBadFolders:
-    def test_missing(self, tmp_path, reader, folder):
+    def test_a_missing_folder_says_where_to_get_it_and_how_to_draw_one(
+        self, tmp_path, reader, folder
+    ):
         with pytest.raises(MissingPathError) as error:
             reader(tmp_path)
         message = str(error.value)
@@ -163,7 +165,7 @@ class TestBadFolders:
         assert "python -m datasets.synthetic --layout market1501" in message
         assert "\n" not in message
 
-    def test_empty(self, tmp_path, reader, folder):
+    def test_a_folder_without_images_is_named(self, tmp_path, reader, folder):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "Thumbs.db").touch()
         with pytest.raises(DataError, match=rf"{folder} has no \.jpg files"):

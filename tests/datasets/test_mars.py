@@ -57,7 +57,7 @@ def paths(root, folder, names):
     return [os.path.join(root, folder, name[:4], name) for name in names]
 
 
-def test_constants():
+def test_constants_are_those_of_the_original():
     assert mars.MAX_LABEL == 1500
     assert mars.IMAGE_SHAPE == (256, 128, 3)
     assert Mars.IMAGE_SHAPE == (128, 64, 3)
@@ -76,7 +76,7 @@ def test_constants():
         ("some/folder/0012C5T0001F002.jpg", (12, 5, 1, 2)),
     ],
 )
-def test_parse_filename(name, expected):
+def test_a_file_name_is_parsed_into_its_numbers(name, expected):
     info = parse_filename(name)
     assert info == expected
     assert (info.person, info.camera, info.tracklet, info.frame) == expected
@@ -96,7 +96,7 @@ def test_parse_filename_refuses_other_names_in_one_line(name):
     assert "\n" not in message
 
 
-def test_training_images(root):
+def test_training_images_have_identities_cameras_and_tracklets(root):
     filenames, ids, cameras, tracklets = mars.read_train_split_to_str(root)
     assert filenames == paths(root, "bbox_train", TRAIN)
     assert ids == [1, 1, 1, 3, 7, 1500]
@@ -170,7 +170,9 @@ def test_test_images_are_resized_and_keep_their_labels(root):
     ],
 )
 class TestBadFolders:
-    def test_missing(self, tmp_path, reader, folder):
+    def test_a_missing_folder_says_where_to_get_it_and_how_to_draw_one(
+        self, tmp_path, reader, folder
+    ):
         with pytest.raises(MissingPathError) as error:
             reader(tmp_path)
         message = str(error.value)
@@ -179,7 +181,7 @@ class TestBadFolders:
         assert "python -m datasets.synthetic --layout mars" in message
         assert "\n" not in message
 
-    def test_empty(self, tmp_path, reader, folder):
+    def test_a_folder_without_images_is_named(self, tmp_path, reader, folder):
         (tmp_path / folder / "0001").mkdir(parents=True)
         (tmp_path / folder / "0001C1T0001F001.jpg").touch()  # in no folder of a person
         with pytest.raises(DataError, match=rf"{folder} has no \.jpg files in folders"):

@@ -80,7 +80,7 @@ class TestFindSequences:
         assert not mot.is_sequence(tmp_path)
         assert mot.find_sequences(tmp_path) == [tmp_path / name for name in "abc"]
 
-    def test_none(self, tmp_path):
+    def test_where_there_are_no_sequences_none_are_found(self, tmp_path):
         (tmp_path / "gt").mkdir()
         (tmp_path / "file").touch()
         assert mot.find_sequences(tmp_path) == []
@@ -316,7 +316,7 @@ class TestClasses:
             (BOXES, ["Pedestrian"], ["Pedestrian", "numbers"]),
         ],
     )
-    def test_errors(self, tmp_path, boxes, classes, words):
+    def test_wrong_classes_are_named_and_nothing_is_cut(self, tmp_path, boxes, classes, words):
         directory = write_sequence(tmp_path / "SEQ", boxes)
         with pytest.raises(ReidError) as error:
             mot.read_sequences(directory, tmp_path / "crops", classes)
@@ -393,7 +393,7 @@ class TestIncomplete:
         assert f"name {directory}" in error_of(mot.holds_sequences, directory / part)
 
     @pytest.mark.parametrize("names", [["a/1.jpg", "b/2.jpg"], ["train/a/1.jpg"], [], ["x.txt"]])
-    def test_other_folders(self, tmp_path, names):
+    def test_other_folders_hold_no_sequences(self, tmp_path, names):
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
@@ -493,7 +493,7 @@ class TestFrames:
         call = (mot.read_sequences, tmp_path / "nowhere", tmp_path / "crops")
         assert "does not exist" in error_of(*call, error_type=MissingPathError)
 
-    def test_no_sequences(self, tmp_path):
+    def test_a_folder_without_sequences_is_refused_with_the_file_it_lacks(self, tmp_path):
         assert "gt/gt.txt" in error_of(mot.read_sequences, tmp_path, tmp_path / "crops")
 
 

@@ -80,7 +80,7 @@ class TestPattern:
             ("viper", "VIPeR/cam_b/873_180.bmp", "873", "cam_b"),
         ],
     )
-    def test_presets(self, name, path, identity, camera):
+    def test_a_preset_reads_identity_and_camera(self, name, path, identity, camera):
         assert NamePattern(name).match(path) == {"identity": identity, "camera": camera}
 
     @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ class TestFolders:
 class TestDataset:
     """A data set in the layout of Market-1501 is read as its own reader reads it."""
 
-    def test_market_1501(self, drawn_market1501):
+    def test_a_folder_of_market_1501_is_read_as_by_its_own_reader(self, drawn_market1501):
         own = Custom(drawn_market1501, 0, name_pattern="market1501")
         official = Market1501(drawn_market1501, 0)
         for name in ("train", "query", "gallery"):

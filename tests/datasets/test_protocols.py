@@ -39,7 +39,7 @@ class TestTracks:
         with pytest.raises(DataError, match="restore it"):
             create_track_test_set("tracks", tracks, queries, list)
 
-    def test_one_camera(self):
+    def test_tracks_of_one_camera_are_not_ranked_across_cameras(self):
         one = [[1, 1, 5, 3], [2, 2, 5, 3]]
         assert not create_track_test_set("tracks", one, [1], list).is_cross_camera
         assert create_track_test_set("tracks", TRACKS, [3], list).is_cross_camera

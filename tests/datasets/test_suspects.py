@@ -39,7 +39,7 @@ class TestRefused:
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("change", CASES)
     @pytest.mark.parametrize("parts", [*itertools.combinations(PARTS[:5], 2), PARTS[:3], PARTS])
-    def test_splits(self, form, change, parts):
+    def test_folders_of_splits_are_suspect(self, form, change, parts):
         names = [change(form.format(part)) for part in parts]
         assert suspects.find_suspects(names) == ("splits", names)
 
@@ -51,7 +51,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("form", CAMERA_FORMS)
     @pytest.mark.parametrize("numbers", ["ab", "12", ["00", "01", "02"], ["02", "03"], "123456"])
-    def test_cameras(self, form, numbers):
+    def test_folders_of_cameras_are_suspect(self, form, numbers):
         if form in ("cam{}",) and not numbers[0].isdecimal():
             numbers = [number.upper() for number in numbers]
         if form.startswith("image") and not numbers[0].isdecimal():
@@ -114,12 +114,12 @@ class TestAccepted:
             ["trainer", "tester"],
         ],
     )
-    def test_identities(self, names):
+    def test_folders_of_identities_are_not_suspect(self, names):
         assert suspects.find_suspects(names) is None
 
     @settings(max_examples=300)
     @given(st.lists(st.integers(0, 9999).map("{:04d}".format), min_size=1, unique=True))
-    def test_numbers(self, names):
+    def test_folders_of_numbers_are_not_suspect(self, names):
         assert suspects.find_suspects(names) is None
 
     @settings(max_examples=300)

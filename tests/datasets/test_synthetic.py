@@ -167,7 +167,7 @@ class TestMarket1501:
         views = market_views(tmp_path / "new" / "query")
         assert len(views) == len(set(views)) == 2 * 20
 
-    def test_no_distractors(self, tmp_path):
+    def test_without_distractors_junk_stays(self, tmp_path):
         synthetic.draw_market1501(tmp_path / "new", num_distractors=0, **SMALL)
         labels = {label for label, _ in market_views(tmp_path / "new" / "bounding_box_test")}
         assert 0 not in labels

@@ -207,7 +207,7 @@ def test_stop_ends_threads_that_are_blocked_and_is_no_error():
 
 
 def test_a_blocked_source_delays_the_end_by_one_time_limit_only(monkeypatch, caplog):
-    monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.2)
+    monkeypatch.setattr(feeding, "JOIN_TIMEOUT_SECS", 0.2)
     release = threading.Event()
 
     def generator():
@@ -243,7 +243,7 @@ class TestStall:
 
     @pytest.fixture(autouse=True)
     def set_join_timeout(self, monkeypatch):
-        monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+        monkeypatch.setattr(feeding, "JOIN_TIMEOUT_SECS", 0.3)
 
     @pytest.fixture
     def release(self):

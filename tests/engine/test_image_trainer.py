@@ -128,7 +128,7 @@ class TestCreateImageTrainer:
     def test_a_file_that_hangs_ends_the_run_with_its_batch(self, image_files, monkeypatch):
         # Pipes stand for files on a drive that hangs.
         monkeypatch.setattr(files, "find_endless", lambda names: None)
-        monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+        monkeypatch.setattr(feeding, "JOIN_TIMEOUT_SECS", 0.3)
         names, labels = image_files
         # More of them than threads that TensorFlow has for all sessions together.
         hanging = names[labels > 0]
@@ -156,7 +156,7 @@ class TestCreateImageTrainer:
     ):
         # Pipes stand for files on a drive that hangs.
         monkeypatch.setattr(files, "find_endless", lambda names: None)
-        monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+        monkeypatch.setattr(feeding, "JOIN_TIMEOUT_SECS", 0.3)
         names, labels = image_files
         hanging = str(tmp_path / "hanging")
         os.mkfifo(hanging)

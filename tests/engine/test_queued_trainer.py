@@ -13,7 +13,6 @@ from linear_model import LinearModel, feed_threads, ones, read_events, weight_in
 
 from deep_reid import queued_trainer, samplers
 from deep_reid.compat import slim, tf
-from deep_reid.engine import train_step
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
 from deep_reid.runs import checkpoints, saving
@@ -136,18 +135,15 @@ class TestRun:
         assert checkpoints.step_of(latest) >= 3
         assert weight_in(latest) == checkpoints.step_of(latest)
 
-    def test_a_new_session_after_an_abort_is_fed_again(self, tmp_path, monkeypatch):
+    def test_a_new_session_after_an_abort_is_fed_again(self, tmp_path):
         """TF-Slim makes a new session when a server of a distributed training was restarted."""
-        run_step = train_step.TrainStep._run
-        aborts = iter([True])
+        asked_in_first_session = iter(["before the first step", "after it"])
 
-        def run_or_abort(step, *args):
-            if next(aborts, False):
+        def abort_first_session():
+            if next(asked_in_first_session, None) == "after it":
                 raise tf.errors.AbortedError(None, None, "a server was restarted")
-            return run_step(step, *args)
 
-        monkeypatch.setattr(train_step.TrainStep, "_run", run_or_abort)
-        LinearModel().run(ones(10**6), tmp_path, number_of_steps=3)
+        LinearModel().run(ones(10**6), tmp_path, number_of_steps=3, should_stop=abort_first_session)
         assert weight_in(tf.train.latest_checkpoint(tmp_path / "run")) == 3.0
 
     def test_a_step_that_does_not_count_is_no_division_by_zero(self, tmp_path):

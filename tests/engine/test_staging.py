@@ -7,8 +7,10 @@ import pytest
 from linear_model import LinearModel, feed_threads, ones, read_events, weight_in
 
 from deep_reid.compat import tf
-from deep_reid.engine.staging import StagedFeed
+from deep_reid.engine.feed_queue import FeedQueue
+from deep_reid.engine.staging import StagedFeed, StagingArea
 from deep_reid.errors import RunError
+from deep_reid.images.faults import StopAtBadImages
 from deep_reid.queued_trainer import QueuedTrainer
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -42,16 +44,19 @@ def test_an_error_of_the_feed_is_raised_in_the_step_that_lacks_a_batch(tmp_path,
 
 
 def test_the_next_batch_is_there_before_the_step_that_takes_it():
-    placeholder = tf.placeholder(tf.int64, (None,))
-    trainer = QueuedTrainer([placeholder], staging_device=DEVICE)
-    (values,) = trainer.get_input_vars(2)
+    placeholders = [tf.placeholder(tf.int64, (None,))]
+    queue = FeedQueue(
+        placeholders, placeholders, 2, 4, StopAtBadImages(lambda batch: None, are_files=False)
+    )
+    staging = StagingArea(queue.dequeue(2), DEVICE)
+    (values,) = staging.staged
     assert values.get_shape().as_list() == [2]
     num_put = threading.Semaphore(0)
     with tf.Session() as session:
-        feed = trainer._queue.start(session, [(np.full(2, i),) for i in range(3)], 1)
+        feed = queue.start(session, [(np.full(2, i),) for i in range(3)], 1)
 
         def put():
-            session.run(trainer._staging.put)
+            session.run(staging.put)
             num_put.release()
 
         staged = StagedFeed(feed, put)

@@ -272,7 +272,7 @@ def test_many_identities_go_through_the_network_in_parts(trained, monkeypatch):
         seen.append(images.get_shape().as_list()[0])
         return network(images)
 
-    monkeypatch.setattr(loop, "_MAX_IMAGES_AT_ONCE", 10)
+    monkeypatch.setattr(loop, "MAX_IMAGES_AT_ONCE", 10)
     in_parts = loop.eval_loop(
         plain_preprocess, counting_network, *data, trained / "train", trained / "eval2",
         run_id="run", timeout_secs=0.05, eval_interval_secs=0.01,
@@ -303,7 +303,7 @@ def test_files_are_evaluated_like_arrays(trained, tmp_path):
 
 
 def test_images_that_hang_end_it_with_the_time_that_was_told(trained, monkeypatch):
-    monkeypatch.setattr(feeding, "_JOIN_TIMEOUT_SECS", 0.3)
+    monkeypatch.setattr(feeding, "JOIN_TIMEOUT_SECS", 0.3)
     release = threading.Event()
 
     def hang(image):

@@ -21,7 +21,7 @@ class TestReadPicture:
             assert picture.shape == (16, 6, 3)
             assert np.all(picture == RED[0, 0])
 
-    def test_gray_arrays(self):
+    def test_gray_arrays_become_color_pictures(self):
         picture = pictures.read_picture(np.full((4, 4, 1), 7, np.uint8), 2, 2)
         np.testing.assert_array_equal(picture, np.full((2, 2, 3), 7))
 

@@ -123,7 +123,7 @@ class TestCrops:
         assert features.dtype == np.float32
         np.testing.assert_allclose(features, run_graph(frozen, resize(crops)), atol=1e-5)
 
-    def test_differ(self, encoder):
+    def test_crops_that_differ_have_different_features_of_unit_length(self, encoder):
         features = encoder(draw_crops(20))
         assert len(np.unique(features.round(3), axis=0)) == 20
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, rtol=1e-5)
@@ -133,7 +133,7 @@ class TestCrops:
         with Encoder(frozen, max_batch_size=2) as other:
             np.testing.assert_allclose(other(crops), encoder(crops), atol=1e-5)
 
-    def test_no_crops(self, encoder):
+    def test_no_crops_give_no_features(self, encoder):
         for none in ([], (), np.zeros((0, 5, 4, 3), np.uint8), np.zeros((0,))):
             features = encoder(none)
             assert features.shape == (0, 128)
@@ -214,7 +214,7 @@ class TestBoxes:
         boxes = boxes if dtype is list else np.array(boxes, dtype)
         np.testing.assert_allclose(encoder(frame, boxes), expected, atol=1e-5)
 
-    def test_no_boxes(self, encoder, frame):
+    def test_no_boxes_give_no_features(self, encoder, frame):
         for none in ([], np.zeros((0, 4))):
             assert encoder(frame, none).shape == (0, 128)
 
@@ -280,7 +280,7 @@ class TestSources:
         with Encoder(checkpoint) as encoder:
             assert encoder.image_shape == (128, 64, 3)
 
-    def test_gray_images(self, tmp_path):
+    def test_a_network_of_gray_images_takes_crops_with_and_without_a_channel_axis(self, tmp_path):
         shape = (32, 16, 1)
         checkpoint = save_run(tmp_path, deep_sort, shape)
         path = freeze(checkpoint, tmp_path / "model.pb", image_shape=shape)
@@ -333,7 +333,7 @@ class TestSources:
         not sessions.computes_in(ComputeSettings(precision="bfloat16")),
         reason="bfloat16 needs a CPU with AVX-512",
     )
-    def test_bfloat16(self, checkpoint, encoder):
+    def test_features_in_bfloat16_are_nearly_those_in_float32(self, checkpoint, encoder):
         crops = draw_crops(3)
         with Encoder(checkpoint, compute=ComputeSettings(precision="bfloat16")) as other:
             features = other(crops)
@@ -467,14 +467,16 @@ class TestErrors:
         ):
             encoder([*draw_crops(1), np.zeros(shape, np.uint8)])
 
-    def test_closed_by_another_thread_while_it_computes(self, frozen):
+    def test_closed_by_another_thread_while_it_computes(self, frozen, monkeypatch):
         def run(batch):
             raise tf.errors.CancelledError(None, None, "Run call was cancelled")
 
-        with Encoder(frozen) as encoder:
-            encoder._run = run
-            with pytest.raises(UsageError, match="the encoder is closed"):
-                encoder(draw_crops(1))
+        monkeypatch.setattr(tf.Session, "make_callable", lambda session, *args: run)
+        with (
+            Encoder(frozen) as encoder,
+            pytest.raises(UsageError, match="the encoder is closed"),
+        ):
+            encoder(draw_crops(1))
 
     def test_a_closed_encoder(self, frozen):
         with Encoder(frozen) as encoder:

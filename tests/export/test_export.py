@@ -104,7 +104,7 @@ class TestEncode:
         np.testing.assert_allclose(result, features[:3], atol=1e-5)
 
     @pytest.mark.parametrize("images", [[], np.zeros((0, *tiny.IMAGE_SHAPE), np.uint8)])
-    def test_no_images(self, checkpoint, images):
+    def test_no_images_give_no_features(self, checkpoint, images):
         result = encode(checkpoint, images)
         assert result.shape == (0, tiny.FEATURE_SIZE)
         assert result.dtype == np.float32
@@ -307,7 +307,7 @@ class TestFreeze:
         gone = {"FusedBatchNormV3", "ReverseV2", "RealDiv", "TensorArrayV3", "While", "Enter"}
         assert op_types.isdisjoint(gone)
 
-    def test_gray_images(self, tmp_path):
+    def test_a_frozen_network_of_gray_images_gives_the_features_of_encode(self, tmp_path):
         shape = (*tiny.IMAGE_SHAPE[:2], 1)
         checkpoint = save_checkpoint(tmp_path, FACTORY, shape)
         images = np.random.RandomState(0).randint(0, 256, (3, *shape), np.uint8)

@@ -273,7 +273,7 @@ def test_a_folded_graph_can_be_folded_again():
 
 
 @pytest.mark.parametrize(("network", "num_left"), [(deep_sort, 1), (mars_small128, 2)])
-def test_the_networks(network, num_left):
+def test_folding_keeps_the_features_of_the_networks(network, num_left):
     """Features stay; batch norm is left behind the fully connected layer alone."""
     images = tf.placeholder(tf.uint8, (None, 32, 16, 3), name="images")
     factory = network.create_network_factory(False, None, add_logits=False)

@@ -5,16 +5,16 @@ import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
 
+import first_computing
 import numpy as np
+import processes
 import pytest
 from test_encoder import IMAGE_SHAPE, freeze, save_run
 
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, RunError
-from deep_reid.export import encode_with_frozen_graph, encoder
+from deep_reid.export import encode_with_frozen_graph
 from deep_reid.export.encoder import Encoder
 from deep_reid.nets import deep_sort, mars_small128
 
@@ -157,12 +157,9 @@ class TestProcesses:
             assert len(text) < 2000
             with pickle.loads(text) as second:
                 np.testing.assert_array_equal(first(list(CROPS)), second(list(CROPS)))
-                assert second._max_batch_size == 2
-
-    def test_tensorflow_starts_on_the_first_call(self, frozen, monkeypatch):
-        monkeypatch.setattr(encoder, "_computing_in", [None])
-        with Encoder(frozen):
-            assert encoder._computing_in == [None]
+                assert pickle.dumps(second) == text  # with its max_batch_size
+        with Encoder(frozen) as other:
+            assert pickle.dumps(other) != text
 
     def test_where_the_parent_has_computed_a_child_gets_an_error_and_does_not_hang(self, frozen):
         with Encoder(frozen) as parent:
@@ -172,22 +169,7 @@ class TestProcesses:
             np.testing.assert_array_equal(parent(list(CROPS)), expected)
 
     @pytest.mark.slow
-    def test_a_child_computes_where_the_parent_has_not(self, frozen, tmp_path):
-        code = (
-            "import os, sys, signal, numpy as np\n"
-            "from deep_reid import Encoder\n"
-            f"encoder = Encoder({frozen!r})\n"
-            f"crops = list(np.ones((2, *{IMAGE_SHAPE}), np.uint8))\n"
-            "for _ in range(2):\n"
-            "    if os.fork() == 0:\n"
-            "        signal.alarm(60)\n"
-            "        assert encoder(crops).shape == (2, 128)\n"
-            "        os._exit(0)\n"
-            "codes = [os.wait()[1] for _ in range(2)]\n"
-            "assert codes == [0, 0], codes\n"
-            "assert encoder(crops).shape == (2, 128)\n"
-        )
-        process = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-        )
-        assert process.returncode == 0, process.stderr[-2000:]
+    def test_tensorflow_starts_on_the_first_call_so_a_child_computes_where_the_parent_has_not(
+        self, frozen
+    ):
+        assert processes.call(first_computing.count_children_that_compute, frozen, IMAGE_SHAPE) == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deep_reid.errors import UsageError
-from deep_reid.images import check
+from deep_reid.images import files as image_files
 from deep_reid.images.check import Problem, check_images
 
 
@@ -116,8 +116,8 @@ class TestWork:
         assert {thread for _, thread in calls} == {threading.get_ident()}
 
     def test_each_file_is_read_once(self, clean, monkeypatch):
-        read, names = check._read, []
-        monkeypatch.setattr(check, "_read", lambda name: names.append(name) or read(name))
+        read, names = image_files.read, []
+        monkeypatch.setattr(image_files, "read", lambda name: names.append(name) or read(name))
         spoil(clean)
         check_images(clean, range(40), 3)
         assert sorted(names) == clean
@@ -137,6 +137,6 @@ class TestWork:
             ([1, 2], 3, 0, r"num_threads \(0\)"),
         ],
     )
-    def test_wrong_arguments(self, identities, num_channels, num_threads, message):
+    def test_wrong_arguments_are_refused(self, identities, num_channels, num_threads, message):
         with pytest.raises(UsageError, match=message):
             check_images(["a", "b"], identities, num_channels, num_threads=num_threads)

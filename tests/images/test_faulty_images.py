@@ -360,7 +360,7 @@ class TestEndless:
 
 
 class TestCreatePolicy:
-    def test_the_policies(self):
+    def test_each_name_has_its_policy(self):
         policies = [create_policy(name, True, SHAPE, 10) for name in BAD_IMAGE_POLICIES]
         assert [type(policy) for policy in policies] == [StopAtBadImages, SkipBadImages]
 

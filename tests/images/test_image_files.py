@@ -31,7 +31,7 @@ def encode_turned(orientation, file_format="JPEG", image=COLORS):
 class TestOrientation:
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_is_found(self, orientation, file_format):
+    def test_the_orientation_is_found_in_each_format(self, orientation, file_format):
         assert files.read_orientation(encode_turned(orientation, file_format)) == orientation
 
     @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ class TestBmp:
     def contents(self, request):
         return encode(Image.fromarray(COLORS).convert(request.param), "BMP")
 
-    def test_color(self, contents):
+    def test_a_color_bmp_is_decoded_as_by_pillow(self, contents):
         image = files.decode_bmp(contents, 3)
         assert image.dtype == np.uint8
         expected = np.array(Image.open(io.BytesIO(contents)).convert("RGB"))
@@ -105,7 +105,7 @@ class TestBmp:
         contents = contents[:2] + struct.pack("<I", 10**6) + contents[6:]
         assert files.decode_bmp(contents, 3).shape == COLORS.shape
 
-    def test_os2(self):
+    def test_a_bmp_of_os2_is_decoded_and_a_truncated_one_refused(self):
         header = struct.pack("<2sIHHI IHHHH", b"BM", 0, 0, 0, 26, 12, 1, 2, 1, 24)
         contents = header + bytes([1, 2, 3, 0, 4, 5, 6, 0])
         image = files.decode_bmp(contents, 3)
@@ -136,14 +136,14 @@ class TestReasons:
         truncated = contents[:2] + segment + contents[2:-20]
         assert files.explain_contents(truncated) == "it is a truncated JPEG image"
 
-    def test_other_contents(self):
+    def test_contents_that_are_no_image_are_explained(self):
         tiff = encode(Image.fromarray(COLORS), "TIFF")
         explain = files.explain_contents
         assert explain(b"") == "it is empty"
         assert explain(tiff) == "it is not a JPEG, PNG or BMP image, but TIFF"
         assert explain(b"?") == "it is not a JPEG, PNG or BMP image, or its beginning is missing"
 
-    def test_files(self, tmp_path):
+    def test_a_file_that_is_empty_gone_or_a_folder_is_explained(self, tmp_path):
         (tmp_path / "empty").touch()
         assert files.explain_file(tmp_path / "empty") == "it is empty"
         assert files.explain_file(tmp_path / "gone") == "it does not exist"

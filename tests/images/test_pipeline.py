@@ -91,7 +91,7 @@ class TestDoor:
         ],
         ids=["str", "mixed", "Path", "array of str", "objects of str", "objects of Path"],
     )
-    def test_file_names(self, names):
+    def test_names_of_files_become_an_array_of_str(self, names):
         source, read_from_file = as_image_source(names)
         assert read_from_file is True
         assert source.dtype == object
@@ -212,7 +212,7 @@ class TestCallsOfPreprocessing:
 
 
 class TestChannelOrder:
-    """Fault 11: whichever way an image comes in, the network sees the same."""
+    """Whichever way an image comes in, the network sees the same."""
 
     @pytest.fixture
     def from_file(self, png):
@@ -424,7 +424,9 @@ class TestSameAsOpenCV:
     )
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     @pytest.mark.parametrize("kwargs", [{"subsampling": 0}, {"subsampling": 2, "progressive": 1}])
-    def test_jpeg(self, num_channels, picture, save, jpeg_dct, tolerance, mode, kwargs):
+    def test_a_jpeg_has_the_pixels_that_opencv_reads(
+        self, num_channels, picture, save, jpeg_dct, tolerance, mode, kwargs
+    ):
         path = save(Image.fromarray(picture).convert(mode), "JPEG", quality=95, **kwargs)
         check_equal_to_opencv(path, num_channels, jpeg_dct, tolerance)
 
@@ -468,14 +470,18 @@ class TestOrientation:
         [(decoding.OPENCV_DCT, 0), (decoding.ORIGINAL_DCT, 8)],
     )
     @pytest.mark.parametrize("orientation", range(10))  # 0 and 9 do not exist
-    def test_jpeg(self, num_channels, picture, save, orientation, jpeg_dct, tolerance):
+    def test_a_jpeg_is_turned_as_by_opencv(
+        self, num_channels, picture, save, orientation, jpeg_dct, tolerance
+    ):
         exif = create_exif(orientation)
         path = save(Image.fromarray(picture), "JPEG", quality=95, exif=exif)
         check_equal_to_opencv(path, num_channels, jpeg_dct, tolerance)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("file_format, kwargs", [("PNG", {}), ("WEBP", {"lossless": True})])
-    def test_other_formats(self, num_channels, picture, save, orientation, file_format, kwargs):
+    def test_other_formats_are_turned_as_by_opencv(
+        self, num_channels, picture, save, orientation, file_format, kwargs
+    ):
         exif = create_exif(orientation)
         path = save(Image.fromarray(picture), file_format, exif=exif, **kwargs)
         tolerance = 1 if (file_format, num_channels) == ("WEBP", 1) else 0
@@ -608,7 +614,9 @@ class TestResizing:
             ((20, 10), (40, 20)),
         ],
     )
-    def test_jpeg(self, save, size, image_shape, kwargs, num_channels):
+    def test_a_jpeg_that_is_decoded_in_part_has_the_pixels_of_the_whole(
+        self, save, size, image_shape, kwargs, num_channels
+    ):
         noise = RANDOM.randint(0, 256, (*size, 3)).astype(np.uint8)
         path = save(Image.fromarray(noise), "JPEG", quality=95, **kwargs)
         image_shape = (*image_shape, num_channels)
@@ -829,7 +837,7 @@ class TestReasons:
     @pytest.mark.parametrize("num_channels", [1, 3])
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
-    def test_truncated_files(self, kind, contents, tmp_path, share, num_channels):
+    def test_a_truncated_file_is_called_so(self, kind, contents, tmp_path, share, num_channels):
         data, path = contents(kind), tmp_path / "image"
         path.write_bytes(data)
         assert self.explain(path, num_channels) is None
@@ -842,7 +850,7 @@ class TestReasons:
         assert "it is a truncated JPEG image" in self.explain(path, 3)
 
     @pytest.mark.parametrize("kind, position", [("PNG", 60), ("BMP", 28)])
-    def test_damaged_files(self, kind, contents, tmp_path, position):
+    def test_a_damaged_file_is_called_so(self, kind, contents, tmp_path, position):
         data = bytearray(contents(kind))
         data[position] ^= 0x55
         (tmp_path / "image").write_bytes(data)
@@ -857,7 +865,7 @@ class TestReasons:
             (b"text", "it is not a JPEG, PNG or BMP image, or its beginning is missing"),
         ],
     )
-    def test_other_contents(self, data, reason, tmp_path):
+    def test_other_contents_are_called_by_their_kind(self, data, reason, tmp_path):
         (tmp_path / "image.jpg").write_bytes(data)
         assert f"({reason})" in self.explain(tmp_path / "image.jpg", 3)
 
@@ -865,12 +873,12 @@ class TestReasons:
         (tmp_path / "image.jpg").write_bytes(contents("TIFF"))
         assert "not a JPEG, PNG or BMP image, but TIFF" in self.explain(tmp_path / "image.jpg", 3)
 
-    def test_a_folder(self, tmp_path):
+    def test_a_folder_is_called_so(self, tmp_path):
         assert "(it is a folder)" in self.explain(tmp_path, 3)
 
     @pytest.mark.skipif(
         not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
     )
-    def test_no_permission(self, png):
+    def test_a_file_without_permission_is_called_so(self, png):
         os.chmod(png, 0)
         assert "(you have no permission to read it)" in self.explain(png, 3)

@@ -120,11 +120,11 @@ class TestTensorFlow:
     """TensorFlow looks like release 1, to old code only."""
 
     @pytest.mark.parametrize("line", IMPORTS.strip().splitlines())
-    def test_import(self, positive, line):
+    def test_an_old_import_works(self, positive, line):
         assert line not in positive[1], positive[1][line]
 
     @pytest.mark.parametrize("name", CONTRIB)
-    def test_contrib_has(self, positive, name):
+    def test_contrib_has_each_old_name(self, positive, name):
         assert name not in positive[1]
 
     def test_progress_lines_look_as_they_did(self, positive):

@@ -335,7 +335,7 @@ class TestEvaluate:
         assert events == {"mean_label": {2: 3.5, 5: 3.5}, "twice": {2: 7.0, 5: 7.0}}
         assert "not written, as they would need one more batch: fed" in caplog.text
 
-    def test_by_position(self, tmp_path, trained):
+    def test_arguments_may_be_given_by_position(self, tmp_path, trained):
         old = OldTrainer()
         old.create_train_op()
         value, update = tf.metrics.mean(old.labels)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from deep_reid import train_app
@@ -167,24 +168,34 @@ train_app.train_loop(
 class TestProgress:
     """Lines appear without any setting up, and do not where the user wants others."""
 
-    def run(self, tmp_path, setup="", after=""):
+    ARGUMENTS = ("--batch_size=8", "--number_of_steps=2", "--log_every_n_steps=1")
+    PYTHON_PATH = (str(ROOT), str(ROOT / "tests"))
+
+    def write(self, tmp_path, setup="", after=""):
         script = tmp_path / "train_squares.py"
         script.write_text(SCRIPT.replace("SETUP", setup).replace("AFTER", after))
-        arguments = ["--batch_size=8", "--number_of_steps=2", "--log_every_n_steps=1"]
+        return script
+
+    def run(self, tmp_path, **lines):
+        script, output = self.write(tmp_path, **lines), tmp_path / "output.txt"
+        code = processes.call(
+            processes.run_script, script, self.ARGUMENTS, tmp_path, self.PYTHON_PATH, output
+        )
+        assert code == 0, output.read_text()
+        return output.read_text()
+
+    def test_without_setting_up(self, tmp_path):
         result = subprocess.run(
-            [sys.executable, script, *arguments],
+            [sys.executable, self.write(tmp_path), *self.ARGUMENTS],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(self.PYTHON_PATH)},
             capture_output=True,
             text=True,
             check=False,
             timeout=800,
         )
         assert result.returncode == 0, result.stderr
-        return result.stderr
-
-    def test_without_setting_up(self, tmp_path):
-        lines = self.run(tmp_path)
+        lines = result.stderr
         assert "step 1/2, loss" in lines
         assert lines.count("step 2/2, loss") == 1
 

@@ -76,7 +76,7 @@ class TestVariables:
         assert ball == {"ball/mean_vectors", "ball/scale"}
         assert set(without) == set(self.shapes()) - ball
 
-    def test_start_values(self):
+    def test_variables_start_as_in_the_original(self):
         connect(num_classes=200)
         variables = {v.op.name: v for v in slim.get_model_variables()}
         with tf.Session() as session:
@@ -162,7 +162,7 @@ class TestLayers:
             ("fc1", (128,)),
         ],
     )
-    def test_output_shapes(self, graph, scope, shape):
+    def test_layers_have_the_output_shapes_of_the_original(self, graph, scope, shape):
         connect()
         # The scope of a block's variables is opened twice: the second time, TensorFlow adds "_1".
         scopes = (f"{scope}/", f"{scope}_1/") if scope in BLOCK_SCOPES else (f"{scope}/",)
@@ -313,8 +313,9 @@ class TestSummaries:
         kernels = np.random.default_rng(0).normal(size=(3, 2, num_channels, number))
         kernels = kernels.astype(np.float32)
         with tf.Session() as session:
-            grid = session.run(wide_residual._arrange_in_grid(tf.constant(kernels)))
-        scale = wide_residual._KERNEL_SCALE
+            grid = session.run(wide_residual.arrange_in_grid(tf.constant(kernels)))
+        scale = (grid.shape[2] // 8 - 2) // 2
+        assert scale > 1
         height, width = 3 * scale + 2, 2 * scale + 2
         assert grid.shape == (1, -(-number // 8) * height, 8 * width, num_channels)
         for index in range(number):

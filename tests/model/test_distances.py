@@ -38,7 +38,7 @@ MEASURES = [(pdist, plain_pdist), (cosine_distance, plain_cosine_distance)]
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("measure, name", [(pdist, "pdist"), (cosine_distance, "cosine")])
-def test_golden_values(reference, number, measure, name):
+def test_distances_are_those_of_the_original(reference, number, measure, name):
     features = reference[f"loss{number}_features"]
     half = len(features) // 2
     distances = run(measure(tf.constant(features[:half]), tf.constant(features[half:])))

@@ -87,13 +87,13 @@ class TestGoldenValues:
     def check_gradient(self, gradient, expected):
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-4 * abs(expected).max())
 
-    def test_triplet(self, reference, number):
+    def test_the_triplet_loss_and_its_gradient_are_the_originals(self, reference, number):
         arrays = [reference[f"loss{number}_{name}"] for name in ("features", "labels")]
         value, gradient = value_and_gradient(triplet, *arrays)
         np.testing.assert_allclose(value, reference[f"loss{number}_triplet"], rtol=1e-5)
         self.check_gradient(gradient, reference[f"loss{number}_triplet_grad"])
 
-    def test_magnet(self, reference, number):
+    def test_the_magnet_loss_and_its_gradient_are_the_originals(self, reference, number):
         arrays = [reference[f"loss{number}_{name}"] for name in ("features", "labels")]
         value, gradient = value_and_gradient(magnet, *arrays)
         np.testing.assert_allclose(value, reference[f"loss{number}_magnet"], rtol=1e-5)
@@ -111,13 +111,13 @@ class TestGoldenValues:
 
 @pytest.mark.parametrize("seed", range(4))
 class TestSlowLoops:
-    def test_triplet(self, seed):
+    def test_the_triplet_loss_is_that_of_plain_loops(self, seed):
         batch = draw_batch(seed)
         value, _ = value_and_gradient(triplet, *batch)
         np.testing.assert_allclose(value, plain_triplet(*batch), rtol=1e-5)
 
     @pytest.mark.parametrize("margin", [0.0, 1.0, 2.5])
-    def test_magnet(self, seed, margin):
+    def test_the_magnet_loss_is_that_of_plain_loops_with_means_and_variance(self, seed, margin):
         features, labels = draw_batch(seed)
         loss, means, variance = run(
             tuple(losses.magnet_loss(tf.constant(features), tf.constant(labels), margin))
@@ -127,7 +127,7 @@ class TestSlowLoops:
         np.testing.assert_allclose(variance, expected_variance, rtol=1e-5)
         np.testing.assert_allclose(means, list(expected_means.values()), rtol=1e-4, atol=1e-5)
 
-    def test_cosine_softmax(self, seed):
+    def test_the_cosine_softmax_loss_is_that_of_plain_loops(self, seed):
         random = np.random.RandomState(seed)
         logits = 5.0 * random.normal(size=(7, 4)).astype(np.float32)
         labels = random.randint(0, 4, 7)

@@ -454,5 +454,5 @@ class TestPreprocess:
         # Five standard deviations of a fair coin thrown 100 times.
         assert abs(is_mirrored.mean() - 0.5) < 5 * 0.5 / np.sqrt(100)
 
-    def test_takes_batches(self):
+    def test_it_says_that_it_takes_batches(self):
         assert mars_small128.preprocess.takes_batches

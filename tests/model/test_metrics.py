@@ -107,7 +107,7 @@ class TestRecognitionRate:
     @pytest.mark.parametrize(
         "number, name", [(0, "cosine"), (1, "cosine"), (2, "cosine"), (0, "pdist"), (2, "pdist")]
     )
-    def test_golden_values(self, reference, number, name):
+    def test_recognition_rates_are_those_of_the_original(self, reference, number, name):
         self.check_golden_values(reference, number, name, MEASURES[name])
 
     def test_golden_values_where_the_original_ranked_zeros(self, reference):
@@ -202,7 +202,7 @@ class TestAveragePrecision:
         matches = problem[1][:, np.newaxis] == problem[2][np.newaxis, :]
         np.testing.assert_array_equal(has_match, (matches & good_mask).any(axis=1))
 
-    def test_worked_example(self):
+    def test_a_worked_example_has_the_precision_computed_by_hand(self):
         # Hits at ranks 1, 3 and 6: (1/1 + 2/3 + 3/6) / 3.
         distances = [[60.0, 10.0, 50.0, 30.0, 20.0, 40.0]]
         values, _ = precisions(distances, [7], [7, 7, 8, 7, 8, 8])
@@ -240,7 +240,7 @@ class TestAveragePrecision:
         assert values.tolist() == [0.0, 0.5, 0.0]
         assert has_match.tolist() == [False, True, False]
 
-    def test_all_junk(self):
+    def test_where_all_is_junk_there_is_no_match(self):
         values, has_match = precisions([[1.0]], [7], [7], [[False]])
         assert (values.tolist(), has_match.tolist()) == ([0.0], [False])
 

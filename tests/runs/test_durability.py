@@ -1,8 +1,8 @@
 """Full disks, killed processes and two trainings of one run: nothing is lost, nothing is half."""
 
+import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from deep_reid import export
@@ -294,29 +295,24 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
     check_output(process, tmp_path, "No space left on device")
 
 
-HOLD = """
-    import sys, time
-    from deep_reid.config import RunConfig
-    from deep_reid.runs.run import Run
-    with Run.open(sys.argv[1], "run") as run:
-        run.begin(RunConfig((32, 16, 3), seed=1))
-        print("begun", flush=True)
-        time.sleep(100)
-"""
+def hold(directory, has_begun=None):
+    with Run.open(directory, "run") as run:
+        run.begin(CONFIG)
+        if has_begun is not None:
+            has_begun.set()
+            time.sleep(100)
 
 
 @pytest.fixture
 def other(tmp_path):
     """Another process that trains the run "run"."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout.readline() == "begun\n"
+    has_begun = processes.CONTEXT.Event()
+    process = processes.CONTEXT.Process(target=hold, args=(tmp_path, has_begun))
+    process.start()
+    assert has_begun.wait(60)
     yield process
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.join()
 
 
 class TestLock:
@@ -328,8 +324,8 @@ class TestLock:
         assert snapshot(tmp_path) == before
 
     def test_when_the_first_is_killed_the_second_may_start_at_once(self, tmp_path, other):
-        other.send_signal(signal.SIGKILL)
-        other.wait()
+        other.kill()
+        other.join()
         with Run.open(tmp_path, "run") as run:
             run.begin(CONFIG)
 
@@ -352,10 +348,12 @@ class TestLock:
         with Run.open(tmp_path, "run") as run:
             run.begin(CONFIG)
             LinearModel().run(ones(3), None, run_id=None, run=run)
-            assert expected in run_python(HOLD, tmp_path).stderr
+            with pytest.raises(RunError, match=expected):
+                processes.call(hold, tmp_path)
             with pytest.raises(RunError, match=expected), Run.open(tmp_path, "run"):
                 pass
-            assert expected in run_python(HOLD, tmp_path).stderr
+            with pytest.raises(RunError, match=expected):
+                processes.call(hold, tmp_path)
         with Run.open(tmp_path, "run") as run:
             assert run.first_step == 3
 
@@ -442,16 +440,13 @@ class TestLock:
         assert not (tmp_path / "log").exists()
 
 
-TRAIN = """
-    import itertools, sys, time
-    import numpy as np
-    sys.path[:0] = ["tests"]
+def train_and_save_each_step(directory):
     from linear_model import LinearModel
+
     LinearModel().run(
-        itertools.repeat((np.ones(4, np.float32),)), sys.argv[1], save_interval_secs=1e-6,
+        itertools.repeat((np.ones(4, np.float32),)), directory, save_interval_secs=1e-6,
         save_summaries_secs=0, max_checkpoints_to_keep=2,
-    )
-"""
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -459,10 +454,8 @@ def test_a_training_that_is_killed_while_it_saves_leaves_whole_checkpoints(tmp_p
     from linear_model import LinearModel, ones, weight_in
 
     for number in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(TRAIN), str(tmp_path)], cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = processes.CONTEXT.Process(target=train_and_save_each_step, args=(tmp_path,))
+        process.start()
         deadline = time.monotonic() + 60
         wanted = 20 * (number + 1)
         while time.monotonic() < deadline:
@@ -471,7 +464,7 @@ def test_a_training_that_is_killed_while_it_saves_leaves_whole_checkpoints(tmp_p
                 break
             time.sleep(0.01)
         process.kill()
-        process.wait()
+        process.join()
         latest = checkpoints.list_checkpoints(tmp_path / "run")
         assert latest
         for path in latest:

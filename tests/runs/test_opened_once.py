@@ -53,6 +53,9 @@ def test_a_training_takes_its_lock_makes_its_folder_and_reads_its_newest_checkpo
             f"--log_dir={os.path.dirname(run_dir)}",
             "--run_id=run",
             "--batch_size=8",
+            "--image_shape",
+            "32",
+            "16",
             "--seed=1",
             f"--number_of_steps={number_of_steps}",
         ]

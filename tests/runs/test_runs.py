@@ -181,7 +181,7 @@ class TestLocateRun:
             folder.locate_run(log_dir / "a", "b")
 
     @pytest.mark.parametrize("name", ["model.ckpt-7", "model.ckpt-7.index", "checkpoint"])
-    def test_a_checkpoint(self, log_dir, name):
+    def test_a_checkpoint_is_refused_with_the_directory_of_runs(self, log_dir, name):
         with pytest.raises(UsageError, match=f"no directory of runs: --log_dir={log_dir}/b names"):
             folder.locate_run(log_dir / "b" / name)
 

@@ -2,11 +2,10 @@
 
 import dataclasses
 import os
-import pathlib
-import subprocess
-import sys
 
+import first_computing
 import numpy as np
+import processes
 import pytest
 import tiny
 
@@ -19,8 +18,6 @@ from deep_reid.nets import deep_sort
 from deep_reid.runtime import precision, sessions
 from deep_reid.training import graph as training_graph
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 pytestmark = pytest.mark.usefixtures("graph")
 
 BFLOAT16 = ComputeSettings(precision="bfloat16")
@@ -31,6 +28,18 @@ NUM_CLASSES = 5
 needs_bfloat16 = pytest.mark.skipif(
     not sessions.computes_in(BFLOAT16), reason="bfloat16 needs a CPU with AVX-512"
 )
+
+
+@pytest.fixture
+def any_precision(monkeypatch):
+    """Let graphs be in precisions that this machine lacks."""
+    monkeypatch.setattr(precision, "check_precision", lambda compute: None)
+
+
+@pytest.fixture
+def narrow_default_graph(any_precision):
+    """Keep exact parts of the default graph exact; sessions of other settings narrow nothing."""
+    return lambda: precision.set_precision(BFLOAT16)
 
 
 class Step:
@@ -93,9 +102,9 @@ def test_in_float32_nothing_is_added_to_the_graph():
 
 
 @pytest.mark.parametrize("is_narrowed", [False, True])
-def test_elu_and_its_gradient(is_narrowed):
+def test_elu_and_its_gradient(is_narrowed, narrow_default_graph):
     if is_narrowed:
-        tf.add_to_collection(precision._IS_NARROWED, True)
+        narrow_default_graph()
     values = np.linspace(-3.0, 3.0, 13, dtype=np.float32)
     inputs = tf.constant(values)
     outputs = precision.elu(inputs)
@@ -128,13 +137,13 @@ def test_the_first_loss_is_nearly_that_of_float32():
 
 @pytest.mark.parametrize("loss_mode", LOSS_MODES)
 @pytest.mark.parametrize("monitor_losses", [True, False])
-def test_losses_in_float64_are_those_in_float32(loss_mode, monitor_losses):
+def test_losses_in_float64_are_those_in_float32(loss_mode, monitor_losses, narrow_default_graph):
     features = np.random.default_rng(1).normal(size=(8, 6)).astype(np.float32)
     values = []
     for is_narrowed in (False, True):
         with tf.Graph().as_default(), tf.Session() as session:
             if is_narrowed:
-                tf.add_to_collection(precision._IS_NARROWED, True)
+                narrow_default_graph()
             tensor = tf.constant(features)
             loss = losses.add_training_loss(
                 loss_mode, tensor, 3.0 * tensor, tf.constant(LABELS), monitor_losses=monitor_losses
@@ -148,61 +157,24 @@ def test_losses_in_float64_are_those_in_float32(loss_mode, monitor_losses):
 
 @pytest.mark.parametrize("wanted", ["bfloat16", "float16"])
 def test_what_the_machine_does_not_compute_in_is_refused(monkeypatch, wanted):
-    monkeypatch.setattr(sessions, "_REWRITES", dict.fromkeys(sessions._REWRITES))
+    monkeypatch.setattr(sessions, "create_session_config", lambda compute: tf.ConfigProto())
     with pytest.raises(UsageError, match=rf"{wanted} is not supported .* use float32$"):
         precision.set_precision(ComputeSettings(precision=wanted))
     assert not tf.get_default_graph().get_operations()
 
 
-COUNT_THREADS = """
-import os
-import numpy as np
-from deep_reid.runtime import mapping, precision, sessions
-from deep_reid.compat import tf
-from deep_reid.config import ComputeSettings
-
-compute = ComputeSettings(intra_op_threads=1, inter_op_threads=1)
-precision.set_precision(compute)
-mapping.map_images(lambda row: row + 1.0, [tf.zeros((3, 2))], tf.float32, (2,))
-matrix = tf.get_variable("matrix", (1500, 1500))
-product = tf.matmul(matrix, matrix).op
-
-def read_secs():
-    secs = {}
-    for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        secs[thread] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return secs
-
-with tf.Session(config=sessions.create_session_config(compute)) as session:
-    session.run(tf.global_variables_initializer())
-    session.run(product)
-    before = read_secs()
-    for _ in range(15):
-        session.run(product)
-    spent = {thread: secs - before.get(thread, 0.0) for thread, secs in read_secs().items()}
-print(sum(secs > 0.1 * sum(spent.values()) for secs in spent.values()))
-"""
-
-
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted on Linux")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core works with one thread anyway")
 def test_the_threads_of_a_graph_are_as_many_as_was_asked_for():
-    process = subprocess.run(
-        [sys.executable, "-c", COUNT_THREADS],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert process.stdout == "1\n", process.stderr
+    assert processes.call(first_computing.count_threads_that_work) == 1
 
 
 class TestFloat16:
     """Its own rewriting needs a GPU; what is around it is tested without, in float32."""
 
     @pytest.fixture(autouse=True)
-    def no_rewriting(self, monkeypatch):
-        monkeypatch.setitem(sessions._REWRITES, "float16", None)
-        monkeypatch.setattr(precision, "check_precision", lambda compute: None)
+    def no_rewriting(self, any_precision):
+        """No session here has the settings that ask for it."""
 
     def create_step(self, network_factory):
         precision.set_precision(FLOAT16)

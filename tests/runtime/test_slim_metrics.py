@@ -361,7 +361,7 @@ def test_accuracy_of_one_batch():
     assert run(M.accuracy, GUESSED_CLASSES, CLASSES) == pytest.approx(0.7)
 
 
-def test_confusion_matrix():
+def test_the_confusion_matrix_counts_guesses_by_class():
     counts = run(lambda p, t: M.confusion_matrix(t, p, num_classes=3), GUESSED_CLASSES, CLASSES)
     np.testing.assert_array_equal(counts, confusion(GUESSED_CLASSES, CLASSES))
 

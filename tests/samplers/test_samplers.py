@@ -137,15 +137,15 @@ def test_several_threads_draw_each_item_once():
 
 @pytest.mark.parametrize("generator", [iterate_forever, random_shuffle_forever])
 class TestArgumentsOfPlainIteration:
-    def test_no_rows(self, generator):
+    def test_arrays_without_rows_are_refused(self, generator):
         with pytest.raises(DataError, match="no rows"):
             generator(2, [])
 
-    def test_batch_size(self, generator):
+    def test_a_wrong_batch_size_is_refused(self, generator):
         with pytest.raises(UsageError, match="batch_size"):
             generator(0, [1])
 
-    def test_lengths(self, generator):
+    def test_arrays_of_different_lengths_are_refused(self, generator):
         with pytest.raises(ValueError, match=r"\[3, 2\] rows"):
             generator(1, [1, 2, 3], [1, 2])
 

@@ -191,7 +191,7 @@ class TestAgainstPlainLoops:
         check_scores(result, plain_scores(query, gallery, distances, by_camera, self_indices))
 
     @pytest.mark.parametrize("num_distances", [3, 10**6])
-    def test_ready_distances(self, num_distances):
+    def test_ready_distances_are_ranked_in_double_precision(self, num_distances):
         query, gallery = draw(6, "random")
         distances = np.random.RandomState(7).randint(0, num_distances, (9, 40)) * 1e-9 + 1.0
         # In float32, all of them are the same.
@@ -419,7 +419,7 @@ class TestProperties:
         kind=st.sampled_from(["random", "integers", "copies", "near"]),
         measure=st.sampled_from(["cosine", "euclidean"]),
     )
-    def test_shares(self, seed, kind, measure):
+    def test_average_precisions_and_cmc_are_shares(self, seed, kind, measure):
         query, gallery = draw(seed, kind, dimension=3)
         result = rank(query, gallery, measure=measure, ranks=(50,))
         for values in (result.average_precision, result.average_precision_matlab):
@@ -464,7 +464,7 @@ class TestNearest:
             values = np.sqrt(values) if measure == "euclidean" else values
             np.testing.assert_allclose(items.distances[i], values, rtol=1e-12, atol=1e-14)
 
-    def test_codes(self):
+    def test_codes_tell_matches_others_distractors_and_junk(self):
         query, gallery = toy([1, 2, 3, 4, 5, 6], [7, 7, 8, -1, 0, 7], cameras=[1, 2, 1, 2, 1, 2])
         items = nearest(query, gallery, [0], measure="euclidean", self_indices=[5])
         assert items.indices.tolist() == [[0, 1, 2, 3, 4, 5]]
@@ -494,7 +494,7 @@ class TestNearest:
         assert (items.distances >= 0).all()
         assert items.distances.max() < 1e-15
 
-    def test_small_blocks(self):
+    def test_small_blocks_give_the_same_items(self):
         query, gallery = draw(15, "copies")
         expected = nearest(query, gallery, range(9), 5)
         items = nearest(query, gallery, range(9), 5, max_block_bytes=2 * 40 * 4)
@@ -623,7 +623,7 @@ class TestReranking:
             atol=1e-6,
         )
 
-    def test_equal_features(self):
+    def test_equal_features_have_distance_0(self):
         values = rerank_distances(np.ones((2, 3)), np.ones((4, 3)), 5, 2)
         np.testing.assert_allclose(values, np.zeros((2, 4)), atol=1e-7)
 
@@ -634,7 +634,7 @@ class TestReranking:
         values = rerank_distances(*sets, 6, 3, measure=measure, max_block_bytes=3 * 49 * 8)
         np.testing.assert_allclose(values, expected, rtol=0, atol=reranking_tolerance(kind))
 
-    def test_rank_reranks(self):
+    def test_rank_uses_the_distances_of_reranking(self):
         query, gallery = draw(4, "integers")
         # Not the slow ones: where distances tie, their last bits decide.
         distances = rerank_distances(
@@ -730,7 +730,7 @@ class TestMars:
 
 
 class TestFeatureSet:
-    def test_converts(self):
+    def test_lists_and_other_types_are_converted(self):
         features = FeatureSet([[1, 2], [3, 4]], np.array([5.0, 6.0]), np.array([1, 2], np.uint16))
         assert features.features.dtype == np.float32
         assert features.labels.dtype == features.cameras.dtype == np.int64
@@ -756,7 +756,7 @@ class TestFeatureSet:
             FeatureSet(features, np.ones(len(features), int))
 
     @pytest.mark.parametrize("labels", [[1, 2], [[1, 2, 3]], None])
-    def test_lengths_agree(self, labels):
+    def test_arrays_of_different_lengths_are_refused(self, labels):
         with pytest.raises(DataError, match="query has 3 features, but its labels are of shape"):
             FeatureSet(np.ones((3, 2)), labels, name="query")
         if labels is not None:
@@ -775,14 +775,14 @@ class TestErrors:
     def sets(self):
         return draw(0, "random")
 
-    def test_unknown_measure(self, sets):
+    def test_an_unknown_measure_is_refused_with_the_right_ones(self, sets):
         with pytest.raises(UsageError, match="'manhattan' must be one of cosine, euclidean"):
             rank(*sets, measure="manhattan")
         with pytest.raises(UsageError, match="manhattan"):
             rerank_distances([[1.0]], [[1.0]], measure="manhattan")
 
     @pytest.mark.parametrize("function", [rank, lambda *sets: nearest(*sets, [0])])
-    def test_dimensions_differ(self, function):
+    def test_features_of_different_dimensions_are_refused(self, function):
         query, gallery = FeatureSet([[1, 2]], [1], name="query"), FeatureSet([[1, 2, 3]], [1])
         with pytest.raises(DataError, match="dimension 2 and the gallery features 3"):
             function(query, gallery)
@@ -825,7 +825,7 @@ class TestErrors:
             rank(*sets, self_indices=self_indices)
 
     @pytest.mark.parametrize("ranks", [(), (0,), (1.5,), (True,), (5, -1)])
-    def test_ranks(self, sets, ranks):
+    def test_wrong_ranks_are_refused(self, sets, ranks):
         with pytest.raises(UsageError, match="ranks"):
             rank(*sets, ranks=ranks)
 

@@ -133,7 +133,7 @@ class TestFeatureSets:
                 create_test_set(), [[0, 1], [np.nan, 1], [1, 1]], [[1.0, 0.0]]
             )
 
-    def test_another_dimension(self):
+    def test_features_of_different_dimensions_are_refused(self):
         sets = protocols.create_feature_sets(create_test_set(), np.eye(3), [[1.0, 0.0]])
         with pytest.raises(DataError, match="dimension 2 and the gallery features 3"):
             ranking.rank(*sets)

@@ -165,7 +165,7 @@ class TestWriting:
         assert (tmp_path / target).read_text() == "new"
         assert (tmp_path / "first").is_symlink() and (tmp_path / "second").is_symlink()
 
-    def test_devices_stay(self):
+    def test_a_device_stays_a_device(self):
         self.write(os.devnull)
         assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 

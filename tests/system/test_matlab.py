@@ -101,7 +101,7 @@ class TestDamage:
             read_or_refuse(tmp_path / "b.mat", changed, "features")
 
     @pytest.mark.parametrize("do_compression", [False, True])
-    def test_each_length(self, tmp_path, do_compression):
+    def test_a_file_cut_at_any_length_is_read_or_refused(self, tmp_path, do_compression):
         content = write(
             tmp_path / "a.mat", {"features": ARRAYS["features"]}, do_compression=do_compression
         )
@@ -133,7 +133,7 @@ class TestDamage:
         changed = content[:-1] + bytes([content[-1] ^ 1])
         assert read_or_refuse(tmp_path / "b.mat", changed, name) is None
 
-    def test_another_format(self, tmp_path):
+    def test_a_file_of_another_format_is_refused(self, tmp_path):
         npy = io_module.BytesIO()
         np.save(npy, np.ones((100, 3)))
         for content in (b"", b"x", bytes(5000), b"\xff" * 5000, npy.getvalue()):

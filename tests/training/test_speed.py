@@ -1,8 +1,10 @@
 """What limits a training: the feed alone, and the step on a constant batch alone."""
 
 import dataclasses
+import itertools
 import os
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -52,12 +54,25 @@ def test_input_counts_the_rows_of_each_batch(monkeypatch):
 
 
 def test_what_waited_in_the_queue_does_not_count(monkeypatch):
-    taken = []
-    monkeypatch.setattr(
-        speed, "_mean_secs", lambda function, num_before, secs: taken.append(num_before) or 1.0
+    num_taken, taken_at_clock = itertools.count(), []
+    run, clock = tf.Session.run, time.perf_counter
+
+    def watched_run(*args, **kwargs):
+        if threading.current_thread() is threading.main_thread():  # others fill the queue
+            next(num_taken)
+        return run(*args, **kwargs)
+
+    def watched_clock():
+        if threading.current_thread() is threading.main_thread():
+            taken_at_clock.append(next(num_taken))
+        return clock()
+
+    monkeypatch.setattr(tf.Session, "run", watched_run)
+    monkeypatch.setattr(time, "perf_counter", watched_clock)
+    speed.measure_input(tiny.preprocess, IMAGES, LABELS, CONFIG, secs=SECS)
+    assert (
+        taken_at_clock[0] >= CONFIG.queue_capacity // CONFIG.batch_size + CONFIG.num_enqueue_threads
     )
-    speed.measure_input(tiny.preprocess, IMAGES, LABELS, CONFIG)
-    assert taken[0] >= CONFIG.queue_capacity // CONFIG.batch_size + CONFIG.num_enqueue_threads
 
 
 def test_the_model_is_trained_on_one_batch_that_nothing_feeds(monkeypatch):

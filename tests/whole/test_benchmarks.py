@@ -24,29 +24,6 @@ needs_pytorch = pytest.mark.skipif(
 )
 
 
-class Sleeper:
-    """What a worker may be asked for."""
-
-    def __init__(self, secs=0.0, reason=None, mark=None):
-        if reason is not None:
-            raise RuntimeError(reason)
-        if mark is not None:
-            mark.touch()
-        self._secs = secs
-
-    def measure(self, count):
-        if self._secs < 0:
-            raise ValueError("less than nothing\nand more")
-        time.sleep(self._secs * count)
-        return self._secs
-
-    def die(self):
-        os._exit(3)
-
-    def pid(self):
-        return os.getpid()
-
-
 class PyTorchNetwork:
     """The network in PyTorch with our weights; arrays in, arrays out."""
 
@@ -216,16 +193,16 @@ def test_flops_are_those_of_products(graph):
 
 
 def test_each_worker_is_a_process_that_ends(start):
-    pids = {start(f"{HERE}:Sleeper").ask("pid") for _ in range(2)}
+    pids = {start("sleeper:Sleeper").ask("pid") for _ in range(2)}
     assert len(pids | {os.getpid()}) == 3
     with workers.closing_all() as start_another:
-        pid = start_another(f"{HERE}:Sleeper").ask("pid")
+        pid = start_another("sleeper:Sleeper").ask("pid")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 def test_peak_memory_is_that_of_the_worker(start):
-    peak = start(f"{HERE}:Sleeper").ask("peak_memory")
+    peak = start("sleeper:Sleeper").ask("peak_memory")
     assert 1 < peak < 1000
 
 
@@ -233,8 +210,8 @@ def test_peak_memory_is_that_of_the_worker(start):
     ("create", "settings", "reason"),
     [
         ("no_such_package:Thing", {}, "ModuleNotFoundError: No module named 'no_such_package'"),
-        (f"{HERE}:Sleeper", {"reason": "out of order"}, "RuntimeError: out of order"),
-        (f"{HERE}:Sleeper", {"secs": -1.0}, "ValueError: less than nothing$"),
+        ("sleeper:Sleeper", {"reason": "out of order"}, "RuntimeError: out of order"),
+        ("sleeper:Sleeper", {"secs": -1.0}, "ValueError: less than nothing$"),
     ],
 )
 def test_worker_that_fails_says_why_as_often_as_it_is_asked(start, create, settings, reason):
@@ -245,7 +222,7 @@ def test_worker_that_fails_says_why_as_often_as_it_is_asked(start, create, setti
 
 
 def test_worker_that_dies_says_so(start):
-    worker = start(f"{HERE}:Sleeper")
+    worker = start("sleeper:Sleeper")
     with pytest.raises(NotMeasured, match="ended with code 3"):
         worker.ask("die")
     with pytest.raises(NotMeasured, match="ended with code 3"):
@@ -254,7 +231,7 @@ def test_worker_that_dies_says_so(start):
 
 def test_worker_makes_its_object_with_the_first_call(start, tmp_path):
     made = tmp_path / "made"
-    worker = start(f"{HERE}:Sleeper", mark=made)
+    worker = start("sleeper:Sleeper", mark=made)
     time.sleep(1)
     assert not made.exists()
     worker.ask("measure", 1)
@@ -268,7 +245,7 @@ def test_program_that_fails_gives_its_last_line():
 
 
 def test_one_failure_call_leaves_the_worker_usable(start):
-    worker = start(f"{HERE}:Sleeper")
+    worker = start("sleeper:Sleeper")
     with pytest.raises(NotMeasured, match="AttributeError"):
         worker.ask("no_such_method")
     assert worker.ask("measure", 1) == 0

@@ -10,6 +10,7 @@ import sys
 
 import cv2
 import numpy as np
+import processes
 import pytest
 
 from datasets import synthetic
@@ -61,18 +62,35 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, command):
-    """Run a command of the page in the reader's folder."""
+def split(folder, command):
+    """Split a command into the script's path and arguments that make it small."""
     script, *argv = command.split()
     path = folder / script if script in FILES else ROOT / script
-    mode = re.search(r"--mode=(\w+)", command)[1]
-    process = subprocess.run(
-        [sys.executable, str(path), *argv, *SMALL[mode]],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        check=False, timeout=280,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return str(path), [*argv, *SMALL[re.search(r"--mode=(\w+)", command)[1]]]
+
+
+class Command:
+    """A command of the page that runs in the reader's folder."""
+
+    def __init__(self, folder, command):
+        path, argv = split(folder, command)
+        self._process = subprocess.Popen(
+            [sys.executable, path, *argv], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+    def finish(self):
+        """Wait for its end; returns what it wrote to standard output."""
+        try:
+            output, errors = self._process.communicate(timeout=280)
+        finally:
+            self.kill()
+        assert self._process.returncode == 0, errors
+        return output
 
 
 def run_dir_of(folder, name):
@@ -82,8 +100,11 @@ def run_dir_of(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [x for x in COMMANDS if x.startswith("train_custom.py")])
-def test_an_example_trains_alone(folder, command):
-    run(folder, command)
+def test_an_example_trains_alone(folder, command, tmp_path):
+    path, argv = split(folder, command)
+    output = tmp_path / "output.txt"
+    code = processes.call(processes.run_script, path, argv, folder, [ROOT], output)
+    assert code == 0, output.read_text()
     config = RunConfig.load(run_dir_of(folder, "custom"))
     assert f"--network={config.network}" in command or f"--loss_mode={config.loss_mode}" in command
 
@@ -95,8 +116,17 @@ def command_of(mode):
 @pytest.fixture(scope="module")
 def trained(folder):
     """The reader's folder after the training with all three examples."""
-    run(folder, command_of("train"))
+    Command(folder, command_of("train")).finish()
     return folder
+
+
+@pytest.fixture(scope="module")
+def commands(trained):
+    """The other commands of the page, side by side."""
+    commands = {mode: Command(trained, command_of(mode)) for mode in ("eval", "test", "freeze")}
+    yield commands
+    for command in commands.values():
+        command.kill()
 
 
 @pytest.mark.slow
@@ -107,20 +137,22 @@ class TestAllThreeTogether:
         assert config.loss_mode == "my_losses:contrastive"
         assert config.num_classes is None  # the loss needs no classifier
 
-    def test_evaluation_finds_them(self, trained):
-        run(trained, command_of("eval"))
+    def test_evaluation_finds_them(self, trained, commands):
+        commands["eval"].finish()
         run_id = run_dir_of(trained, "my_dataset").name
         records = trained / "output" / "my_dataset" / "eval" / run_id / "metrics.jsonl"
         assert [json.loads(line)["step"] for line in records.read_text().splitlines()] == [0]
 
-    def test_the_test_ranks_by_the_measure_of_the_loss(self, trained):
-        assert "rank-1" in run(trained, command_of("test"))
+    def test_the_test_ranks_by_the_measure_of_the_loss(self, trained, commands):
+        assert "rank-1" in commands["test"].finish()
         metrics = json.loads((run_dir_of(trained, "my_dataset") / "test_metrics.json").read_text())
         assert metrics["measure"] == "cosine"
         assert metrics["num_queries"] == 2
 
-    def test_the_frozen_graph_gives_the_features_of_the_checkpoint(self, trained, monkeypatch):
-        run(trained, command_of("freeze"))
+    def test_the_frozen_graph_gives_the_features_of_the_checkpoint(
+        self, trained, commands, monkeypatch
+    ):
+        commands["freeze"].finish()
         monkeypatch.chdir(trained)
         monkeypatch.setattr(sys, "path", sys.path[:])
         images = [cv2.imread(str(path)) for path in sorted(trained.glob("people/0001/*.jpg"))]

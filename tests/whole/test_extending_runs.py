@@ -10,7 +10,7 @@ import tiny
 from datasets.custom import Custom
 from deep_reid import Encoder, cli, losses, nets, train_app
 from deep_reid.compat import tf
-from deep_reid.config import RunConfig
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.loss_modes import LossFacts, facts_of_loss
 from deep_reid.distances import cosine_distance, measure_of_loss_mode, pdist
 from deep_reid.errors import UsageError
@@ -273,9 +273,10 @@ class TestTrainingLoss:
         assert set(summaries()) == {"spread", "classification_accuracy"}
 
     @pytest.mark.parametrize("name", ["spread", "entropy", "Power"])
-    def test_it_stays_exact_in_a_narrower_precision(self, name):
+    def test_it_stays_exact_in_a_narrower_precision(self, name, monkeypatch):
         exact = losses.add_training_loss(f"own_losses:{name}", *self.batch)
-        tf.add_to_collection(precision._IS_NARROWED, True)
+        monkeypatch.setattr(precision, "check_precision", lambda compute: None)
+        precision.set_precision(ComputeSettings(precision="bfloat16"))
         loss = losses.add_training_loss(f"own_losses:{name}", *self.batch)
         assert loss.dtype == tf.float32
         assert self.batch[0].dtype == tf.float32

@@ -75,7 +75,7 @@ ROWS = st.lists(st.lists(CELLS, max_size=6).map(",".join), max_size=6).map("\n".
 
 @fuzz
 @given(st.one_of(ROWS.map(lambda text: text.encode("utf-8", "ignore")), st.binary(max_size=60)))
-def test_csv_files(tmp_path, content):
+def test_any_csv_file_is_read_or_refused_in_one_line(tmp_path, content):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     path = tmp_path / "people.csv"
@@ -114,7 +114,7 @@ def configs(draw):
 
 @fuzz
 @given(st.one_of(configs(), VALUES.map(json.dumps).map(str.encode), st.binary(max_size=60)))
-def test_config_files(tmp_path, content):
+def test_any_config_file_is_read_or_refused_by_name(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     try:
         config = RunConfig.load(tmp_path)
@@ -128,7 +128,7 @@ def test_config_files(tmp_path, content):
 
 @fuzz
 @given(st.one_of(VALUES.map(json.dumps).map(str.encode), st.binary(max_size=60)))
-def test_label_files(tmp_path, content):
+def test_any_label_file_is_read_or_refused_by_name(tmp_path, content):
     (tmp_path / "labels.json").write_bytes(content)
     try:
         names = labels.load(tmp_path)
@@ -188,7 +188,7 @@ def test_json_that_is_nested(tmp_path, depth, opening):
 @given(
     st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x20Exif\0\0"])
 )
-def test_orientations(content, start):
+def test_whatever_the_bytes_an_orientation_is_from_1_to_8(content, start):
     assert images.read_orientation(start + content) in range(1, 9)
     assert images.explain_contents(start + content)
 

@@ -1,0 +1,59 @@
+"""Processes that start at once: forked from a server that has imported TensorFlow.
+
+Its import takes seconds. The server never computes, so that what is forked from it can.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import runpy
+import sys
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["deep_reid.compat"])
+TIMEOUT_SECS = 240
+
+
+def call(function, *args):
+    """Call a function in a process of its own; return what it returns, or raise what it raises.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module, by its name.
+    *args
+        What can be pickled.
+    """
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=CONTEXT) as executor:
+        return executor.submit(function, *args).result(TIMEOUT_SECS)
+
+
+def run_script(path, argv, cwd, python_path, output):
+    """Run a script in the process that calls this, as Python does, and end it.
+
+    Parameters
+    ----------
+    path : str or Path
+    argv : sequence of str
+    cwd : str or Path
+    python_path : sequence of str or Path
+        Where modules are looked for, before all others.
+    output : str or Path
+        The file for what it writes to standard output and error.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.chdir(cwd)
+    sys.path[:0] = [os.path.dirname(path), *map(str, python_path)]
+    sys.argv = [str(path), *argv]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as error:
+        return error.code
+    return 0
