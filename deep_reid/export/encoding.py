@@ -20,7 +20,7 @@ from deep_reid.images import decoding, pipeline
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
-from deep_reid.runs import checkpoints, restoring, saving
+from deep_reid.runs import checkpoints, records, restoring, saving
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.precision import set_precision
 from deep_reid.runtime.sessions import create_session_config
@@ -189,15 +189,12 @@ def finalize(
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
     UsageError
-        If the output would overwrite the checkpoint, or is the name of a folder.
+        If the output would overwrite the checkpoint, or is a folder, a device or a pipe.
     RunError
         If the output cannot be written, for example because the disk is full.
     """
     checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
-    if not os.path.basename(output_filename):
-        raise UsageError(f"{output_filename} is a folder: add the name of the checkpoint in it")
-    if os.path.abspath(output_filename) == os.path.abspath(checkpoint_path):
-        raise UsageError(f"{output_filename} is the checkpoint itself: name another output file")
+    records.check_output(output_filename, checkpoint_path)
     with _new_session() as session:
         with session.graph.as_default():
             _, input_var = pipeline.create_image_input(preprocess_fn, image_shape, False)
@@ -266,8 +263,7 @@ def freeze(
         with_preprocessing=with_preprocessing,
         compute=ComputeSettings(),
     )
-    with files.writing(output_filename) as temporary:
-        pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
+    files.write_output(output_filename, graph_def.SerializeToString())
     network_shape = add_channels(image_shape)
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
     _logger.info(

@@ -78,6 +78,7 @@ class Saver(tf.train.Saver):
         ----------
         sess, save_path, global_step, meta_graph_suffix, write_meta_graph, write_state, **kwargs
             As in ``tf.train.Saver``.
+            Without ``write_state`` the checkpoint is not of a run: files are written through links.
         latest_filename : None or "checkpoint"
             The file that records checkpoints.
 
@@ -112,7 +113,7 @@ class Saver(tf.train.Saver):
             )
             prefix = os.path.join(directory, os.path.basename(written))
             if not write_state:
-                _publish(written, prefix)
+                _write_output(written, prefix)
                 return prefix
             _check_finite(written, prefix, sess.graph)
             earlier = [path for path in self.last_checkpoints if _is_earlier(path, prefix)]
@@ -238,6 +239,17 @@ def _publish(written, prefix):
         for name in names:
             _remove(os.path.join(target, name))
         raise
+
+
+def _write_output(written, prefix):
+    """Write the files of a checkpoint to where the user wants them, through links."""
+    with contextlib.ExitStack() as stack:
+        for path in reversed(checkpoints.list_files(written)):  # what begins first ends last
+            target = prefix + path.removeprefix(written)
+            shutil.copyfile(path, stack.enter_context(files.writing(target)))
+        # As in _publish: no reader finds a mixture of the old and the new.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.realpath(f"{prefix}.index"))
 
 
 @contextlib.contextmanager

@@ -52,4 +52,4 @@ def write_page(path: files.Path, template: str, **context: object) -> None:
     )
     environment.filters["distance"] = format_distance
     page = environment.get_template(template).render(context, colors=COLORS)
-    files.write_text(path, page)
+    files.write_output(path, page)

@@ -4,7 +4,6 @@ import collections
 import filecmp
 import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -251,8 +250,7 @@ def write_metrics(
     metrics = {**to_metrics(result), **settings}
     if reranked is not None:
         metrics["reranked"] = to_metrics(reranked)
-    with files.writing(path) as temporary:
-        pathlib.Path(temporary).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    files.write_output(path, json.dumps(metrics, indent=2) + "\n")
 
 
 def _is_copy(filename, other_filename):

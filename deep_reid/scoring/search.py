@@ -15,6 +15,13 @@ from deep_reid.system import files
 
 RESULTS_FILENAME = "results.csv"
 PAGE_FILENAME = "search.html"
+FILENAMES = (
+    *(f"{name}{ending}" for name in ("query", "gallery") for ending in (".npy", ".csv")),
+    RESULTS_FILENAME,
+    PAGE_FILENAME,
+)
+"""All files that a search writes."""
+
 MAX_STRIPS = 100
 """Largest number of queries on a page; the table has all."""
 
