@@ -11,12 +11,12 @@ from google.protobuf import text_encoding
 
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.runs import folder
+from deep_reid.runs.folder import STATE_FILENAME
 from deep_reid.system import files
 from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
-STATE_FILENAME = "checkpoint"
 _STEP = re.compile(r"-(\d+)$")
 
 # The text of TensorFlow's message CheckpointState: a field with a string or a number in each line.

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from deep_reid.config import RunConfig
 from deep_reid.config.setting import list_settings
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
-from deep_reid.runs import checkpoints, folder, labels, recovery, saving
+from deep_reid.runs import folder, labels, records, recovery, saving
 from deep_reid.system import locks
 from deep_reid.system.files import Path
 
@@ -168,7 +168,7 @@ class Run:
             raise
 
     def _has_learned(self):
-        return any(map(checkpoints.step_in_name, checkpoints.list_unrecorded(self.run_dir)))
+        return any(map(records.step_in_name, records.list_unrecorded(self.run_dir)))
 
 
 def _lock(stack, log_dir, run_id):

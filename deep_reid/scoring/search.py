@@ -27,8 +27,6 @@ MAX_STRIPS = 100
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
-_TEMPLATE = "search.html.jinja"
-
 
 def list_images(path: files.Path) -> list[str]:
     """List the images of a folder and its subfolders, or the one image that is named.
@@ -204,10 +202,9 @@ def write_page(
         }
         for row, items in enumerate(results.found[:MAX_STRIPS])
     ]
-    path = pathlib.Path(search_dir) / PAGE_FILENAME
-    pages.write_page(
-        path,
-        _TEMPLATE,
+    return pages.write_page(
+        search_dir,
+        PAGE_FILENAME,
         title="Search results",
         measure=charts.MEASURE_NAMES[results.measure],
         num_queries=len(results.query.paths),
@@ -216,7 +213,6 @@ def write_page(
         strips=shown,
         settings=settings,
     )
-    return path
 
 
 def _create_describer(paths, names):

@@ -16,7 +16,7 @@ from deep_reid.compat import slim, tf
 from deep_reid.engine import train_step
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
-from deep_reid.runs import checkpoints, saving
+from deep_reid.runs import checkpoints, records, saving
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -60,12 +60,12 @@ class TestRun:
 
         with pytest.raises(OSError, match="disk gone"):
             LinearModel().run(feed(), tmp_path)
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [checkpoints.step_of(path) for path in saved] == [0]
 
     def test_a_checkpoint_holds_all_variables_of_the_step_in_its_name(self, tmp_path):
         LinearModel().run(ones(200), tmp_path, save_interval_secs=0.01, max_checkpoints_to_keep=100)
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert len(saved) > 2
         for path in saved:
             step = int(path.rpartition("-")[2])
@@ -165,7 +165,7 @@ class TestRun:
             "step 5/5"
         ]
         assert "fed" not in read_events(tmp_path / "run")
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [checkpoints.step_of(path) for path in saved] == [0, 5]
 
     @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ class TestRun:
             line for line in caplog.messages if "model.ckpt-5 is skipped" in line
         ]
         assert caplog.text.count("model.ckpt-5 is skipped") == 1
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [weight_in(path) for path in saved] == [0.0, 3.0, 7.0]
 
     def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_scratch(self, tmp_path):
@@ -240,7 +240,7 @@ class TestRun:
             (tmp_path / "run" / "checkpoint").write_bytes(content)
         with tf.Graph().as_default():
             LinearModel().run(ones(9), tmp_path, number_of_steps=4)
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [weight_in(path) for path in saved] == [0.0, 3.0, 4.0]
 
     def test_what_a_killed_training_left_of_a_checkpoint_is_removed(self, tmp_path):
@@ -689,7 +689,7 @@ def test_a_resumed_run_does_not_write_its_last_checkpoint_again(tmp_path):
     with tf.Graph().as_default():
         LinearModel().run(ones(100), tmp_path, number_of_steps=5)
     assert path.stat().st_mtime_ns == written_at
-    saved = checkpoints.list_checkpoints(tmp_path / "run")
+    saved = records.list_checkpoints(tmp_path / "run")
     assert [checkpoints.step_of(path) for path in saved] == [0, 3, 5]
 
 
