@@ -65,10 +65,11 @@ class Run:
         killed training left of a half-saved checkpoint, and records the newest checkpoint that can
         be read as the latest. The system releases the lock in any case when the process ends.
 
-        At the end, an empty folder is removed again. So is a new run that has begun, but was
-        stopped by a UsageError or DataError before it learned anything (before it had a checkpoint
-        of a later step than 0); then the run before it is the latest again. Any other error, such
-        as a full disk or numbers that are not finite, leaves the run's checkpoint and its curves.
+        At the end, half-written files and an empty folder are removed. So is a new run that has
+        begun, but was stopped by a UsageError or DataError before it learned anything (before it
+        had a checkpoint of a later step than 0); then the run before it is the latest again. Any
+        other error, such as a full disk or numbers that are not finite, leaves the run's checkpoint
+        and its curves.
 
         Parameters
         ----------
@@ -99,6 +100,7 @@ class Run:
                 with run._undone_if_wrong():
                     yield run
             finally:
+                saving.remove_leftovers(run_dir)  # TensorFlow leaves some if it cannot write
                 locks.remove_if_unused(run_dir)
 
     @classmethod

@@ -156,7 +156,7 @@ class Saver(tf.train.Saver):
 
 
 def remove_leftovers(run_dir: Path) -> None:
-    """Remove what a killed training left: half-written files, and checkpoints without a record.
+    """Remove what a killed or failed training left: half files, and checkpoints without a record.
 
     A complete checkpoint is removed only if that training had just written it, and had not recorded
     it, or was about to delete it. The caller must hold the run's lock: then no other process saves.
@@ -175,7 +175,7 @@ def remove_leftovers(run_dir: Path) -> None:
             leftovers.add(path)
     # The index goes first: what is left without it is no checkpoint.
     for path in sorted(leftovers, key=lambda path: (path.suffix != ".index", path)):
-        _logger.info("Removing %s, which a killed training left", path)
+        _logger.info("Removing %s, which a killed or failed training left", path)
         _remove(path)
 
 

@@ -1,5 +1,6 @@
 """QueuedTrainer: training steps and evaluations on data from a queue, with real sessions."""
 
+import contextlib
 import glob
 import itertools
 import logging
@@ -10,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 from linear_model import LinearModel, feed_threads, ones, read_events, weight_in
+from tensorflow.python.lib.io import file_io
 
 from deep_reid import queued_trainer, samplers
 from deep_reid.compat import slim, tf
@@ -256,6 +258,37 @@ class TestRun:
         (tmp_path / "run" / "notes.meta").write_bytes(b"not ours")
         saving.remove_leftovers(tmp_path / "run")
         assert set(os.listdir(tmp_path / "run")) == {*before, "notes.meta"}
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            tf.errors.ResourceExhaustedError(None, None, "No space left on device"),
+            tf.errors.OutOfRangeError(None, None, "File too large"),
+            tf.errors.InternalError(None, None, "Input/output error"),
+            OSError(5, "Input/output error"),
+            KeyboardInterrupt(),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_what_a_failed_training_left_is_removed_too(self, tmp_path, monkeypatch, error, is_new):
+        """TensorFlow leaves its temporary file where it cannot write a small one."""
+        write, failed = file_io.write_string_to_file, []
+
+        def fail(path, content):
+            write(path, content[: len(content) // 2])
+            failed.append(path)
+            raise error
+
+        if not is_new:
+            LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        before = {*glob.glob(f"{tmp_path}/run/*"), *glob.glob(f"{tmp_path}/run/.*")}
+        monkeypatch.setattr(file_io, "write_string_to_file", fail)
+        with contextlib.suppress(Exception, KeyboardInterrupt), tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=4)
+        assert failed
+        left = {*glob.glob(f"{tmp_path}/run/*"), *glob.glob(f"{tmp_path}/run/.*")} - before
+        assert not [path for path in left if ".tmp" in path or "/." in path]
 
     def test_a_run_that_is_through_leaves_its_last_checkpoint_alone(self, tmp_path):
         LinearModel().run(ones(9), tmp_path, number_of_steps=3)

@@ -355,6 +355,8 @@ def test_a_limit_of_the_size_of_files_ends_with_one_line(tmp_path, num_kilobytes
     assert process.returncode == 1, process.stderr
     assert "Traceback" not in process.stderr
     assert " ERROR " in process.stderr.splitlines()[-1]
+    left = [path.name for path in (tmp_path / "output").rglob("*")]
+    assert not [name for name in left if ".tmp" in name or name.startswith((".", "journal"))]
 
 
 @pytest.fixture(scope="module")
