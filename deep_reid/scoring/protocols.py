@@ -56,7 +56,7 @@ def load_features(path: files.Path) -> np.ndarray:
         raise MissingPathError(
             f"features {path} do not exist: --mode=export writes them, below ./output"
         )
-    way_out = f"use a .mat file of version 5 with the variable {VARIABLE_NAME}, or a .npy file"
+    way_out = f"use a .mat file of version 4 or 5 with the variable {VARIABLE_NAME}, or a .npy file"
     if not path.endswith(".npy"):
         return read_variable(path, VARIABLE_NAME, way_out)
     try:

@@ -145,14 +145,17 @@ def create_features(name):
     if name == "f.npy":
         np.save(buffer, features)
     else:
-        savemat(buffer, {"features": features}, do_compression=name == "c.mat")
+        form = "4" if name == "4.mat" else "5"
+        savemat(buffer, {"features": features}, format=form, do_compression=name == "c.mat")
     return name, buffer.getvalue()
 
 
 @st.composite
 def features_files(draw):
     """A file of features with some bytes changed, left out or added."""
-    name, content = draw(st.sampled_from([create_features(n) for n in ("f.npy", "f.mat", "c.mat")]))
+    name, content = draw(
+        st.sampled_from([create_features(n) for n in ("f.npy", "f.mat", "c.mat", "4.mat")])
+    )
     content = bytearray(content)
     for _ in range(draw(st.integers(0, 5))):
         start = draw(st.integers(0, len(content)))
