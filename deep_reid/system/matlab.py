@@ -31,7 +31,7 @@ _NUMBERS = {
 }  # fmt: skip
 # MATLAB's classes of numbers: double, single, int8 to uint64.
 _NUMERIC_CLASSES = range(6, 16)
-# The same in a file of MATLAB 4, and the kinds of matrices: full, text, sparse.
+# The types of numbers of MATLAB 4, and the kinds of its matrices: full, text, sparse.
 _OLD_NUMBERS = ("f8", "f4", "i4", "i2", "u2", "u1")
 _OLD_FULL, _OLD_SPARSE = 0, 2
 _OLD_HEADER_SIZE = 20
