@@ -1,6 +1,7 @@
 """Describes the machine and the software of the measurements."""
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import platform
@@ -26,6 +27,7 @@ def describe():
         f"Memory: {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         f"System: {platform.system()} {platform.release()}, Python {platform.python_version()}",
         f"Packages: {', '.join(f'{name} {_version(name)}' for name in _PACKAGES)}",
+        *_warn_of_cuda_build(),
         f"Load before (1, 5, 15 minutes): {load}",
     ]
 
@@ -35,6 +37,19 @@ def _version(package):
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _warn_of_cuda_build():
+    """Return a line if PyTorch is its build for GPUs, which is much slower on CPUs."""
+    found = importlib.util.find_spec("torch")
+    text = "" if found is None else pathlib.Path(found.origin).with_name("version.py").read_text()
+    if re.search(r"^cuda\b.*'\d", text, re.MULTILINE) is None:
+        return []
+    index = "https://download.pytorch.org/whl/cpu"
+    return [
+        "PyTorch is its CUDA build, which is slower on CPUs than the CPU build: compare with that "
+        f"(pip install torch --index-url {index})"
+    ]
 
 
 def _read_cpu_info(key):

@@ -4,12 +4,17 @@ import pathlib
 import signal
 import sys
 
+import hypothesis
 import numpy as np
 import pytest
 
 from datasets import synthetic
 
 DATA_DIR = pathlib.Path(__file__).parent / "data"
+
+# No test depends on how fast the machine is.
+hypothesis.settings.register_profile("any-speed", deadline=None)
+hypothesis.settings.load_profile("any-speed")
 
 # Who starts the tests in the background, with "&" or nohup, has them ignore these signals, and
 # the processes that they start inherit that.

@@ -22,6 +22,7 @@ from deep_reid import samplers
 from deep_reid.cli import signals
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
+from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import ReidError
 from deep_reid.runs.run import Run
 from deep_reid.training import loop
@@ -132,7 +133,7 @@ def main():
                 labels,
                 config,
                 run,
-                should_stop=pause_and_ask,
+                callbacks=Callbacks(should_stop=pause_and_ask),
             )
             if should_stop() is not None:
                 return 128 + should_stop()

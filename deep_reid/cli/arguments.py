@@ -161,6 +161,8 @@ class ArgumentParser(BaseParser):
         }
         for flag, value in given.items():
             setting = self._find(flag, mode)
+            if setting.needs.get(mode, flag) not in given:
+                self.error(f"{flag} needs {setting.needs[mode]} with --mode={mode}")
             (of_command if setting.belongs_to == COMMAND else of_run)[setting.name] = value
         return Command(**of_command, given=of_run)
 
@@ -274,7 +276,8 @@ def _describe_default(setting):
 
 
 def _is_shown(setting, topic, mode):
-    is_asked = topic == "all" or (setting.is_main if topic == "main" else setting.group == topic)
+    is_main = setting.is_main and mode not in setting.needs
+    is_asked = topic == "all" or (is_main if topic == "main" else setting.group == topic)
     return is_asked and (mode is None or mode in setting.modes)
 
 

@@ -10,6 +10,9 @@ from deep_reid.config.setting import COMMAND, MODES, setting
 _setting = functools.partial(setting, belongs_to=COMMAND)
 _of_all = functools.partial(_setting, modes=MODES, group="run")
 _of_evaluation = functools.partial(_setting, modes=("eval",), group="evaluation")
+_of_each_evaluation = functools.partial(
+    _of_evaluation, modes=("train", "eval"), needs={"train": "--eval_every"}
+)
 _of_test = functools.partial(_setting, modes=("test",), group="test")
 _of_search = functools.partial(_setting, modes=("search",), group="search", is_main=True)
 _of_export = functools.partial(_setting, group="export", is_main=True)
@@ -73,14 +76,34 @@ class Command:
     benchmark_model: bool = _setting(
         False, On(), "instead of training, measure how fast the steps are on a constant batch"
     )
-    eval_log_dir: str = _of_evaluation(
-        "./output/{name}/eval", Text(), "where evaluation writes", is_main=True
+    eval_every: int | None = _setting(
+        None,
+        COUNT,
+        "steps between evaluations in the training process",
+        group="evaluation",
+        is_main=True,
+        default_text="none; --mode=eval evaluates in a process of its own",
+    )
+    eval_log_dir: str = _of_each_evaluation(
+        "./output/{name}/eval",
+        Text(),
+        "where evaluation writes",
+        is_main=True,
     )
     eval_interval_secs: float = _of_evaluation(
         60, POSITIVE, "seconds between checks for new checkpoints"
     )
     max_num_evaluations: int | None = _of_evaluation(
-        None, COUNT, "number of evaluations", default_text="no end"
+        None, COUNT, "number of evaluations, from the newest checkpoint on", default_text="no end"
+    )
+    eval_once: bool = _of_evaluation(
+        False, On(), "evaluate the newest checkpoint and end", is_main=True
+    )
+    until_trained: bool = _of_evaluation(
+        False,
+        On(),
+        "end when the training has ended and its checkpoints are evaluated",
+        is_main=True,
     )
     timeout_secs: float | None = _of_evaluation(
         None,
@@ -89,14 +112,16 @@ class Command:
         is_main=True,
         default_text="it never ends",
     )
-    keep_best: bool = _of_evaluation(
+    keep_best: bool = _of_each_evaluation(
         False,
         On(),
         "keep a copy of the checkpoint with the best rank-1, under best/ in the run's folder",
         is_main=True,
     )
-    projector: bool = _of_evaluation(
-        False, On(), "write validation features for TensorBoard's embedding projector"
+    projector: bool = _of_each_evaluation(
+        False,
+        On(),
+        "write validation features for TensorBoard's embedding projector",
     )
     batch_size: int = _setting(
         128,

@@ -1,14 +1,17 @@
 """``--mode=eval``: scores each checkpoint of a run when it is saved."""
 
+import contextlib
 import dataclasses
 import logging
 import os
+from collections.abc import Callable, Iterator
 
 from deep_reid import nets
+from deep_reid.cli import signals
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import check_split, find_run_dir, open_dataset, settle
-from deep_reid.cli.subject import check_unseen, name_others
-from deep_reid.config import ComputeSettings
+from deep_reid.cli.subject import check_unseen, import_tensorflow, name_others
+from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
@@ -32,12 +35,64 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     validation = dataset.validation
     check_unseen(run_dir, dataset, validation.labels)
     check_split(config, run_dir)
-    network = nets.load_network(config.network)
+    import_tensorflow()
     from deep_reid.evaluation import loop
 
     others = name_others(args, run_id)
     _logger.info("Evaluating run %s on %d images%s", run_id, len(validation), others)
     scores = loop.eval_loop(
+        *_list_subject(args, config, dataset),
+        **_choose_settings(args, config, dataset, run_id),
+        eval_interval_secs=args.eval_interval_secs,
+        max_num_evaluations=args.max_num_evaluations,
+        timeout_secs=args.timeout_secs,
+        eval_once=args.eval_once,
+        until_trained=args.until_trained,
+    )
+    if scores is None:
+        raise RunError(
+            f"run {run_id} in {args.log_dir} had no checkpoint for {args.timeout_secs:g} s: is "
+            "training under way? A longer --timeout_secs waits longer"
+        )
+    if args.eval_once:
+        listed = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+        _logger.info("The newest checkpoint: %s", listed)
+
+
+@contextlib.contextmanager
+def evaluating(
+    args: Command, config: RunConfig, dataset: Dataset, run_id: str
+) -> Iterator[Callable[[str], object]]:
+    """Prepare to evaluate a run while it is trained in this process.
+
+    Parameters
+    ----------
+    args : Command
+    config : RunConfig
+    dataset : Dataset
+    run_id : str
+
+    Yields
+    ------
+    callable
+        ``evaluate(checkpoint_path)``. A signal ends it, and is left to the training.
+    """
+    from deep_reid.evaluation import loop
+
+    def evaluate_checkpoint(checkpoint_path):
+        with contextlib.suppress(signals.Stopped), signals.undeferred():
+            evaluation.evaluate(checkpoint_path)
+
+    with loop.open_evaluation(
+        *_list_subject(args, config, dataset), **_choose_settings(args, config, dataset, run_id)
+    ) as (evaluation, _):
+        yield evaluate_checkpoint
+
+
+def _list_subject(args, config, dataset):
+    """List the arguments of `eval_loop` that come by position."""
+    network, validation = nets.load_network(config.network), dataset.validation
+    return (
         network.preprocess,
         nets.create_inference_network(network),
         validation.filenames,
@@ -45,21 +100,18 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
         validation.cameras,
         args.log_dir,
         args.eval_log_dir,
-        image_shape=config.image_shape,
-        run_id=run_id,
-        loss_mode=config.loss_mode,
-        num_galleries=dataset_class.NUM_GALLERIES,
-        eval_interval_secs=args.eval_interval_secs,
-        max_num_evaluations=args.max_num_evaluations,
-        timeout_secs=args.timeout_secs,
-        projector=args.projector,
-        keep_best=args.keep_best,
-        compute=ComputeSettings.of(config),
-        feed_timeout_secs=config.feed_timeout_secs,
-        names=Names(dataset.name_of, dataset.dataset_dir),
     )
-    if scores is None:
-        raise RunError(
-            f"run {run_id} in {args.log_dir} had no checkpoint for {args.timeout_secs:g} s: is "
-            "training under way? A longer --timeout_secs waits longer"
-        )
+
+
+def _choose_settings(args, config, dataset, run_id):
+    return {
+        "image_shape": config.image_shape,
+        "run_id": run_id,
+        "loss_mode": config.loss_mode,
+        "num_galleries": dataset.NUM_GALLERIES,
+        "projector": args.projector,
+        "keep_best": args.keep_best,
+        "compute": ComputeSettings.of(config),
+        "feed_timeout_secs": config.feed_timeout_secs,
+        "names": Names(dataset.name_of, dataset.dataset_dir),
+    }

@@ -82,6 +82,31 @@ def deferred() -> Iterator[Callable[[], int | None]]:
         watcher.is_deferred = False
 
 
+@contextlib.contextmanager
+def undeferred() -> Iterator[None]:
+    """Within `deferred`, let a signal end the block at once, with `Stopped`.
+
+    Raises
+    ------
+    Stopped
+        Also if a signal came before.
+    """
+    watcher = _installed[-1] if _installed else None
+    if watcher is None or not watcher.is_deferred:
+        yield
+        return
+    watcher.is_deferred = False
+    try:
+        if watcher.first is not None:
+            raise Stopped(watcher.first)
+        yield
+    except Stopped:
+        watcher.received.wait()  # what `deferred` yields tells of it from now on
+        raise
+    finally:
+        watcher.is_deferred = True
+
+
 class _Watcher:
     """Receives each signal in a separate thread.
 
@@ -91,6 +116,7 @@ class _Watcher:
 
     def __init__(self, numbers):
         self.first: int | None = None
+        self.received = threading.Event()
         self.is_deferred = False
         self._first_at = 0.0
         self._numbers = frozenset(numbers)
@@ -124,6 +150,7 @@ class _Watcher:
             name = signal.Signals(number).name
             if self.first is None:
                 self.first, self._first_at = number, time.monotonic()
+                self.received.set()
                 if self.is_deferred:
                     _logger.warning(
                         "%s: finishing the step and saving; once more ends at once", name

@@ -1,12 +1,15 @@
 """What a mode works on: which run, which checkpoint, which network."""
 
+import contextlib
 import dataclasses
 import functools
+import importlib
 import importlib.metadata
 import logging
 import os
 import platform
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -91,6 +94,7 @@ def find_checkpoint(args: Command, config: RunConfig) -> Origin:
         If it is of another network.
     """
     checkpoint_path = records.resolve_checkpoint(args.checkpoint or require_run(args))
+    import_tensorflow()
     from deep_reid.runs import checkpoints
 
     step = checkpoints.step_of(checkpoint_path)
@@ -160,6 +164,7 @@ def choose_encoder(
         raise MissingPathError(
             f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
         )
+    import_tensorflow()
     from deep_reid.export.encoding import encode_with_frozen_graph
 
     encode_images = functools.partial(
@@ -195,6 +200,13 @@ def list_versions() -> dict[str, str]:
     return {**versions, "Python": platform.python_version()}
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow, which takes seconds; say so, as nothing else happens meanwhile."""
+    if sys.modules.get("tensorflow") is None:
+        _logger.info("Importing TensorFlow")
+        importlib.import_module("deep_reid.runtime.compat")
+
+
 def progress_bar(total: int, title: str) -> Any:
     """Open a progress bar over images.
 
@@ -211,3 +223,40 @@ def progress_bar(total: int, title: str) -> Any:
 
     # With a delay: an error at the start leaves no bar behind.
     return tqdm(total=total, desc=title, unit=" images", delay=1)
+
+
+@contextlib.contextmanager
+def showing_steps(config: RunConfig, num_images: int) -> Iterator[Callable[[int, float], None]]:
+    """Show a bar over the steps of a training on a terminal; log lines go above it.
+
+    Parameters
+    ----------
+    config : RunConfig
+    num_images : int
+        Images to train on.
+
+    Yields
+    ------
+    callable
+        ``show(step, loss)``, to be called after each step.
+    """
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    if not sys.stderr.isatty():
+        yield lambda step, loss: None
+        return
+    bar = None
+    with contextlib.ExitStack() as stack:
+
+        def show(step, loss):
+            nonlocal bar
+            if bar is None:  # the first step takes longer than others: it is not in the speed
+                bar = tqdm(total=config.number_of_steps, initial=step, unit="step")
+                stack.enter_context(bar)
+                stack.enter_context(logging_redirect_tqdm())
+            epoch = step * config.batch_size / num_images
+            bar.set_postfix_str(f"loss {loss:.4f}, epoch {epoch:.1f}", refresh=False)
+            bar.update(step - bar.n)
+
+        yield show

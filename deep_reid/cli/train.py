@@ -4,6 +4,7 @@ TensorFlow takes seconds to import. The functions import it after they have chec
 data, so that the answer to a mistake comes at once.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -12,9 +13,11 @@ import sys
 from deep_reid import nets
 from deep_reid.cli import signals
 from deep_reid.cli.command import Command
+from deep_reid.cli.evaluate import evaluating
 from deep_reid.cli.settings import open_dataset, settle_training
-from deep_reid.cli.subject import list_versions, progress_bar
+from deep_reid.cli.subject import import_tensorflow, list_versions, progress_bar, showing_steps
 from deep_reid.config.loss_modes import facts_of_loss
+from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records
@@ -26,8 +29,9 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     """Train a run until its last step."""
     config = settle_training(args, dataset_class)
     _check_arguments(args, config)
+    if config.dataset is not None:
+        _logger.info("Reading %s in %s", dataset_class.TITLE, config.dataset)
     dataset = open_dataset(dataset_class, config)
-    _logger.info("%s in %s", dataset_class.TITLE, config.dataset)
     for line in dataset.summary_table().splitlines():
         _logger.info("%s", line)
     if args.check_data:
@@ -37,11 +41,9 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     class_names, classes = None, dataset.train.labels
     if config.compact_labels:
         class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
+    import_tensorflow()
     network = nets.load_network(config.network)
     add_logits = facts_of_loss(config.loss_mode).needs_logits
-    from deep_reid.runs.run import Run
-    from deep_reid.training import loop
-
     _log_environment(config)
     network_factory = network.create_network_factory(
         is_training=True,
@@ -52,13 +54,34 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     if args.benchmark_input or args.benchmark_model:
         _benchmark(args, config, *subject)
         return
-    with signals.deferred() as should_stop, Run.open(args.log_dir, args.run_id) as run:
+    config = dataclasses.replace(config, dataset=os.path.abspath(dataset.dataset_dir))
+    _train_run(args, config, dataset, subject, class_names)
+
+
+def _train_run(args, config, dataset, subject, class_names):
+    preprocess_fn, network_factory, filenames, classes = subject
+    from deep_reid.runs.run import Run
+    from deep_reid.training import loop
+
+    with contextlib.ExitStack() as stack:
+        should_stop = stack.enter_context(signals.deferred())
+        run = stack.enter_context(Run.open(args.log_dir, args.run_id))
+        show = stack.enter_context(showing_steps(config, len(dataset.train)))
+        callbacks = Callbacks(should_stop=should_stop, on_step=show)
+        if args.eval_every is not None:
+            evaluate = stack.enter_context(evaluating(args, config, dataset, run.run_id))
+            callbacks = dataclasses.replace(
+                callbacks, evaluate=evaluate, eval_every=args.eval_every
+            )
         loop.train(
-            *subject,
-            dataclasses.replace(config, dataset=os.path.abspath(dataset.dataset_dir)),
+            preprocess_fn,
+            network_factory,
+            filenames,
+            classes,
+            config,
             run,
             class_names,
-            should_stop=should_stop,
+            callbacks=callbacks,
         )
     signal_number = should_stop()
     if signal_number is not None:

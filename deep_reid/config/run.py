@@ -162,7 +162,13 @@ class RunConfig(StepSettings):
     max_checkpoints_to_keep: int = setting(
         5, COUNT, "checkpoints to keep; older ones are deleted", group="saving"
     )
-    log_every_n_steps: int = setting(10, COUNT, "steps between lines in the log", group="saving")
+    log_every_n_steps: int | None = setting(
+        None,
+        COUNT,
+        "steps between lines in the log",
+        group="saving",
+        default_text="a line every 10 seconds",
+    )
     network: str | None = setting(
         None,
         NETWORK,

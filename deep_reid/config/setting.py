@@ -7,7 +7,7 @@ From a field that `setting` makes come its check, its flag on the command line, 
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from deep_reid.config.kinds import Kind
@@ -66,6 +66,8 @@ class Setting:
         What the documentation adds to the help.
     otherwise : str
         What to do in a mode that does not take it.
+    needs : dict of str -> str
+        The flag that must be given, too, by modes.
     default : object
     name : str
         `list_settings` sets it.
@@ -83,6 +85,7 @@ class Setting:
     default_text: str | None = None
     detail: str = ""
     otherwise: str = ""
+    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default: Any = None
     name: str = ""
 

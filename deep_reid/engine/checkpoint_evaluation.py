@@ -1,9 +1,10 @@
 """Evaluation of checkpoints, one by one: each is restored and run over all batches of the data."""
 
 import contextlib
+import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,132 +13,207 @@ from deep_reid.engine import trainer_checks
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
-from deep_reid.runs import checkpoints, saving
+from deep_reid.runs import checkpoints, saving, watching
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 
 
-def evaluate_each(
-    paths: Iterable[str],
-    dataset: Sequence[Any] | np.ndarray,
-    batch_size: int,
-    start_feed: Callable[[tf.Session, Iterable[Any]], FeedThreads | StagedFeed],
-    *,
-    init_op: Any,
-    eval_op: Any,
-    final_op: Any,
-    summary_op: tf.Tensor | None,
-    variables_to_restore: Sequence[tf.Variable] | None,
-    is_evaluated: Callable[[str, int], bool],
-    session_config: tf.ConfigProto,
-) -> Iterator[tuple[str, int, Any, bytes | None]]:
-    """Evaluate checkpoints, except those that are damaged or deleted before their turn.
+class CheckpointEvaluation:
+    """Evaluates checkpoints, one by one, and writes summaries as events.
+
+    A context manager: at its end the file of events is closed.
 
     Parameters
     ----------
-    paths : iterable of str
-    dataset, init_op, eval_op, final_op, summary_op, variables_to_restore, is_evaluated
-        As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
+    dataset, log_dir, init_op, eval_op, final_op, summary_op, variables_to_restore, on_evaluation
+        As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`. `log_dir` is made with the first
+        evaluation: without one, it is not made.
+    is_evaluated
+        As there, too.
     batch_size : int
     start_feed : callable
         ``start_feed(session, batches)``, as that of the trainer.
     session_config : tf.ConfigProto
 
-    Yields
-    ------
-    path : str
-    step : int
+    Attributes
+    ----------
     value
-        Of the final op.
-    summary : bytes or None
-
-    Raises
-    ------
-    Exception
-        Whatever a feed thread raised, with its traceback.
-    RunError
-        If `eval_op` takes more than one batch.
-    DataError
-        If a checkpoint is of another network.
+        Of the final op, in the last evaluation; None before.
     """
-    init_local, no_op = tf.local_variables_initializer(), tf.no_op()
-    init_op, eval_op, final_op = (
-        no_op if op is None else op for op in (init_op, eval_op, final_op)
-    )
-    summary_op = _merge_summaries() if summary_op is None else summary_op
-    saver = saving.Saver(variables_to_restore or _list_model_variables())
-    for path in paths:
-        with tf.Session(config=session_config) as session:
+
+    def __init__(
+        self,
+        dataset: Sequence[Any] | np.ndarray,
+        log_dir: Path,
+        batch_size: int,
+        start_feed: Callable[[tf.Session, Iterable[Any]], FeedThreads | StagedFeed],
+        *,
+        init_op: Any = None,
+        eval_op: Any = None,
+        final_op: Any = None,
+        summary_op: tf.Tensor | None = None,
+        variables_to_restore: Sequence[tf.Variable] | None = None,
+        on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
+        is_evaluated: Callable[[str, int], bool] | None = None,
+        session_config: tf.ConfigProto,
+    ) -> None:
+        self.value: Any = None
+        self._dataset = dataset
+        self._log_dir = log_dir
+        self._batch_size = batch_size
+        self._start_feed = start_feed
+        self._init_local, no_op = tf.local_variables_initializer(), tf.no_op()
+        self._init_op, self._eval_op, self._final_op = (
+            no_op if op is None else op for op in (init_op, eval_op, final_op)
+        )
+        self._summary_op = _merge_summaries() if summary_op is None else summary_op
+        self._saver = saving.Saver(variables_to_restore or _list_model_variables())
+        self._on_evaluation = on_evaluation or (lambda path, step, value: None)
+        self._is_evaluated = is_evaluated or (lambda path, step: False)
+        self._session_config = session_config
+        self._graph = tf.get_default_graph()
+        self._events = contextlib.ExitStack()
+        self._writer: Any = None
+
+    def __enter__(self) -> "CheckpointEvaluation":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._events.close()
+
+    def evaluate(self, path: str) -> bool:
+        """Evaluate a checkpoint, unless it is damaged or deleted by now, or was evaluated before.
+
+        Parameters
+        ----------
+        path : str
+
+        Returns
+        -------
+        bool
+            Whether it was evaluated now.
+
+        Raises
+        ------
+        Exception
+            Whatever a feed thread raised, with its traceback.
+        RunError
+            If `eval_op` takes more than one batch.
+        DataError
+            If the checkpoint is of another network.
+        """
+        with self._graph.as_default(), tf.Session(config=self._session_config) as session:
             try:
                 step = checkpoints.step_of(path)
-                if is_evaluated(path, step):
-                    continue
-                saver.restore(session, path)
+                if self._is_evaluated(path, step):
+                    return False
+                self._saver.restore(session, path)
             except DataError:
                 if checkpoints.is_readable(path):
                     raise  # it is of another network
                 happened = "damaged" if checkpoints.exists(path) else "deleted"
                 _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
-                continue
-            session.run(init_local)
-            session.run(init_op)
-            _run_for_each_batch(session, eval_op, dataset, batch_size, start_feed)
-            value, summary = session.run([final_op, summary_op])
-        yield path, step, value, summary
+                return False
+            session.run(self._init_local)
+            session.run(self._init_op)
+            self._run_for_each_batch(session)
+            self.value, summary = session.run([self._final_op, self._summary_op])
+        self._write(path, step, summary)
+        return True
 
+    def watch(
+        self,
+        checkpoint_dir: Path,
+        eval_interval_secs: float = 60,
+        max_num_evaluations: int | None = None,
+        timeout_secs: float | None = None,
+        has_ended: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Evaluate the checkpoints of a directory, and wait for new ones.
 
-def _run_for_each_batch(session, op, dataset, batch_size, start_feed):
-    starts = range(0, len(dataset[0]), batch_size)
-    feed = start_feed(session, ([rows[i : i + batch_size] for rows in dataset] for i in starts))
-    try:
-        for _ in starts:
-            feed.wait_for_batch()
-            session.run(op)
-    except tf.errors.OutOfRangeError as error:
-        feed.raise_error()
-        raise RunError(
-            f"eval_op takes more than the {batch_size} rows of a batch: use only the tensors of "
-            "the last call of get_input_vars"
-        ) from error
-    finally:
-        feed.stop()
+        Parameters
+        ----------
+        checkpoint_dir, eval_interval_secs, max_num_evaluations, timeout_secs
+            As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
+        has_ended : callable
+            As in `deep_reid.runs.watching.wait_for_checkpoints`.
 
+        Returns
+        -------
+        The last value of the final op; None without an evaluation.
+        """
+        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
+        paths = watching.wait_for_checkpoints(
+            checkpoint_dir,
+            eval_interval_secs,
+            timeout_secs,
+            max_old=max_num_evaluations,
+            is_known=self._is_known,
+            has_ended=has_ended,
+        )
+        for _ in itertools.islice(filter(self.evaluate, paths), max_num_evaluations):
+            pass
+        return self.value
 
-def write_events(
-    results: Iterable[tuple[str, int, Any, bytes | None]],
-    log_dir: Path,
-    on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
-) -> Any:
-    """Write the summaries of evaluations as events.
+    def evaluate_newest(
+        self, checkpoint_dir: Path, timeout_secs: float | None = None
+    ) -> int | None:
+        """Evaluate the newest checkpoint of a directory, or, if there is none, wait for the first.
 
-    Parameters
-    ----------
-    results : iterable
-        From `evaluate_each`.
-    log_dir : str or Path
-        Made with the first evaluation: without one, it is not made.
-    on_evaluation : callable, optional
-        As in `deep_reid.queued_trainer.QueuedTrainer.evaluate`.
+        Parameters
+        ----------
+        checkpoint_dir : str or Path
+        timeout_secs : float, optional
+            Ends after this many seconds without a checkpoint. Default: never.
 
-    Returns
-    -------
-    The last value of the final op; None without an evaluation.
-    """
-    value = None
-    with contextlib.ExitStack() as stack:
-        writer = None
-        for path, step, value, summary in results:
-            if writer is None:
-                writer = stack.enter_context(tf.summary.FileWriter(os.fspath(log_dir)))
-            if summary is not None:
-                writer.add_summary(summary, step)
-            pictures = on_evaluation(path, step, value) if on_evaluation else None
-            if pictures is not None:
-                writer.add_summary(pictures, step)
-            writer.flush()
-    return value
+        Returns
+        -------
+        int or None
+            Its step.
+        """
+        step = None
+        paths = watching.wait_for_checkpoints(checkpoint_dir, timeout_secs=timeout_secs, max_old=1)
+        for path in itertools.islice(paths, 1):
+            if not self.evaluate(path):
+                _logger.info("%s, the newest checkpoint, was evaluated before", path)
+            with contextlib.suppress(DataError):  # it was deleted just now
+                step = checkpoints.step_of(path)
+        return step
+
+    def _is_known(self, path):
+        with contextlib.suppress(DataError):  # it was deleted just now
+            return self._is_evaluated(path, checkpoints.step_of(path))
+        return False
+
+    def _run_for_each_batch(self, session):
+        size, dataset = self._batch_size, self._dataset
+        starts = range(0, len(dataset[0]), size)
+        feed = self._start_feed(session, ([rows[i : i + size] for rows in dataset] for i in starts))
+        try:
+            for _ in starts:
+                feed.wait_for_batch()
+                session.run(self._eval_op)
+        except tf.errors.OutOfRangeError as error:
+            feed.raise_error()
+            raise RunError(
+                f"eval_op takes more than the {size} rows of a batch: use only the tensors of the "
+                "last call of get_input_vars"
+            ) from error
+        finally:
+            feed.stop()
+
+    def _write(self, path, step, summary):
+        if self._writer is None:
+            writer = tf.summary.FileWriter(os.fspath(self._log_dir))
+            self._writer = self._events.enter_context(writer)
+        if summary is not None:
+            self._writer.add_summary(summary, step)
+        pictures = self._on_evaluation(path, step, self.value)
+        if pictures is not None:
+            self._writer.add_summary(pictures, step)
+        self._writer.flush()
 
 
 def _list_model_variables():

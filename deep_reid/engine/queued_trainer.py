@@ -7,7 +7,6 @@ tensors computed from them, such as decoded images, wait in a FIFO queue for the
 import contextlib
 import dataclasses
 import functools
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,14 +16,16 @@ import numpy as np
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import check_positive_integer
-from deep_reid.engine import checkpoint_evaluation, trainer_checks
+from deep_reid.engine import trainer_checks
+from deep_reid.engine.callbacks import Callbacks
+from deep_reid.engine.checkpoint_evaluation import CheckpointEvaluation
 from deep_reid.engine.feed_queue import Batch, FeedQueue, replace_sources
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed, StagingArea
 from deep_reid.engine.train_step import TrainStep, naming_large_files
 from deep_reid.errors import UsageError
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages
-from deep_reid.runs import checkpoints, restoring, saving, watching
+from deep_reid.runs import restoring, saving
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.sessions import create_session_config
@@ -191,7 +192,8 @@ class QueuedTrainer:
         max_checkpoints_to_keep: int = 5,
         *,
         run: Run | None = None,
-        should_stop: Callable[[], object] | None = None,
+        callbacks: Callbacks = Callbacks(),
+        images_per_epoch: int | None = None,
         **slim_train_kwargs: Any,
     ) -> float | None:
         """Train until a number of steps is reached or the feed ends.
@@ -220,14 +222,14 @@ class QueuedTrainer:
             0 keeps all.
         run : deep_reid.runs.run.Run, optional
             An open run that has begun. Default: the run of `log_dir` and `run_id` is opened.
-        should_stop : callable, optional
-            Called after each step. Training saves and ends, without an error, when it returns
-            something other than None.
+        callbacks : deep_reid.engine.callbacks.Callbacks
+        images_per_epoch : int, optional
+            For log lines; default: they show no epochs.
         **slim_train_kwargs
             Handed to ``slim.learning.train``, except for these: ``number_of_steps`` (default: no
-            limit), ``log_every_n_steps`` (10), ``save_summaries_secs`` (60), ``save_interval_secs``
-            (300) and ``summary_op`` (all summaries). 0 turns log lines, summaries or checkpoints
-            off, except for the last line and the last checkpoint.
+            limit), ``log_every_n_steps`` (a line every 10 seconds), ``save_summaries_secs`` (60),
+            ``save_interval_secs`` (300) and ``summary_op`` (all summaries). 0 turns log lines,
+            summaries or checkpoints off, except for the last line and the last checkpoint.
 
         Returns
         -------
@@ -253,7 +255,7 @@ class QueuedTrainer:
         self._check_has_taker()
         with train_op.graph.as_default(), contextlib.ExitStack() as stack:
             if run is None:
-                run = _open_run(stack, log_dir, run_id, restore_path, is_chief)
+                run = stack.enter_context(Run.taking_part(log_dir, run_id, restore_path, is_chief))
             _logger.info("Run directory: %s", run.run_dir)
             with _on_cpu():
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
@@ -267,7 +269,8 @@ class QueuedTrainer:
                 start_feed=functools.partial(self.start_feed, batches=iter(feed_generator)),
                 save=save if is_chief else None,
                 save_at_start=run.checkpoint is None,
-                should_stop=should_stop or (lambda: None),
+                callbacks=callbacks,
+                images_per_epoch=images_per_epoch,
                 **{name: slim_train_kwargs.pop(name) for name in fields & slim_train_kwargs.keys()},
             )
             settings = {
@@ -328,9 +331,11 @@ class QueuedTrainer:
             variables but the step.
         eval_interval_secs : float
             Seconds between two looks at the directory; each look finds all new checkpoints.
-        max_num_evaluations, timeout_secs : optional
-            Ends after this number of evaluations, or this many seconds without a new checkpoint.
-            Default: never.
+        max_num_evaluations : int, optional
+            Ends after this number of evaluations. Of the checkpoints that are there at first, the
+            newest are taken. Default: no limit.
+        timeout_secs : float, optional
+            Ends after this many seconds without a new checkpoint. Default: never.
         on_evaluation : callable, optional
             ``on_evaluation(checkpoint_path, step, value)`` is called with the value of `final_op`.
             It may return a ``tf.Summary``, which is written at the checkpoint's step.
@@ -359,39 +364,34 @@ class QueuedTrainer:
         """
         if max_num_evaluations is not None:
             check_positive_integer("max_num_evaluations", max_num_evaluations)
-        self._check_has_taker()
-        trainer_checks.check_columns(dataset, self._input_vars, self._batch_size)
         if run_id is not None:
             checkpoint_dir = os.path.join(checkpoint_dir, run_id)
             log_dir = os.path.join(log_dir, run_id)
-        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
-        results = checkpoint_evaluation.evaluate_each(
-            watching.wait_for_checkpoints(checkpoint_dir, eval_interval_secs, timeout_secs),
+        with self.open_evaluation(
             dataset,
-            self._batch_size,
-            self.start_feed,
+            log_dir,
             init_op=init_op,
             eval_op=eval_op,
             final_op=final_op,
             summary_op=summary_op,
             variables_to_restore=variables_to_restore,
-            is_evaluated=is_evaluated or (lambda path, step: False),
-            session_config=create_session_config(self._compute),
-        )
-        return checkpoint_evaluation.write_events(
-            itertools.islice(results, max_num_evaluations), log_dir, on_evaluation
-        )
+            on_evaluation=on_evaluation,
+            is_evaluated=is_evaluated,
+        ) as evaluation:
+            return evaluation.watch(
+                checkpoint_dir, eval_interval_secs, max_num_evaluations, timeout_secs
+            )
 
-
-def _open_run(stack, log_dir, run_id, restore_path, is_chief):
-    """Open a run until the stack is closed. If `restore_path` is wrong, nothing is left behind."""
-    if not is_chief:
-        return Run.join(log_dir, run_id)
-    run = stack.enter_context(Run.open(log_dir, run_id))
-    if restore_path is not None and run.checkpoint is None:
-        checkpoints.resolve_checkpoint(restore_path)
-    run.record_as_latest()
-    return run
+    def open_evaluation(
+        self, dataset: Sequence[Any] | np.ndarray, log_dir: Path, **ops: Any
+    ) -> CheckpointEvaluation:
+        """Prepare to evaluate checkpoints one by one; arguments as in `evaluate`."""
+        self._check_has_taker()
+        trainer_checks.check_columns(dataset, self._input_vars, self._batch_size)
+        config = create_session_config(self._compute)
+        return CheckpointEvaluation(
+            dataset, log_dir, self._batch_size, self.start_feed, session_config=config, **ops
+        )
 
 
 def _on_cpu():

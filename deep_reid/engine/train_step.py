@@ -6,11 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
+from deep_reid.engine.callbacks import Callbacks
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
+from deep_reid.engine.progress import Progress
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import RunError
 from deep_reid.runtime.compat import tf
@@ -59,13 +60,12 @@ class TrainStep:
         ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
     save_at_start : bool
         Whether to save before the first step. A run that is resumed has a checkpoint of that step.
-    should_stop : callable, optional
-        Called before the first step and after each; training ends without an error when it returns
-        something other than None. Default: it returns None.
+    callbacks : Callbacks
+        Its `evaluate` is not called after the last step: TF-Slim saves that checkpoint later.
     number_of_steps : int, optional
         The step at which training ends. Default: it ends with the feed.
-    log_every_n_steps : int
-        0: only the last step is logged.
+    log_every_n_steps, images_per_epoch
+        As in `deep_reid.engine.progress.Progress`.
     summary_op : tf.Tensor of string, optional
         Default: all summaries of the default graph. None: no summaries.
     save_summaries_secs : float
@@ -80,9 +80,10 @@ class TrainStep:
     start_feed: Callable[[tf.Session], FeedThreads | StagedFeed]
     save: Callable[..., str] | None
     save_at_start: bool
-    should_stop: Callable[[], object] = lambda: None
+    callbacks: Callbacks = Callbacks()
     number_of_steps: int | None = None
-    log_every_n_steps: int = 10
+    log_every_n_steps: int | None = None
+    images_per_epoch: int | None = None
     summary_op: tf.Tensor | None = dataclasses.field(default_factory=tf.summary.merge_all)
     save_summaries_secs: float = 60
     save_interval_secs: float = 300
@@ -103,8 +104,9 @@ class TrainStep:
         self._session = None
         self._step = 0
         self._has_named_step = False
-        self._num_unlogged = 0
-        self._logged_at = 0.0
+        self._progress = Progress(
+            self.batch_size, self.number_of_steps, self.log_every_n_steps, self.images_per_epoch
+        )
 
     def __call__(
         self,
@@ -135,11 +137,14 @@ class TrainStep:
         should_stop = True
         try:
             loss, step = self._run(session, train_op, train_step_kwargs.get("summary_writer"))
+            self.callbacks.on_step(step, loss)
             is_last = self.number_of_steps is not None and step >= self.number_of_steps
-            is_over = is_last or self.should_stop() is not None
-            if not is_over and self._save_timer.is_due():  # TF-Slim saves the last step
-                self._save_now(session, step)
-            self._log_progress(loss, step, is_over)
+            is_over = is_last or self.callbacks.should_stop() is not None
+            self._progress.report(step, loss, is_last=is_over)
+            if not is_over:  # TF-Slim saves the last step
+                self._save_if_due(session, step)
+                # A signal may have come in an evaluation.
+                is_over = self.callbacks.should_stop() is not None
             should_stop = is_over
         except KeyboardInterrupt:
             self._save_now(session, int(session.run(global_step)))
@@ -177,7 +182,7 @@ class TrainStep:
                 self.number_of_steps,
             )
             return False
-        if self.should_stop() is not None:
+        if self.callbacks.should_stop() is not None:
             return False
         _logger.info("Training from step %d", step)
         self._step = step
@@ -185,7 +190,7 @@ class TrainStep:
             self._save_now(session, step)
         self._feed = self.start_feed(session)
         self._session = session
-        self._logged_at = time.monotonic()
+        self._progress.start()
         return True
 
     def _run(self, session, train_op, summary_writer):
@@ -210,26 +215,17 @@ class TrainStep:
         return float(loss), self._step
 
     def _save_now(self, session, step):
-        if self.save is not None:
-            self.save(session, global_step=step)
+        return None if self.save is None else self.save(session, global_step=step)
 
-    def _log_progress(self, loss, step, is_last):
-        # Steps are counted here: the global step also counts the steps of other workers.
-        self._num_unlogged += 1
-        is_due = self.log_every_n_steps and step % self.log_every_n_steps == 0
-        if not (is_due or is_last):
+    def _save_if_due(self, session, step):
+        eval_every = self.callbacks.eval_every
+        is_evaluated = eval_every is not None and step % eval_every == 0
+        if not (self._save_timer.is_due() or is_evaluated):
             return
-        now = time.monotonic()
-        steps_per_second = self._num_unlogged / max(now - self._logged_at, 1e-9)
-        self._num_unlogged, self._logged_at = 0, now
-        total, time_left = "", ""
-        if self.number_of_steps is not None:
-            secs_left = round(max(0, self.number_of_steps - step) / steps_per_second)
-            total, time_left = f"/{self.number_of_steps}", f", {timedelta(seconds=secs_left)} left"
-        images_per_second = steps_per_second * self.batch_size
-        _logger.info(
-            "step %d%s, loss %.4f, %.1f images/s%s", step, total, loss, images_per_second, time_left
-        )
+        path = self._save_now(session, step)
+        if is_evaluated and path is not None:
+            with self._progress.paused():
+                self.callbacks.evaluate(path)
 
 
 class _Timer:

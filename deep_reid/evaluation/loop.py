@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,15 +12,18 @@ from deep_reid import metrics
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import check_positive_integer
 from deep_reid.distances import measure_of_loss_mode
+from deep_reid.engine.checkpoint_evaluation import CheckpointEvaluation
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.errors import DataError
 from deep_reid.evaluation import reporting
 from deep_reid.evaluation.best import keeping_best
 from deep_reid.evaluation.reporting import ProjectorFiles
+from deep_reid.evaluation.score_log import ScoreLog
 from deep_reid.export.encoding import encode
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
+from deep_reid.runs import watching
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
 from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
@@ -49,6 +52,8 @@ def eval_loop(
     eval_interval_secs: float = 60,
     max_num_evaluations: int | None = None,
     timeout_secs: float | None = None,
+    eval_once: bool = False,
+    until_trained: bool = False,
     projector: bool = False,
     keep_best: bool = False,
     compute: ComputeSettings = ComputeSettings(),
@@ -96,9 +101,14 @@ def eval_loop(
     eval_interval_secs : float
         Seconds between two looks for new checkpoints; each look finds all of them.
     max_num_evaluations : int, optional
-        Default: no limit.
+        Ends after this number of evaluations. Of the checkpoints that are there at first, the
+        newest are taken. Default: no limit.
     timeout_secs : float, optional
         Ends after this many seconds without a new checkpoint. Default: never.
+    eval_once : bool
+        Whether to evaluate the newest checkpoint and end; if there is none, wait for the first.
+    until_trained : bool
+        Whether to end when no process trains the run any more, and its checkpoints are evaluated.
     projector : bool
         Whether to write the validation features of the latest step for TensorBoard's embedding
         projector, with thumbnails, identities and cameras.
@@ -132,43 +142,122 @@ def eval_loop(
         checkpoint, the scores cannot be written (no space, for example), or reading the images
         takes too long.
     """
+    if max_num_evaluations is not None:
+        check_positive_integer("max_num_evaluations", max_num_evaluations)
+    run_dir = os.path.join(log_dir, run_id or "")
+    with open_evaluation(
+        preprocess_fn,
+        network_factory,
+        data_x,
+        data_y,
+        camera_indices,
+        log_dir,
+        eval_log_dir,
+        image_shape=image_shape,
+        run_id=run_id,
+        loss_mode=loss_mode,
+        num_galleries=num_galleries,
+        random_seed=random_seed,
+        projector=projector,
+        keep_best=keep_best,
+        compute=compute,
+        feed_timeout_secs=feed_timeout_secs,
+        names=names,
+    ) as (evaluation, log):
+        step = None
+        if eval_once:
+            step = evaluation.evaluate_newest(run_dir, timeout_secs)
+        else:
+            evaluation.watch(
+                run_dir,
+                eval_interval_secs,
+                max_num_evaluations,
+                timeout_secs,
+                has_ended=lambda: until_trained and watching.has_training_ended(run_dir),
+            )
+        return log.last_scores([f"Precision@{k}" for k in RANKS], step)
+
+
+@contextlib.contextmanager
+def open_evaluation(
+    preprocess_fn: Preprocess,
+    network_factory: NetworkFactory,
+    data_x: Sequence[Path] | np.ndarray,
+    data_y: ArrayLike,
+    camera_indices: ArrayLike | None,
+    log_dir: Path,
+    eval_log_dir: Path,
+    *,
+    image_shape: Sequence[int] | None = None,
+    run_id: str | None = None,
+    loss_mode: str = "cosine-softmax",
+    num_galleries: int = 10,
+    random_seed: int | None = 4321,
+    projector: bool = False,
+    keep_best: bool = False,
+    compute: ComputeSettings = ComputeSettings(),
+    feed_timeout_secs: float | None = 600,
+    names: Names = BY_LABEL,
+) -> Iterator[tuple[CheckpointEvaluation, ScoreLog]]:
+    """Lock an evaluation directory, and prepare to evaluate checkpoints of a run, one by one.
+
+    Parameters
+    ----------
+    preprocess_fn, network_factory, data_x, data_y, camera_indices, log_dir, eval_log_dir
+        As in `eval_loop`.
+    image_shape, run_id, loss_mode, num_galleries, random_seed, projector, keep_best, compute
+        As in `eval_loop`.
+    feed_timeout_secs, names
+        As in `eval_loop`.
+
+    Yields
+    ------
+    evaluation : deep_reid.engine.checkpoint_evaluation.CheckpointEvaluation
+        Its methods may be called while another graph is the default one.
+    log : deep_reid.evaluation.score_log.ScoreLog
+
+    Raises
+    ------
+    TypeError, UsageError, DataError, RunError
+        As in `eval_loop`.
+    """
     images, read_from_file = as_image_source(data_x)
     image_shape = check_image_shape(images, read_from_file, image_shape)
     labels = _as_labels(data_y, images)
     galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
     # A batch per gallery: all probes, then all gallery images, in the same order of identities.
     rows = np.concatenate(galleries, axis=None)
-    run_dir, eval_dir = (os.path.join(path, run_id or "") for path in (log_dir, eval_log_dir))
     encode_images = functools.partial(
         encode, preprocess_fn, network_factory, image_shape=image_shape, compute=compute
     )
     shown_images = reporting.to_rgb(images, preprocess_fn)
+    run_dir, eval_dir = (os.path.join(path, run_id or "") for path in (log_dir, eval_log_dir))
     with (
         locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION),
         keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
+        contextlib.ExitStack() as stack,
     ):
         shown = (run_dir, eval_dir, images, shown_images, labels, camera_indices)
-        pages = ProjectorFiles(*shown, encode_images, names) if projector else None
         report = reporting.Report(
-            eval_dir, shown_images, labels, galleries[-1], best=best, projector=pages
+            eval_dir,
+            shown_images,
+            labels,
+            galleries[-1],
+            best=best,
+            projector=ProjectorFiles(*shown, encode_images, names) if projector else None,
         )
         with tf.Graph().as_default():
             trainer = _create_trainer(
                 preprocess_fn, images, image_shape, compute, feed_timeout_secs
             )
-            trainer.evaluate(
+            evaluation = trainer.open_evaluation(
                 [_Gathered(images, rows), labels[rows]],
-                log_dir,
-                eval_log_dir,
-                run_id=run_id,
+                eval_dir,
                 **_create_metrics(trainer, network_factory, len(rows) // num_galleries, loss_mode),
-                eval_interval_secs=eval_interval_secs,
-                max_num_evaluations=max_num_evaluations,
-                timeout_secs=timeout_secs,
                 on_evaluation=report,
                 is_evaluated=report.log.has,
             )
-        return report.log.last_scores([f"Precision@{k}" for k in RANKS])
+        yield stack.enter_context(evaluation), report.log
 
 
 def _create_trainer(preprocess_fn, images, image_shape, compute, feed_timeout_secs):

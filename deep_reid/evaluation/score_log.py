@@ -71,19 +71,22 @@ class ScoreLog:
             return not _is_younger(checkpoint_path, line.get("time"))
         return digest is None or digest == line["digest"]
 
-    def last_scores(self, names: Sequence[str]) -> dict[str, float] | None:
+    def last_scores(self, names: Sequence[str], step: int | None = None) -> dict[str, float] | None:
         """Return the scores of the last line.
 
         Parameters
         ----------
         names : sequence of str
+        step : int, optional
+            Only lines of this step count. Default: all.
 
         Returns
         -------
         dict of str to float, or None
             From the last line that has all these names; None if there is none.
         """
-        lines = [line for line in self.lines if all(name in line for name in names)]
+        lines = self.lines if step is None else [x for x in self.lines if x["step"] == step]
+        lines = [line for line in lines if all(name in line for name in names)]
         return {name: lines[-1][name] for name in names} if lines else None
 
     def append(self, line: dict[str, Any]) -> None:

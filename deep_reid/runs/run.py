@@ -124,6 +124,44 @@ class Run:
         run_dir = os.path.join(log_dir, run_id)
         return cls(log_dir, run_id, *recovery.find_own_checkpoint(run_dir))
 
+    @classmethod
+    @contextlib.contextmanager
+    def taking_part(
+        cls, log_dir: Path, run_id: str | None, restore_path: Path | None, is_chief: bool
+    ) -> Iterator["Run"]:
+        """Open a run if this process is the chief; join it if another one is.
+
+        If the checkpoint `restore_path`, which a new run starts from, is missing, nothing is left
+        behind.
+
+        Parameters
+        ----------
+        log_dir : str or Path
+        run_id : str, optional
+            A process other than the chief needs it.
+        restore_path : str or Path, optional
+        is_chief : bool
+
+        Yields
+        ------
+        Run
+
+        Raises
+        ------
+        UsageError, DataError, RunError
+            As in `open`.
+        MissingPathError
+            If the checkpoint is missing.
+        """
+        if not is_chief:
+            yield cls.join(log_dir, str(run_id))
+            return
+        with cls.open(log_dir, run_id) as run:
+            if restore_path is not None and run.checkpoint is None:
+                checkpoints.resolve_checkpoint(restore_path)
+            run.record_as_latest()
+            yield run
+
     def begin(self, config: RunConfig, class_names: Sequence[str] | None = None) -> None:
         """Compare the settings with the recorded ones, record them, and make the run the latest.
 

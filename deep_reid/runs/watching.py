@@ -2,21 +2,29 @@
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from deep_reid.errors import DataError
 from deep_reid.runs import checkpoints
+from deep_reid.system import locks
 from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 
 
 def wait_for_checkpoints(
-    checkpoint_dir: Path, interval_secs: float = 60, timeout_secs: float | None = None
+    checkpoint_dir: Path,
+    interval_secs: float = 60,
+    timeout_secs: float | None = None,
+    *,
+    max_old: int | None = None,
+    is_known: Callable[[str], bool] = lambda prefix: False,
+    has_ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[str]:
     """Wait for checkpoints and yield each one once, the oldest first.
 
@@ -28,6 +36,13 @@ def wait_for_checkpoints(
         Seconds between two looks at the directory. Each look finds all new checkpoints.
     timeout_secs : float, optional
         The generator ends after this many seconds without a new checkpoint. Default: never.
+    max_old : int, optional
+        Of the checkpoints that are there at first, only the newest are yielded, as many as this,
+        not counting those for which ``is_known(prefix)``. Default: all.
+    is_known : callable
+        Asked only where there is a `max_old`.
+    has_ended : callable
+        Tells whether the training has ended: then the generator ends after the last checkpoint.
 
     Yields
     ------
@@ -44,19 +59,42 @@ def wait_for_checkpoints(
         looked_at = time.monotonic()
         # Look more often for the first one: a user who has just started wants to see it work.
         pause_secs = interval_secs if seen else min(interval_secs, 2)
+        is_last_look = has_ended()
         damaged.check_state(checkpoint_dir)
         listed = checkpoints.list_checkpoints(checkpoint_dir)
         contents = {path: digest(path) for path in listed}
+        if not seen and max_old is not None:
+            new = (p for p in reversed(listed) if not damaged.has(p) and not is_known(p))
+            for oldest in itertools.islice(new, max_old - 1, max_old):
+                seen |= {path: contents[path] for path in listed[: listed.index(oldest)]}
         found = next((p for p in listed if seen.get(p) != contents[p] and not damaged.has(p)), None)
         if found is not None:
             seen[found] = contents[found]
             yield found
             deadline = time.monotonic() + timeout
             continue
+        if is_last_look:
+            _logger.info("The training in %s has ended", checkpoint_dir)
+            return
         if time.monotonic() >= deadline:
             _logger.info("No new checkpoint for %g s in %s", timeout, checkpoint_dir)
             return
         time.sleep(max(min(looked_at + pause_secs, deadline) - time.monotonic(), 0.01))
+
+
+def has_training_ended(run_dir: Path) -> bool:
+    """Tell whether a run has checkpoints, and no process trains it.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+
+    Returns
+    -------
+    bool
+    """
+    # In this order: a training that begins has its lock before it has a checkpoint.
+    return bool(checkpoints.list_checkpoints(run_dir)) and not locks.is_held(run_dir)
 
 
 class _Damaged:

@@ -72,7 +72,11 @@ enable_op_determinism = importlib.import_module(
     "tensorflow.config.experimental"
 ).enable_op_determinism
 
+is_op_determinism_enabled = importlib.import_module(
+    "tensorflow.python.framework.config"
+).is_op_determinism_enabled
+
 # TensorFlow's own converters use this to optimize graphs before they write them.
 tf_optimizer = importlib.import_module("tensorflow.python.grappler.tf_optimizer")
 
-__all__ = ["enable_op_determinism", "slim", "tf", "tf_optimizer"]
+__all__ = ["enable_op_determinism", "is_op_determinism_enabled", "slim", "tf", "tf_optimizer"]

@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ BEST = Use("evaluate", "evaluated with keep_best", "best.lock", "leave keep_best
 FILENAMES = {use.filename for use in (TRAINING, EVALUATION, BEST)}
 
 _logger = logging.getLogger(__name__)
+_NUM_TRIES = 3
+_PAUSE_SECS = 0.02
 _held: set[int] = set()  # file descriptors
 
 
@@ -94,6 +97,31 @@ def holding(
             os.close(descriptor)
 
 
+def is_held(folder: Path, use: Use = TRAINING) -> bool:
+    """Tell whether a process holds the lock on a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    use : Use
+
+    Returns
+    -------
+    bool
+        True also where the system or the file system has no locks: nobody knows then.
+    """
+    if fcntl is None:
+        return True
+    try:
+        with open(os.path.join(folder, use.filename), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def is_unused(folder: Path, filenames: set[str] = FILENAMES) -> bool:
     """Tell whether a folder holds nothing but locks.
 
@@ -136,7 +164,7 @@ def _lock(path, name, use):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(descriptor)
             if _is_file(descriptor, path):
                 _write_owner(descriptor)
                 _held.add(descriptor)
@@ -159,6 +187,14 @@ def _lock(path, name, use):
             return None
         # The process that held the lock has removed this file with its folder: try the next one.
         os.close(descriptor)
+
+
+def _lock_file(descriptor):
+    for _ in range(_NUM_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_PAUSE_SECS)  # it may be `is_held` of another process, which takes an instant
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _list_missing(folder):

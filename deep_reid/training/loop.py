@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from deep_reid import samplers
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.setting import takes_settings
+from deep_reid.engine.callbacks import Callbacks
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import DataError
@@ -137,7 +138,7 @@ def train(
     run: Run,
     class_names: Sequence[str] | None = None,
     *,
-    should_stop: Callable[[], object] | None = None,
+    callbacks: Callbacks = Callbacks(),
 ) -> float | None:
     """Train a network in an open run; like `train_loop`, with one object for all settings.
 
@@ -150,8 +151,7 @@ def train(
         Begins here, after the checks of data and settings.
     class_names : sequence of str, optional
         The identity of each label; saved in the run's folder.
-    should_stop : callable, optional
-        As in `deep_reid.queued_trainer.QueuedTrainer.run`.
+    callbacks : deep_reid.engine.callbacks.Callbacks
 
     Returns
     -------
@@ -168,6 +168,7 @@ def train(
     if config.restore_path is not None and run.checkpoint is None:
         restore_path = checkpoints.resolve_checkpoint(config.restore_path)
         config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
+    _logger.info("Building the network and its training step")
     with tf.Graph().as_default():
         batches = create_batches(images, labels, config, run.first_step)
         trainer = create_run_trainer(preprocess_fn, images, config)
@@ -189,7 +190,7 @@ def train(
             image_source="files" if read_from_file else "arrays",
         )
         run.begin(config, class_names)
-        return trainer.run(
+        loss = trainer.run(
             batches,
             step.train_op,
             run=run,
@@ -200,8 +201,13 @@ def train(
             log_every_n_steps=config.log_every_n_steps,
             save_summaries_secs=config.save_summaries_secs,
             save_interval_secs=config.save_interval_secs,
-            should_stop=should_stop,
+            callbacks=callbacks,
+            images_per_epoch=len(images),
         )
+    newest = checkpoints.list_checkpoints(run.run_dir)[-1:]
+    if callbacks.eval_every is not None and callbacks.should_stop() is None and newest:
+        callbacks.evaluate(newest[0])
+    return loss
 
 
 def create_batches(

@@ -442,7 +442,7 @@ RANDOM_FILES = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(RANDOM_FILES)
 def test_any_file_gives_a_listing_or_one_clear_line(content):
     with tempfile.TemporaryDirectory() as directory:
@@ -470,7 +470,7 @@ NAMES = CELLS.filter(lambda text: text not in ("", "-1"))
 IDENTITIES = NAMES.filter(lambda text: not (find_suspects([text]) or is_camera(text)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.integers(1, 5), st.booleans(), st.booleans())
 def test_written_rows_are_read_back(data, num_rows, has_header, quote_all):
     identities = data.draw(st.lists(IDENTITIES, min_size=num_rows, max_size=num_rows))

@@ -664,7 +664,7 @@ MOT_FILES = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MOT_FILES)
 def test_any_ground_truth_gives_crops_or_one_clear_line(content):
     with tempfile.TemporaryDirectory() as directory:

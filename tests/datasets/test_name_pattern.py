@@ -93,7 +93,7 @@ class TestPattern:
         with pytest.raises(argparse.ArgumentTypeError):
             FileNamePattern().read(text)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.text(max_size=30), st.text(max_size=30))
     def test_any_text_is_a_pattern_or_refused(self, text, path):
         try:

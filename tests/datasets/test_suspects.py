@@ -117,12 +117,12 @@ class TestAccepted:
     def test_identities(self, names):
         assert suspects.find_suspects(names) is None
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.lists(st.integers(0, 9999).map("{:04d}".format), min_size=1, unique=True))
     def test_numbers(self, names):
         assert suspects.find_suspects(names) is None
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.lists(st.text(min_size=1), min_size=1, unique=True))
     def test_any_text_ends_in_an_answer(self, names):
         found = suspects.find_suspects(names)

@@ -611,10 +611,24 @@ class TestEvaluate:
         Evaluation().evaluate(DATASET, trained)
         assert read_events(trained / "eval" / "run")["score"] == {2: 2.5, 5: 5.5, 9: 9.5}
 
-    def test_ends_after_the_number_of_evaluations(self, trained):
+    @pytest.mark.parametrize(("number", "steps"), [(1, [9]), (2, [5, 9]), (3, [2, 5, 9])])
+    def test_a_number_of_evaluations_takes_the_newest(self, trained, number, steps):
         evaluation = Evaluation()
-        evaluation.evaluate(DATASET, trained, max_num_evaluations=2)
-        assert [step for step, _ in evaluation.calls] == [2, 5]
+        evaluation.evaluate(DATASET, trained, max_num_evaluations=number)
+        assert [step for step, _ in evaluation.calls] == steps
+
+    def test_known_checkpoints_do_not_count_among_the_newest(self, trained):
+        evaluation = Evaluation()
+        evaluation.evaluate(
+            DATASET, trained, max_num_evaluations=1, is_evaluated=lambda path, step: step == 9
+        )
+        assert [step for step, _ in evaluation.calls] == [5]
+
+    def test_a_damaged_one_does_not_count_among_the_newest(self, trained):
+        (trained / "train" / "run" / "model.ckpt-9.index").write_bytes(b"cut")
+        evaluation = Evaluation()
+        evaluation.evaluate(DATASET, trained, max_num_evaluations=1)
+        assert [step for step, _ in evaluation.calls] == [5]
 
     def test_without_a_checkpoint_it_waits_and_then_gives_up(self, tmp_path):
         assert Evaluation().evaluate(DATASET, tmp_path) is None

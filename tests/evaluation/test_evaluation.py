@@ -1,5 +1,6 @@
 """eval_loop: which checkpoints are scored, on what, by which distance, and where the scores go."""
 
+import contextlib
 import functools
 import glob
 import json
@@ -474,8 +475,39 @@ class TestRestart:
 
     def test_what_is_new_is_evaluated(self, trained):
         evaluate(trained, max_num_evaluations=1)
+        assert read_steps(trained) == [8]
         evaluate(trained)
+        assert read_steps(trained) == [8, 3]
+
+    def test_once_takes_the_newest_and_ends(self, trained, caplog):
+        caplog.set_level(logging.INFO)
+        newest = evaluate(trained, eval_once=True, timeout_secs=None)
+        assert read_steps(trained) == [8]
+        evaluate(trained)  # the older one, too, which is then the last line
+        assert read_steps(trained) == [8, 3]
+        assert evaluate(trained, eval_once=True, timeout_secs=None) == newest
+        assert "model.ckpt-8, the newest checkpoint, was evaluated before" in caplog.text
+        assert read_steps(trained) == [8, 3]
+
+    def test_once_without_a_checkpoint_waits_for_the_first(self, tmp_path):
+        assert evaluate(tmp_path, eval_once=True, timeout_secs=0.1) is None
+
+    def test_it_ends_when_its_training_has_ended_and_not_before(self, trained):
+        ended = threading.Event()
+        with contextlib.ExitStack() as training:
+            training.enter_context(locks.holding(trained / "train" / "run", "run run"))
+            training.callback(ended.set)
+            ending = threading.Timer(1, training.close)
+            ending.start()
+            evaluate(trained, until_trained=True, timeout_secs=None)
+            assert ended.is_set()
+            ending.join()
         assert read_steps(trained) == [3, 8]
+
+    def test_it_waits_for_a_training_that_has_not_begun(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO)
+        assert evaluate(tmp_path, until_trained=True, timeout_secs=0.1) is None
+        assert "No new checkpoint for 0.1 s" in caplog.text
 
     def test_without_the_file_all_is_evaluated_anew(self, trained):
         evaluate(trained)

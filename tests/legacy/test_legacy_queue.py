@@ -346,7 +346,7 @@ class TestEvaluate:
             value, summary_op, slim.get_model_variables(), 0.01, 1,
         )  # fmt: skip
         assert result == 2.0
-        assert read_events(tmp_path / "eval" / "train") == {"score": {2: 2.0}}
+        assert read_events(tmp_path / "eval" / "train") == {"score": {5: 2.0}}
 
     def test_columns_of_indices_are_gathered_in_the_graph(self, tmp_path):
         """As the original's own eval_loop does: galleries are rows, of probes and of items."""

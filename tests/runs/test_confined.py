@@ -109,7 +109,6 @@ class TestEntriesElsewhere:
 
     @settings(
         max_examples=150,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     @given(

@@ -34,7 +34,7 @@ def test_draw_without_cameras_is_the_reference_draw(number):
     images=st.lists(st.tuples(st.integers(-1, 6), st.integers(1, 3)), max_size=40),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_identity_of_two_images_gives_one_pair_across_cameras_where_it_can(images, seed):
     labels = np.array([label for label, _ in images], np.int64)
     cameras = np.array([camera for _, camera in images], np.int64)
@@ -85,7 +85,6 @@ def test_labels_and_cameras_of_different_shapes_are_refused(labels, cameras):
 
 
 @given(st.lists(st.integers(-3, 5), max_size=30))
-@settings(deadline=None)
 def test_rows_by_label_equals_one_comparison_per_label(labels):
     labels = np.array(labels, np.int64)
     unique_labels, rows = rows_by_label(labels)

@@ -62,7 +62,6 @@ class TestRunInBatches:
 
 class TestIterateForever:
     @given(batch_size=st.integers(1, 12), num_rows=st.integers(1, 7))
-    @settings(deadline=None)
     def test_batches_are_full_in_order_and_wrap_round(self, batch_size, num_rows):
         batches = take(iterate_forever(batch_size, np.arange(num_rows)), 9)
         assert all(batch.shape == (batch_size,) for batch in batches)
@@ -86,7 +85,6 @@ class TestIterateForever:
 
 class TestRandomShuffleForever:
     @given(batch_size=st.integers(1, 12), num_rows=st.integers(1, 7), seed=st.integers(0, 99))
-    @settings(deadline=None)
     def test_every_row_is_used_equally_often(self, batch_size, num_rows, seed):
         batches = take(random_shuffle_forever(batch_size, np.arange(num_rows), seed=seed), num_rows)
         assert all(batch.shape == (batch_size,) for batch in batches)
@@ -178,7 +176,7 @@ class TestRandomSampleIdentitiesForever:
         seed=st.integers(0, 10**6),
         data=st.data(),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_batches_hold_distinct_identities_and_their_own_images(
         self, counts, num_images, seed, data
     ):

@@ -227,7 +227,7 @@ class TestAgainstPlainLoops:
         result = rank(query, gallery, measure="euclidean")
         check_scores(result, plain_scores(query, gallery, distances))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_tie_rich_cases_of_any_shape(self, data):
         num_queries, num_items = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 12))
@@ -413,7 +413,7 @@ def vars_of(features):
 
 
 class TestProperties:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         seed=st.integers(0, 10**6),
         kind=st.sampled_from(["random", "integers", "copies", "near"]),
@@ -432,7 +432,7 @@ class TestProperties:
         assert result.cmc[-1] == 1.0
         assert result.cmc[0] == result.rank_k(1) >= 0
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(
         labels=st.lists(st.integers(1, 6), min_size=1, max_size=20),
         measure=st.sampled_from(["cosine", "euclidean"]),
@@ -587,7 +587,7 @@ class TestReranking:
         values = rerank_distances(query, gallery, k1, k2)
         np.testing.assert_allclose(values, expected, rtol=0, atol=RERANKING_TOLERANCE)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 5), st.integers(1, 4),
         st.integers(1, 9),

@@ -338,6 +338,19 @@ def test_table_has_medians_of_ratios_by_round():
     ]
 
 
+@pytest.mark.parametrize(
+    ("cuda", "is_warned"), [("None", False), ("'12.8'", True), ("'13.0'", True)]
+)
+def test_a_pytorch_that_is_slow_on_cpus_is_named(tmp_path, monkeypatch, cuda, is_warned):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("")
+    (tmp_path / "torch" / "version.py").write_text(
+        f"from typing import Optional\n__version__ = '2.13.0'\ncuda: Optional[str] = {cuda}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert any("CUDA build" in fact for fact in machine.describe()) == is_warned
+
+
 def test_machine_is_described():
     facts = "\n".join(machine.describe())
     assert f"{machine.num_cores()} cores" in facts

@@ -287,7 +287,9 @@ class TestImages:
         return sorted((tmp_path / "people").rglob("*.jpg"))
 
     def start(self, cwd, *argv):
-        return start_script(cwd, *self.ARGS, "--save_summaries_secs=0.5", *argv)
+        return start_script(
+            cwd, *self.ARGS, "--save_summaries_secs=0.5", "--log_every_n_steps=10", *argv
+        )
 
     @pytest.mark.parametrize(
         ("damage", "reason"),

@@ -24,7 +24,6 @@ NUM_EXAMPLES = 10_000
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 fuzz = settings(
     max_examples=NUM_EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
