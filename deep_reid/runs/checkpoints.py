@@ -5,32 +5,9 @@ import logging
 from collections.abc import Iterator
 
 from deep_reid.errors import DataError, first_line
-from deep_reid.runs.folder import STATE_FILENAME
-from deep_reid.runs.records import (
-    exists,
-    list_checkpoints,
-    list_files,
-    read_state,
-    resolve_checkpoint,
-    step_in_name,
-)
+from deep_reid.runs.records import resolve_checkpoint, step_in_name
 from deep_reid.runtime.compat import tf
 from deep_reid.system.files import Path
-
-__all__ = [
-    "STATE_FILENAME",
-    "check_readable",
-    "exists",
-    "is_readable",
-    "list_checkpoints",
-    "list_files",
-    "naming_damaged",
-    "read_state",
-    "resolve_checkpoint",
-    "step_of",
-    "variable_shapes",
-    "warn_of_damage",
-]
 
 _logger = logging.getLogger(__name__)
 

@@ -158,7 +158,7 @@ class Run:
             return
         with cls.open(log_dir, run_id) as run:
             if restore_path is not None and run.checkpoint is None:
-                checkpoints.resolve_checkpoint(restore_path)
+                records.resolve_checkpoint(restore_path)
             run.record_as_latest()
             yield run
 
