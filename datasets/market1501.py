@@ -260,6 +260,10 @@ class Market1501(ReidDataset):
         """Images of ``query``, a Split."""
         return Split(*read_query_split_to_str(self.dataset_dir))
 
+    def name_of(self, label: int) -> str:
+        """Return the name of an identity, as the files have it; see `ReidDataset.name_of`."""
+        return f"{label:04d}" if label >= 0 else str(label)
+
     def export_files(self) -> dict[str, list[str]]:
         """List the images whose features the official MATLAB code reads; see `ReidDataset`.
 

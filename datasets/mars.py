@@ -248,6 +248,10 @@ class Mars(ReidDataset):
         path = self.find(self.dataset_dir, os.path.join("info", filename))
         return read_variable(path, variable, "restore it from the MARS evaluation code")
 
+    def name_of(self, label: int) -> str:
+        """Return the name of an identity, as the folders have it; see `ReidDataset.name_of`."""
+        return str(label).rjust(4, "0")
+
     def export_files(self) -> dict[str, list[str]]:
         """List the images whose features the official MATLAB code reads; see `ReidDataset`.
 

@@ -102,7 +102,6 @@ def create_track_test_set(
     tracks: ArrayLike,
     query_tracks: ArrayLike,
     list_images: Callable[[], Sequence[str]],
-    num_images: int | None = None,
 ) -> TestSet:
     """Create a test in which each tracklet is an item, and some tracklets are the queries.
 
@@ -115,8 +114,6 @@ def create_track_test_set(
         One-based numbers of tracks.
     list_images : callable
         Returns the file names of all images, in the order that the tracks refer to.
-    num_images : int, optional
-        Number of images. Default: the last image of any track.
 
     Returns
     -------
@@ -140,7 +137,7 @@ def create_track_test_set(
         cameras,
         labels[query_rows],
         cameras[query_rows],
-        int(last.max()) + 1 if num_images is None else num_images,
+        int(last.max()) + 1,
         list_images,
         query_rows=query_rows,
         tracks=np.stack([first, last], axis=1),

@@ -16,6 +16,7 @@ _WAYS_OUT = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EISDIR: "name a file",
+    errno.ELOOP: "remove the link",
 }
 
 

@@ -161,24 +161,41 @@ class Split(Protocol):
 class TestSet(Protocol):
     """Queries and gallery of a test; `datasets.protocols.TestSet` is one."""
 
-    protocol: str
-    """Name of the protocol, for people."""
-    gallery_labels: np.ndarray
-    """Identity of each gallery item, int64, shape (G,): -1 is junk, 0 a distractor."""
-    gallery_cameras: np.ndarray
-    """Camera of each gallery item, int64, shape (G,)."""
-    query_labels: np.ndarray
-    """Identity of each query, int64, shape (Q,)."""
-    query_cameras: np.ndarray
-    """Camera of each query, int64, shape (Q,)."""
-    num_gallery_images: int
-    """Number of images in the gallery: G, unless items are tracklets."""
-    list_query_images: Callable[[], Sequence[str]] | None
-    """None if the queries are items of the gallery."""
-    query_rows: np.ndarray | None
-    """Gallery rows of the queries, int64, shape (Q,); None if the queries are other images."""
-    tracks: np.ndarray | None
-    """First and last image of each gallery item, int64, shape (G, 2), if items are tracklets."""
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol, for people."""
+
+    @property
+    def gallery_labels(self) -> np.ndarray:
+        """Identity of each gallery item, int64, shape (G,): -1 is junk, 0 a distractor."""
+
+    @property
+    def gallery_cameras(self) -> np.ndarray:
+        """Camera of each gallery item, int64, shape (G,)."""
+
+    @property
+    def query_labels(self) -> np.ndarray:
+        """Identity of each query, int64, shape (Q,)."""
+
+    @property
+    def query_cameras(self) -> np.ndarray:
+        """Camera of each query, int64, shape (Q,)."""
+
+    @property
+    def num_gallery_images(self) -> int:
+        """Number of images in the gallery: G, unless items are tracklets."""
+
+    @property
+    def list_query_images(self) -> Callable[[], Sequence[str]] | None:
+        """None if the queries are items of the gallery."""
+
+    @property
+    def query_rows(self) -> np.ndarray | None:
+        """Gallery rows of the queries, int64, shape (Q,); None if the queries are other images."""
+
+    @property
+    def tracks(self) -> np.ndarray | None:
+        """First and last image of each item, int64, shape (G, 2), if items are tracklets."""
 
     @property
     def is_cross_camera(self) -> bool:
@@ -223,17 +240,15 @@ class Dataset(Protocol):
     """Name for people, such as ``Market-1501``."""
     IMAGE_SHAPE: ClassVar[tuple[int, int, int]]
     """``(height, width, channels)`` to train with."""
-    DEFAULT_DIR: ClassVar[str | None]
-    """The default folder of the data set. None: the user must name it."""
+    # Not str | None: attributes of protocols can be set, so a class with a plain str would not fit.
+    DEFAULT_DIR: ClassVar[Any]
+    """The default folder of the data set, a str. None: the user must name it."""
     NUM_GALLERIES: ClassVar[int]
     """Number of random galleries over which evaluation averages."""
     COMPACT_LABELS: ClassVar[bool]
     """Whether a classifier has one class for each training identity instead of `num_classes`."""
     FITS_BATCHES: ClassVar[bool]
     """Whether batches shrink if there are too few identities; otherwise, that is an error."""
-
-    dataset_dir: str
-    """The argument of this name."""
 
     def __init__(
         self,
@@ -259,6 +274,10 @@ class Dataset(Protocol):
         deep_reid.errors.MissingPathError
             If it does not exist.
         """
+
+    @property
+    def dataset_dir(self) -> str:
+        """The argument of this name."""
 
     @property
     def train(self) -> Split:

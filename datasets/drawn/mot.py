@@ -21,7 +21,7 @@ FRAME_HEIGHT, FRAME_WIDTH = 540, 960
 _CAMERA = 0
 _OPAQUE = 127  # the shadow of a person is not
 _PERSONS_AT_A_TIME = 8
-# Feet are between these rows; a body unit has so many pixels at the first and at the last.
+# The rows of the feet, and the pixels of a body unit there: at the far end and at the near one.
 _FAR, _NEAR = 330, 525
 _FAR_UNIT, _NEAR_UNIT = 105, 175
 _MARGIN = 50

@@ -104,10 +104,10 @@ class _Table:
 
     def __init__(self, path, pattern):
         self.path, self.pattern = path, pattern
-        self.told = pattern.groups if pattern else frozenset()
+        self.in_names = pattern.groups if pattern else frozenset()
         self.places = _Places(path)
         self.columns = {}
-        rows = read_rows(path, "identity" in self.told)
+        rows = read_rows(path, "identity" in self.in_names)
         line, first = next(rows, (0, None))
         if first is None:
             raise DataError(f"{path} is empty: write one row {FORM} for each image")
@@ -134,7 +134,7 @@ class _Table:
         for name, aliases in HEADER_NAMES.items():
             alias = next((alias for alias in aliases if alias in cells), None)
             if alias is None:
-                if name == "path" or (name == "identity" and name not in self.told):
+                if name == "path" or (name == "identity" and name not in self.in_names):
                     raise DataError(
                         f"{place}: the header has no column {name}, it is {found}; it must name "
                         f"the columns {FORM}"
@@ -149,7 +149,7 @@ class _Table:
 
     def _name_columns(self, place, first):
         """Return the columns of a list without a header."""
-        least = 1 if "identity" in self.told else 2
+        least = 1 if "identity" in self.in_names else 2
         if len(first) == 1:
             _check_separator(place, first[0])
         if not least <= len(first) <= len(COLUMNS):
@@ -195,7 +195,9 @@ class _Table:
 
     def _complete(self):
         """Fill in the columns that the list does not have, from the names of the files."""
-        missing = [name for name in COLUMNS[1:] if name in self.told and name not in self.columns]
+        missing = [
+            name for name in COLUMNS[1:] if name in self.in_names and name not in self.columns
+        ]
         if not missing:
             if "identity" not in self.columns:
                 raise DataError(f"{self.path} has no identities: write rows {FORM}")
@@ -203,14 +205,14 @@ class _Table:
         for name in missing:
             self.columns[name] = []
         for row, path in enumerate(self.columns["path"]):
-            told = self.pattern.match(path.replace("\\", "/"))
-            if told is None:
+            found = self.pattern.match(path.replace("\\", "/"))
+            if found is None:
                 raise DataError(
                     f"{self.places[row]}: {quoted(path)} does not match {self.pattern.text}: "
                     "correct --name_pattern, or remove the row"
                 )
             for name in missing:
-                self.columns[name].append(told[name])
+                self.columns[name].append(found[name])
 
 
 def _check_separator(place, row):

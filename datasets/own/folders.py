@@ -136,17 +136,17 @@ class _Reader:
             self._read_below(os.path.join(directory, name), split, above | {key})
 
     def _add(self, filename, identity, split):
-        told = {}
+        found = {}
         if self.pattern is not None:
             path = os.path.relpath(filename, self.directory).replace(os.sep, "/")
-            told = self.pattern.match(path)
-            if told is None:
+            found = self.pattern.match(path)
+            if found is None:
                 self.strange.append(filename)
                 return
         self.filenames.append(filename)
-        self.identities.append(told.get("identity", identity))
-        self.cameras.append(told.get("camera"))
-        self.splits.append(_settle_split(told["split"]) if "split" in told else split)
+        self.identities.append(found.get("identity", identity))
+        self.cameras.append(found.get("camera"))
+        self.splits.append(_settle_split(found["split"]) if "split" in found else split)
 
     def read_identities(self, directory, split):
         folders, images, others = _list_folder(directory)

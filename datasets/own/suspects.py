@@ -157,14 +157,14 @@ def _check_files(filenames, names, source):
     if preset is None:
         return
     pattern = NamePattern(preset)
-    told = [
+    persons = [
         found and found["identity"] for found in map(pattern.match, map(_with_slashes, filenames))
     ]
     # Twice as many: a few images in a wrong folder, or groups of similar persons, are no cameras.
-    if None not in told and len(set(told)) >= 2 * len(names):
+    if None not in persons and len(set(persons)) >= 2 * len(names):
         raise DataError(
             f"{source} has {len(names)} {'identity' if len(names) == 1 else 'identities'} "
-            f"({_enumerate(names)}), but its files are named after {len(set(told))}: add "
+            f"({_enumerate(names)}), but its files are named after {len(set(persons))}: add "
             f"--name_pattern={preset}, or list path,identity,camera in a CSV file"
         )
 

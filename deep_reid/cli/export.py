@@ -23,14 +23,18 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     image_files = dataset.export_files()
+    if args.sdk_dir is not None:
+        outputs.check_paths(*(os.path.join(args.sdk_dir, name) for name in image_files))
     origin = find_checkpoint(args, config)
-    encode_images = create_encoder(origin.checkpoint, config)
     folder = args.sdk_dir or _default_path(dataset_class, origin)
-    describe = _create_describer(dataset)
-    for filename, images in image_files.items():
-        path = os.path.join(folder, filename)
+    paths = {os.path.join(folder, name): images for name, images in image_files.items()}
+    for path in paths:
+        outputs.check_paths(feature_index.path_of(path))
         outputs.warn_of_overwriting(path, origin)
-        with progress_bar(len(images), filename) as bar:
+    encode_images = create_encoder(origin.checkpoint, config)
+    describe = _create_describer(dataset)
+    for path, images in paths.items():
+        with progress_bar(len(images), os.path.basename(path)) as bar:
             features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
         matlab.write_features(path, features)
         outputs.write_manifest(path, origin)
@@ -51,6 +55,7 @@ def _create_describer(dataset):
 
 def finalize(args: Command, dataset_class: type[Dataset]) -> None:
     """Write a checkpoint that has only the weights."""
+    outputs.check_paths(args.output)
     config = settle(args, dataset_class, find_run_dir(args))
     origin = find_checkpoint(args, config)
     from deep_reid.export.encoding import finalize as write_model
@@ -71,6 +76,7 @@ def finalize(args: Command, dataset_class: type[Dataset]) -> None:
 
 def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     """Write a frozen graph."""
+    outputs.check_paths(args.output)
     config = settle(args, dataset_class, find_run_dir(args))
     origin = find_checkpoint(args, config)
     from deep_reid.export.encoding import freeze as write_graph

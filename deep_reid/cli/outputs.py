@@ -74,6 +74,24 @@ def name_of_run(run_dir: str | None) -> str | None:
     return os.path.basename(os.path.abspath(_own_folder(run_dir)))
 
 
+def check_paths(*paths: str | None) -> None:
+    """Check, before the work that they need, that files can be written.
+
+    Parameters
+    ----------
+    *paths : str or None
+        None: the command line does not name the file.
+
+    Raises
+    ------
+    OSError
+        If one is a folder, or a parent of it is no folder.
+    """
+    for path in paths:
+        if path is not None:
+            files.check_output(path)
+
+
 def warn_of_overwriting(path: str, origin: Origin) -> None:
     """Log that a file is overwritten which is of another run, or of unknown origin.
 
@@ -83,7 +101,13 @@ def warn_of_overwriting(path: str, origin: Origin) -> None:
         The file; of a checkpoint, its prefix.
     origin : Origin
         What the new file is made of.
+
+    Raises
+    ------
+    OSError
+        If the file or its manifest cannot be written, as `check_paths` says.
     """
+    check_paths(path, path + _ENDING)
     if not _is_file(path):
         return
     earlier = _read_origin(path)
@@ -109,7 +133,7 @@ def write_manifest(path: str, origin: Origin) -> None:
         **dataclasses.asdict(origin),
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    files.write_text(path + _ENDING, json.dumps(facts, indent=2) + "\n")
+    files.write_output(path + _ENDING, json.dumps(facts, indent=2) + "\n")
 
 
 def _is_file(path):

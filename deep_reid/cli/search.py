@@ -1,7 +1,9 @@
 """``--mode=search``: finds the images of a folder that are most like a query."""
 
 import logging
+import os
 
+from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, settle
 from deep_reid.cli.subject import choose_encoder, progress_bar
@@ -21,6 +23,7 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
         )
     if args.frozen_graph is not None and args.checkpoint is not None:
         raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
+    outputs.check_paths(*(os.path.join(args.search_dir, name) for name in searching.FILENAMES))
     paths = {
         "gallery": searching.list_images(args.gallery),
         "query": searching.list_images(args.query),

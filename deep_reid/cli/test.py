@@ -27,8 +27,10 @@ _logger = logging.getLogger(__name__)
 def test(args: Command, dataset_class: type[Dataset]) -> None:
     """Score a checkpoint, a frozen graph or a file of features by the official protocol."""
     _check_test_arguments(args)
+    outputs.check_paths(args.metrics_file)
     if args.report_dir is not None:
         report.check_dependencies()
+        outputs.check_paths(os.path.join(args.report_dir, report.FILENAME))
     run_dir = find_run_dir(args)
     config = settle(args, dataset_class, run_dir)
     if config.dataset is None and args.features is None and args.frozen_graph is None:
@@ -53,8 +55,9 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         **source,
         "versions": list_versions(),
     }
+    checkpoint = source.get("checkpoint")
     metrics_file = args.metrics_file or outputs.default_path(
-        dataset_class.NAME, os.path.dirname(source.get("checkpoint", "")), "test_metrics.json"
+        dataset_class.NAME, checkpoint and os.path.dirname(checkpoint), "test_metrics.json"
     )
     protocols.write_metrics(metrics_file, results["score"], results.get("re-ranked"), facts)
     _logger.info("Wrote the scores to %s", metrics_file)

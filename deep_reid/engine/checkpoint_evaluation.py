@@ -14,7 +14,7 @@ from deep_reid.engine.charts import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
-from deep_reid.runs import checkpoints, saving, watching
+from deep_reid.runs import checkpoints, records, saving, watching
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path
 
@@ -115,7 +115,7 @@ class CheckpointEvaluation:
             except DataError:
                 if checkpoints.is_readable(path):
                     raise  # it is of another network
-                happened = "damaged" if checkpoints.exists(path) else "deleted"
+                happened = "damaged" if records.exists(path) else "deleted"
                 _logger.warning("Checkpoint %s was %s before it was evaluated", path, happened)
                 return False
             session.run(self._init_local)

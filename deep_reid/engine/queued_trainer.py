@@ -211,7 +211,7 @@ class QueuedTrainer:
         log_dir : str or Path
         restore_path : str or Path, optional
             Checkpoint from which a new run takes its variables, in any form that
-            `deep_reid.runs.checkpoints.resolve_checkpoint` takes. Not used by a run that already
+            `deep_reid.runs.records.resolve_checkpoint` takes. Not used by a run that already
             has a checkpoint.
         variables_to_restore : sequence of tf.Variable, optional
             The variables to take from `restore_path`. Default: the model variables (weights and

@@ -15,7 +15,7 @@ from typing import Any
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.errors import DataError, first_line
 from deep_reid.evaluation.score_log import ScoreLog
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, records
 from deep_reid.runs import folder as runs
 from deep_reid.runs.labels import LABELS_FILENAME
 from deep_reid.system import files, locks
@@ -113,7 +113,7 @@ class BestCheckpoint:
             for line in {line["step"]: line for line in log.lines}.values()
             if isinstance(line.get(self._criterion), float)
             and isinstance(line.get("checkpoint"), str)
-            and checkpoints.exists(self._locate(line))
+            and records.exists(self._locate(line))
             and log.has(self._locate(line), line["step"])
         ]
         if existing:
@@ -136,14 +136,14 @@ class BestCheckpoint:
     def _fill(self, folder, line):
         source = self._locate(line)
         copy = os.path.join(folder, os.path.basename(source))
-        for path in checkpoints.list_files(source):
+        for path in records.list_files(source):
             _copy(path, folder)
         # It may have been deleted or rewritten in the meantime.
         checkpoints.check_readable(copy)
         for name in (CONFIG_FILENAME, LABELS_FILENAME):
             with contextlib.suppress(FileNotFoundError):
                 _copy(self._run_dir / name, folder)
-        checkpoints.write_state(folder, [copy])
+        records.write_state(folder, [copy])
         files.write_text(folder / runs.SCORE_FILENAME, json.dumps(line, indent=2) + "\n")
 
     def _read_score(self):

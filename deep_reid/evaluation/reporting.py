@@ -15,7 +15,7 @@ from deep_reid.evaluation import pictures, projector, score_log
 from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
 from deep_reid.interfaces import Preprocess
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, records
 from deep_reid.runtime.compat import tf
 from deep_reid.scoring.names import BY_LABEL, Names
 
@@ -185,7 +185,7 @@ class ProjectorFiles:
         except (DataError, MissingPathError):
             if checkpoints.is_readable(checkpoint_path):
                 raise  # something else is missing, such as an image
-            happened = "damaged" if checkpoints.exists(checkpoint_path) else "deleted"
+            happened = "damaged" if records.exists(checkpoint_path) else "deleted"
             _logger.warning(
                 "Checkpoint %s was %s before its features were written for the projector",
                 checkpoint_path,

@@ -107,7 +107,7 @@ class ScoreLog:
         text = (json.dumps(line) + "\n").encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "ab+", buffering=0) as file:
+            with open(self._path, "ab+", buffering=0, opener=files.open_own) as file:
                 size = _cut_torn_line(file)
                 try:
                     num_written = file.write(text)
@@ -121,14 +121,14 @@ class ScoreLog:
         except OSError as error:
             raise RunError(
                 f"the scores of step {line['step']} could not be written to {self._path} "
-                f"({error.strerror}): free some space, and evaluate again"
+                f"({error.strerror or error}): free some space or mend it, and evaluate again"
             ) from error
         self.lines.append(line)
         self._by_step[line["step"]] = line
 
     def _read(self):
         try:
-            text = self._path.read_text(encoding="utf-8", errors="replace")
+            text = files.read_regular(self._path).decode(errors="replace")
         except OSError:
             return []
         lines = [_parse(line) for line in text.splitlines()]

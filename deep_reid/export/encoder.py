@@ -21,7 +21,7 @@ from deep_reid.export.frozen_graph import (
     find_run_config,
     read_frozen_graph,
 )
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, records
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
 
@@ -43,7 +43,7 @@ class Encoder:
     ----------
     path : str or Path
         A frozen graph, named ``*.pb``, as ``--mode=freeze`` writes it, or a checkpoint, in any form
-        that `deep_reid.runs.checkpoints.resolve_checkpoint` takes. Both give the same features.
+        that `deep_reid.runs.records.resolve_checkpoint` takes. Both give the same features.
     network : {"deep_sort", "mars_small128"} or "MODULE:NAME", optional
         The network of a checkpoint. Default: that of its run, or ``"deep_sort"`` without a record.
     image_shape : tuple of int, optional
@@ -290,7 +290,7 @@ def _load(path, network, image_shape, compute, trust):
             raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
         return read_frozen_graph(path, compute, trust=trust)
     _check_process()
-    checkpoint_path = checkpoints.resolve_checkpoint(path)
+    checkpoint_path = records.resolve_checkpoint(path)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
     module = nets.load_network(network)
     if not nets.may_fit(module, checkpoints.variable_shapes(checkpoint_path)):

@@ -20,7 +20,7 @@ from deep_reid.images import decoding, pipeline
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
-from deep_reid.runs import checkpoints, restoring, saving
+from deep_reid.runs import records, restoring, saving
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.precision import set_precision
 from deep_reid.runtime.sessions import create_session_config
@@ -53,7 +53,7 @@ def encode(
     network_factory : callable
         ``network_factory(images) -> (features, logits)``, in inference mode.
     checkpoint_path : str or Path
-        In any form that `deep_reid.runs.checkpoints.resolve_checkpoint` takes.
+        In any form that `deep_reid.runs.records.resolve_checkpoint` takes.
     images_or_filenames : sequence of str or Path, or uint8 array (N, H, W, C) or, gray, (N, H, W)
     batch_size : int
         Number of images in a batch of the network.
@@ -86,7 +86,7 @@ def encode(
     image_shape = check_image_shape(images, read_from_file, image_shape)
     if batch_size < 1:
         raise UsageError(f"batch_size ({batch_size}) must be at least 1")
-    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    checkpoint_path = records.resolve_checkpoint(checkpoint_path)
     explain_error = pipeline.create_error_explainer(read_from_file, image_shape)
     with contextlib.ExitStack() as stack:
         if session is None:
@@ -189,15 +189,12 @@ def finalize(
     MissingPathError, DataError
         If the checkpoint is missing or does not fit the network.
     UsageError
-        If the output would overwrite the checkpoint, or is the name of a folder.
+        If the output would overwrite the checkpoint, or is a folder, a device or a pipe.
     RunError
         If the output cannot be written, for example because the disk is full.
     """
-    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
-    if not os.path.basename(output_filename):
-        raise UsageError(f"{output_filename} is a folder: add the name of the checkpoint in it")
-    if os.path.abspath(output_filename) == os.path.abspath(checkpoint_path):
-        raise UsageError(f"{output_filename} is the checkpoint itself: name another output file")
+    checkpoint_path = records.resolve_checkpoint(checkpoint_path)
+    records.check_output(output_filename, checkpoint_path)
     with _new_session() as session:
         with session.graph.as_default():
             _, input_var = pipeline.create_image_input(preprocess_fn, image_shape, False)
@@ -255,7 +252,7 @@ def freeze(
         If a setting breaks its rule, a scope of the network has the name of a node, or
         `preprocess_fn` moves color channels and does not declare the order that it expects.
     """
-    checkpoint_path = checkpoints.resolve_checkpoint(checkpoint_path)
+    checkpoint_path = records.resolve_checkpoint(checkpoint_path)
     graph_def, feature_size = create_frozen_graph(
         preprocess_fn,
         network_factory,
@@ -266,8 +263,7 @@ def freeze(
         with_preprocessing=with_preprocessing,
         compute=ComputeSettings(),
     )
-    with files.writing(output_filename) as temporary:
-        pathlib.Path(temporary).write_bytes(graph_def.SerializeToString())
+    files.write_output(output_filename, graph_def.SerializeToString())
     network_shape = add_channels(image_shape)
     _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
     _logger.info(

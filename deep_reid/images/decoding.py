@@ -4,6 +4,7 @@ Images are RGB, or gray for a network with one channel. They are turned upright 
 orientation, reduced from 16 bits to 8, and lose their alpha channel.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 
@@ -226,16 +227,14 @@ def _decode_special(contents, num_channels, jpeg_dct):
 
 
 def _decode_any(contents, num_channels, jpeg_dct):
-    def decode_bmp(contents):
-        return files.decode_bmp(contents, num_channels)
-
-    def decode_webp(contents):
-        return files.decode_webp(contents, num_channels)
+    def with_opencv():
+        decode = functools.partial(files.decode_with_opencv, num_channels=num_channels)
+        return _call_python(decode, contents)
 
     return tf.case(
         [
-            (_starts_with(contents, b"BM"), lambda: _call_python(decode_bmp, contents)),
-            (_starts_with(contents, b"RIFF"), lambda: _call_python(decode_webp, contents)),
+            (_starts_with(contents, b"BM"), with_opencv),
+            (_starts_with(contents, b"RIFF"), with_opencv),
             (tf.io.is_jpeg(contents), lambda: _decode_jpeg(contents, num_channels, jpeg_dct)),
             (
                 _starts_with(contents, b"\x89PNG"),

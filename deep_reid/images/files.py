@@ -90,32 +90,10 @@ def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
     return image
 
 
-def decode_bmp(contents: bytes, num_channels: int) -> np.ndarray:
-    """Decode a BMP file with OpenCV.
+def decode_with_opencv(contents: bytes, num_channels: int) -> np.ndarray:
+    """Decode a BMP or WebP file, as it is stored.
 
-    Parameters
-    ----------
-    contents : bytes
-    num_channels : {1, 3}
-
-    Returns
-    -------
-    np.ndarray of uint8, shape (H, W, num_channels)
-        Gray or RGB, without an alpha channel.
-
-    Raises
-    ------
-    DataError
-        If the file is truncated or damaged.
-    """
-    # Some versions of OpenCV fill what is missing with gray or black.
-    if _is_truncated_bmp(contents):
-        raise DataError("the BMP image is truncated: replace the file")
-    return _decode_with_opencv(contents, num_channels, "BMP")
-
-
-def decode_webp(contents: bytes, num_channels: int) -> np.ndarray:
-    """Decode a WebP file with OpenCV, as it is stored; TensorFlow 2.16 does not know the format.
+    TensorFlow reads the palettes of BMP wrongly, and 2.16 does not know WebP.
 
     Parameters
     ----------
@@ -130,12 +108,12 @@ def decode_webp(contents: bytes, num_channels: int) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is truncated, damaged, or another one that begins with RIFF.
+        If the file is truncated, damaged, or another one that begins as these do.
     """
-    return _decode_with_opencv(contents, num_channels, "WebP")
-
-
-def _decode_with_opencv(contents, num_channels, name):
+    name = "WebP" if contents.startswith(b"RIFF") else "BMP"
+    # Some versions of OpenCV fill what is missing of a BMP with gray or black.
+    if name == "BMP" and _is_truncated_bmp(contents):
+        raise DataError("the BMP image is truncated: replace the file")
     flags = cv2.IMREAD_GRAYSCALE if num_channels == 1 else cv2.IMREAD_COLOR_RGB
     try:
         image = cv2.imdecode(

@@ -5,41 +5,9 @@ import logging
 from collections.abc import Iterator
 
 from deep_reid.errors import DataError, first_line
-from deep_reid.runs.records import (
-    FILE_PATTERN,
-    STATE_FILENAME,
-    exists,
-    is_recorded,
-    list_checkpoints,
-    list_files,
-    list_unrecorded,
-    read_state,
-    resolve_checkpoint,
-    step_in_name,
-    write_state,
-)
+from deep_reid.runs.records import resolve_checkpoint, step_in_name
 from deep_reid.runtime.compat import tf
 from deep_reid.system.files import Path
-
-__all__ = [
-    "FILE_PATTERN",
-    "STATE_FILENAME",
-    "check_readable",
-    "exists",
-    "is_readable",
-    "is_recorded",
-    "list_checkpoints",
-    "list_files",
-    "list_unrecorded",
-    "naming_damaged",
-    "read_state",
-    "resolve_checkpoint",
-    "step_in_name",
-    "step_of",
-    "variable_shapes",
-    "warn_of_damage",
-    "write_state",
-]
 
 _logger = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ from deep_reid.system.files import Path
 from deep_reid.system.tables import list_some
 
 LATEST_RUN_FILENAME = "latest_run"
+# In a folder with checkpoints: their record.
+STATE_FILENAME = "checkpoint"
 # The folder in a run's directory that has a copy of its best checkpoint, with its scores.
 BEST_DIRNAME = "best"
 SCORE_FILENAME = "score.json"
@@ -67,7 +69,10 @@ def check_name(run_id: str) -> None:
         If it is not a plain folder name.
     """
     if not is_plain_name(run_id):
-        raise UsageError(f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline'")
+        raise UsageError(
+            f"run_id ({run_id!r}) must be a plain folder name, such as 'baseline': name the "
+            "folder's parent with log_dir"
+        )
 
 
 def find_recorded_run(log_dir: Path) -> str | None:
@@ -107,7 +112,7 @@ def find_latest_run(log_dir: Path) -> str | None:
     if recorded_run is not None:
         return recorded_run
     runs = []
-    for path in pathlib.Path(log_dir).glob("*/checkpoint"):
+    for path in pathlib.Path(log_dir).glob(f"*/{STATE_FILENAME}"):
         # Within a run, the folder with a copy of its best checkpoint is no run.
         is_copy = path.parent.name.startswith(".") or path.with_name(SCORE_FILENAME).exists()
         if not is_copy:
@@ -130,7 +135,7 @@ def list_runs(log_dir: str | os.PathLike[str]) -> list[str]:
     """
     found = {
         path.parent.name
-        for name in (CONFIG_FILENAME, "checkpoint")
+        for name in (CONFIG_FILENAME, STATE_FILENAME)
         for path in pathlib.Path(log_dir).glob(f"*/{name}")
     }
     return sorted(name for name in found if not name.startswith("."))
@@ -203,11 +208,8 @@ def locate_run(log_dir: Path, run_id: str | None = None) -> tuple[str, str | Non
     """
     log_dir = os.fspath(log_dir)
     parent, name = os.path.split(os.path.abspath(log_dir))
-    if run_id is not None and not is_plain_name(run_id):
-        raise UsageError(
-            f"run_id ({run_id}) must be the name of a folder in {log_dir}, without a path: name "
-            "that folder's parent with --log_dir"
-        )
+    if run_id is not None:
+        check_name(run_id)
     if not os.path.isdir(log_dir):
         if os.path.isdir(parent) and (os.path.isfile(log_dir) or _list_namesakes(parent, name)):
             raise UsageError(
@@ -246,7 +248,7 @@ def _check_may_begin(log_dir, run_id):
 
 
 def _has_begun(run_dir):
-    names = (CONFIG_FILENAME, "checkpoint")
+    names = (CONFIG_FILENAME, STATE_FILENAME)
     return any(os.path.exists(os.path.join(run_dir, name)) for name in names)
 
 

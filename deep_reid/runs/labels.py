@@ -95,7 +95,10 @@ def check_same(run_dir: Path, class_names: Sequence[str]) -> None:
         If the run has other identities; the message names some.
     """
     earlier = load(run_dir)
-    if earlier is None or earlier == list(class_names):
+    if earlier is None:
+        return
+    class_names = _as_recorded(class_names, earlier)
+    if earlier == class_names:
         return
     new, missing = set(class_names) - set(earlier), set(earlier) - set(class_names)
     changes = [
@@ -125,10 +128,19 @@ def check_unseen(run_dir: Path, names: Collection[str]) -> None:
     DataError
         If it was; the message names some.
     """
-    seen = sorted(set(names) & set(load(run_dir) or ()))
+    earlier = load(run_dir) or []
+    seen = sorted(set(_as_recorded(names, earlier)) & set(earlier))
     if seen:
         raise DataError(
             f"run {pathlib.Path(run_dir).name} was trained on {len(seen)} of the {len(names)} "
             f"identities to evaluate on ({list_some(seen, at_most=3)}): the data or its split has "
             "changed since; restore it"
         )
+
+
+def _as_recorded(names, earlier):
+    """Return names as a run has recorded them: releases up to 0.3 have left out leading zeros."""
+    are_numbers = all(name.isdecimal() for name in (*names, *earlier))
+    if are_numbers and not any(name.startswith("0") and name != "0" for name in earlier):
+        return [str(int(name)) for name in names]
+    return list(names)

@@ -11,12 +11,12 @@ from google.protobuf import text_encoding
 
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.runs import folder
+from deep_reid.runs.folder import STATE_FILENAME
 from deep_reid.system import files
 from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
-STATE_FILENAME = "checkpoint"
 _STEP = re.compile(r"-(\d+)$")
 
 # The text of TensorFlow's message CheckpointState: a field with a string or a number in each line.
@@ -206,6 +206,32 @@ def list_files(prefix: str) -> list[str]:
         if other == name or ((match := FILE_PATTERN.fullmatch(other)) and match["prefix"] == name)
     ]
     return sorted(own, key=lambda path: (path.endswith(".index"), path))
+
+
+def check_output(prefix: Path, source: str) -> None:
+    """Check that a user may name this prefix for a copy of a checkpoint.
+
+    Parameters
+    ----------
+    prefix : str or Path
+    source : str
+        Prefix of the checkpoint.
+
+    Raises
+    ------
+    UsageError
+        If it would overwrite the checkpoint, or is a folder, a device or a pipe.
+    """
+    prefix = os.fspath(prefix)
+    if not os.path.basename(prefix) or os.path.isdir(prefix):
+        raise UsageError(f"{prefix} is a folder: add the name of the checkpoint in it")
+    for path in filter(os.path.exists, (prefix, *list_files(prefix))):
+        if not os.path.isfile(path):
+            raise UsageError(
+                f"{path} is not a regular file, as those of a checkpoint: name another"
+            )
+        if any(os.path.samefile(path, other) for other in list_files(source)):
+            raise UsageError(f"{prefix} is the checkpoint itself: name another output file")
 
 
 def step_in_name(prefix: str) -> int:

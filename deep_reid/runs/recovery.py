@@ -5,7 +5,7 @@ import logging
 import os
 
 from deep_reid.errors import DataError
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, folder, records
 from deep_reid.system.files import Path
 from deep_reid.system.tables import list_some
 
@@ -54,18 +54,18 @@ def recover_own_checkpoint(run_dir: Path) -> tuple[str | None, int]:
     readable, step = _list_up_to_readable(run_dir)
     if not readable:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(run_dir, checkpoints.STATE_FILENAME))
+            os.unlink(os.path.join(run_dir, folder.STATE_FILENAME))
         return None, 0
-    if not checkpoints.is_recorded(run_dir, readable):
-        checkpoints.write_state(run_dir, readable)
+    if not records.is_recorded(run_dir, readable):
+        records.write_state(run_dir, readable)
     return readable[-1], step
 
 
 def _list_up_to_readable(run_dir):
     """List a run's checkpoints up to the newest one that can be read; return its step, too."""
-    recorded = checkpoints.read_state(run_dir)
+    recorded = records.read_state(run_dir)
     if not recorded:
-        unrecorded = checkpoints.list_unrecorded(run_dir)
+        unrecorded = records.list_unrecorded(run_dir)
         if unrecorded:
             _logger.warning(
                 "%s does not record its checkpoints: taking the newest by its step", run_dir
@@ -83,7 +83,7 @@ def _list_up_to_readable(run_dir):
         except DataError as error:
             checkpoints.warn_of_damage(recorded[-1], error)
             damaged.append(recorded.pop())
-    if any(checkpoints.step_in_name(prefix) for prefix in damaged):
+    if any(records.step_in_name(prefix) for prefix in damaged):
         names = [os.path.basename(prefix) for prefix in damaged]
         raise DataError(
             f"all checkpoints in {run_dir} are damaged or gone ({list_some(names)}): restore one "

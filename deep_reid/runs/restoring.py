@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from deep_reid.errors import DataError
-from deep_reid.runs.checkpoints import resolve_checkpoint, variable_shapes
+from deep_reid.runs.checkpoints import variable_shapes
+from deep_reid.runs.records import resolve_checkpoint
 from deep_reid.runs.saving import Saver
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.runs import checkpoints, folder, labels, recovery, resuming, saving
+from deep_reid.runs import folder, labels, records, recovery, resuming, saving
 from deep_reid.system import locks
 from deep_reid.system.files import Path
 
@@ -64,10 +64,11 @@ class Run:
         killed training left of a half-saved checkpoint, and records the newest checkpoint that can
         be read as the latest. The system releases the lock in any case when the process ends.
 
-        At the end, an empty folder is removed again. So is a new run that has begun, but was
-        stopped by a UsageError or DataError before it learned anything (before it had a checkpoint
-        of a later step than 0); then the run before it is the latest again. Any other error, such
-        as a full disk or numbers that are not finite, leaves the run's checkpoint and its curves.
+        At the end, half-written files and an empty folder are removed. So is a new run that has
+        begun, but was stopped by a UsageError or DataError before it learned anything (before it
+        had a checkpoint of a later step than 0); then the run before it is the latest again. Any
+        other error, such as a full disk or numbers that are not finite, leaves the run's checkpoint
+        and its curves.
 
         Parameters
         ----------
@@ -98,6 +99,7 @@ class Run:
                 with run._undone_if_wrong():
                     yield run
             finally:
+                saving.remove_leftovers(run_dir)  # TensorFlow leaves some if it cannot write
                 locks.remove_if_unused(run_dir)
 
     @classmethod
@@ -155,7 +157,7 @@ class Run:
             return
         with cls.open(log_dir, run_id) as run:
             if restore_path is not None and run.checkpoint is None:
-                checkpoints.resolve_checkpoint(restore_path)
+                records.resolve_checkpoint(restore_path)
             run.record_as_latest()
             yield run
 
@@ -207,7 +209,7 @@ class Run:
             raise
 
     def _has_learned(self):
-        return any(map(checkpoints.step_in_name, checkpoints.list_unrecorded(self.run_dir)))
+        return any(map(records.step_in_name, records.list_unrecorded(self.run_dir)))
 
 
 def _lock(stack, log_dir, run_id):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from deep_reid.errors import RunError, first_line
-from deep_reid.runs import checkpoints, folder
-from deep_reid.runs.checkpoints import FILE_PATTERN, STATE_FILENAME
+from deep_reid.runs import checkpoints, folder, records
+from deep_reid.runs.folder import STATE_FILENAME
+from deep_reid.runs.records import FILE_PATTERN
 from deep_reid.runtime.compat import tf
 from deep_reid.system import files
 from deep_reid.system.files import Path
@@ -78,6 +79,7 @@ class Saver(tf.train.Saver):
         ----------
         sess, save_path, global_step, meta_graph_suffix, write_meta_graph, write_state, **kwargs
             As in ``tf.train.Saver``.
+            Without ``write_state`` the checkpoint is not of a run: files are written through links.
         latest_filename : None or "checkpoint"
             The file that records checkpoints.
 
@@ -112,7 +114,7 @@ class Saver(tf.train.Saver):
             )
             prefix = os.path.join(directory, os.path.basename(written))
             if not write_state:
-                _publish(written, prefix)
+                _write_output(written, prefix)
                 return prefix
             _check_finite(written, prefix, sess.graph)
             earlier = [path for path in self.last_checkpoints if _is_earlier(path, prefix)]
@@ -126,7 +128,7 @@ class Saver(tf.train.Saver):
 
     def _record(self, prefix, kept, outdated):
         try:
-            checkpoints.write_state(os.path.dirname(prefix) or ".", kept)
+            records.write_state(os.path.dirname(prefix) or ".", kept)
         except OSError:
             if prefix not in self.last_checkpoints:
                 _remove_checkpoint(prefix)
@@ -154,7 +156,7 @@ class Saver(tf.train.Saver):
 
 
 def remove_leftovers(run_dir: Path) -> None:
-    """Remove what a killed training left: half-written files, and checkpoints without a record.
+    """Remove what a killed or failed training left: half files, and checkpoints without a record.
 
     A complete checkpoint is removed only if that training had just written it, and had not recorded
     it, or was about to delete it. The caller must hold the run's lock: then no other process saves.
@@ -169,11 +171,11 @@ def remove_leftovers(run_dir: Path) -> None:
     for path in run_dir.glob("model.ckpt*"):
         match = FILE_PATTERN.fullmatch(os.fspath(path))
         # The index is written last: without it, the other files are useless.
-        if match and not checkpoints.exists(match["prefix"]):
+        if match and not records.exists(match["prefix"]):
             leftovers.add(path)
     # The index goes first: what is left without it is no checkpoint.
     for path in sorted(leftovers, key=lambda path: (path.suffix != ".index", path)):
-        _logger.info("Removing %s, which a killed training left", path)
+        _logger.info("Removing %s, which a killed or failed training left", path)
         _remove(path)
 
 
@@ -184,7 +186,7 @@ def _write_journal(saving_folder, prefixes):
 
 def _list_unwanted(run_dir):
     """List the files of the checkpoints that a journal names, but the record does not."""
-    recorded = checkpoints.read_state(run_dir)
+    recorded = records.read_state(run_dir)
     if recorded is None:
         return []  # without a record, any checkpoint may be needed
     names = set()
@@ -192,9 +194,9 @@ def _list_unwanted(run_dir):
         # The checkpoint is published only after the journal was written completely.
         names.update(map(os.path.basename, journal.read_text(errors="replace").splitlines()))
     names -= {os.path.basename(prefix) for prefix in recorded}
-    paths = (checkpoints.list_files(os.path.join(run_dir, name)) for name in sorted(names))
+    paths = [path for name in sorted(names) for path in records.list_files(run_dir / name)]
     # A damaged journal may name anything, such as config.json, or the folder itself.
-    return [path for listed in paths for path in listed if FILE_PATTERN.fullmatch(path)]
+    return [path for path in paths if FILE_PATTERN.fullmatch(os.fspath(path))]
 
 
 def _is_earlier(path, prefix):
@@ -223,7 +225,7 @@ def _check_finite(written, prefix, graph):
 def _publish(written, prefix):
     """Move the files of a new checkpoint to their place; the index, which makes it one, is last."""
     source, target = os.path.dirname(written), os.path.dirname(prefix) or "."
-    names = [os.path.basename(path) for path in checkpoints.list_files(written)]
+    names = [os.path.basename(path) for path in records.list_files(written)]
     same, _, _ = filecmp.cmpfiles(source, target, names, shallow=False)
     if len(same) == len(names):
         return
@@ -240,6 +242,17 @@ def _publish(written, prefix):
         for name in names:
             _remove(os.path.join(target, name))
         raise
+
+
+def _write_output(written, prefix):
+    """Write the files of a checkpoint to where the user wants them, through links."""
+    with contextlib.ExitStack() as stack:
+        for path in reversed(records.list_files(written)):  # what begins first ends last
+            target = prefix + path.removeprefix(written)
+            shutil.copyfile(path, stack.enter_context(files.writing(target)))
+        # As in _publish: no reader finds a mixture of the old and the new.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.realpath(f"{prefix}.index"))
 
 
 @contextlib.contextmanager
@@ -260,7 +273,7 @@ def _naming_unwritten(save_path, global_step, session, is_of_run):
 
 def _remove_checkpoint(prefix):
     # The index, which is listed last, goes first: what is left without it is no checkpoint.
-    for path in reversed(checkpoints.list_files(prefix)):
+    for path in reversed(records.list_files(prefix)):
         _remove(path)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from deep_reid.errors import DataError
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, folder, records
 from deep_reid.system import locks
 from deep_reid.system.files import Path
 
@@ -61,7 +61,7 @@ def wait_for_checkpoints(
         pause_secs = interval_secs if seen else min(interval_secs, 2)
         is_last_look = has_ended()
         damaged.check_state(checkpoint_dir)
-        listed = checkpoints.list_checkpoints(checkpoint_dir)
+        listed = records.list_checkpoints(checkpoint_dir)
         contents = {path: digest(path) for path in listed}
         if not seen and max_old is not None:
             new = (p for p in reversed(listed) if not damaged.has(p) and not is_known(p))
@@ -94,7 +94,7 @@ def has_training_ended(run_dir: Path) -> bool:
     bool
     """
     # In this order: a training that begins has its lock before it has a checkpoint.
-    return bool(checkpoints.list_checkpoints(run_dir)) and not locks.is_held(run_dir)
+    return bool(records.list_checkpoints(run_dir)) and not locks.is_held(run_dir)
 
 
 class _Damaged:
@@ -111,7 +111,7 @@ class _Damaged:
         try:
             checkpoints.check_readable(prefix)
         except DataError as error:
-            if checkpoints.exists(prefix):
+            if records.exists(prefix):
                 self._known[prefix] = state
                 checkpoints.warn_of_damage(prefix, error)
             return True
@@ -119,11 +119,11 @@ class _Damaged:
 
     def check_state(self, checkpoint_dir):
         """Warn once that the record of a directory cannot be read."""
-        path = os.path.join(checkpoint_dir, checkpoints.STATE_FILENAME)
+        path = os.path.join(checkpoint_dir, folder.STATE_FILENAME)
         if (
             not self._has_warned
             and os.path.exists(path)
-            and checkpoints.read_state(checkpoint_dir) is None
+            and records.read_state(checkpoint_dir) is None
         ):
             self._has_warned = True
             _logger.warning("%s is damaged: waiting until the training writes it again", path)
@@ -150,7 +150,7 @@ def digest(prefix: str) -> str | None:
 def _fingerprint(prefix):
     """Return what changes when a checkpoint is written again."""
     stats = []
-    for path in sorted(checkpoints.list_files(prefix)):
+    for path in sorted(records.list_files(prefix)):
         with contextlib.suppress(FileNotFoundError):
             stat = os.stat(path)
             stats.append((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))

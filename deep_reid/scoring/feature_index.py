@@ -15,6 +15,11 @@ ENDING = ".csv"
 """Instead of the ending of the file of features."""
 
 
+def path_of(features_path: files.Path) -> str:
+    """Return the path of the index of a file of features."""
+    return os.path.splitext(os.fspath(features_path))[0] + ENDING
+
+
 def write_index(
     features_path: files.Path,
     images: Sequence[files.Path],
@@ -35,7 +40,7 @@ def write_index(
     str
         Its path. Rows count from 0.
     """
-    path = os.path.splitext(os.fspath(features_path))[0] + ENDING
+    path = path_of(features_path)
     lines = [(os.path.abspath(image), *describe(image), row) for row, image in enumerate(images)]
     write_csv(path, COLUMNS, lines)
     return path

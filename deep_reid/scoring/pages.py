@@ -30,16 +30,22 @@ def check_dependencies(flag: str = "--report_dir") -> None:
         ) from error
 
 
-def write_page(path: files.Path, template: str, **context: object) -> None:
+def write_page(folder: files.Path, filename: str, **context: object) -> pathlib.Path:
     """Write a page, whole or not at all.
 
     Parameters
     ----------
-    path : str or Path
-    template : str
-        Its file name.
+    folder : str or Path
+        Made if it is missing.
+    filename : str
+        Of the page. Its template has this name with the ending ``.jinja``.
     **context
         What the template shows.
+
+    Returns
+    -------
+    pathlib.Path
+        Name of the page.
     """
     import jinja2
 
@@ -51,5 +57,7 @@ def write_page(path: files.Path, template: str, **context: object) -> None:
         lstrip_blocks=True,
     )
     environment.filters["distance"] = format_distance
-    page = environment.get_template(template).render(context, colors=COLORS)
-    files.write_text(path, page)
+    page = environment.get_template(f"{filename}.jinja").render(context, colors=COLORS)
+    path = pathlib.Path(folder) / filename
+    files.write_output(path, page)
+    return path

@@ -4,7 +4,6 @@ import collections
 import filecmp
 import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +56,7 @@ def load_features(path: files.Path) -> np.ndarray:
         raise MissingPathError(
             f"features {path} do not exist: --mode=export writes them, below ./output"
         )
-    way_out = f"use a .mat file of version 5 with the variable {VARIABLE_NAME}, or a .npy file"
+    way_out = f"use a .mat file of version 4 or 5 with the variable {VARIABLE_NAME}, or a .npy file"
     if not path.endswith(".npy"):
         return read_variable(path, VARIABLE_NAME, way_out)
     try:
@@ -251,8 +250,7 @@ def write_metrics(
     metrics = {**to_metrics(result), **settings}
     if reranked is not None:
         metrics["reranked"] = to_metrics(reranked)
-    with files.writing(path) as temporary:
-        pathlib.Path(temporary).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    files.write_output(path, json.dumps(metrics, indent=2) + "\n")
 
 
 def _is_copy(filename, other_filename):

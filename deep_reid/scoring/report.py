@@ -31,7 +31,6 @@ FILENAME = "report.html"
 STRIPS_PER_GROUP = 5
 """Number of best, of median and of worst queries."""
 
-_TEMPLATE = "report.html.jinja"
 _RULES = ("same_camera_is_junk", "self_indices")
 
 
@@ -108,10 +107,9 @@ def write_report(
         names,
         kwargs,
     )
-    path = pathlib.Path(report_dir) / FILENAME
-    pages.write_page(
-        path,
-        _TEMPLATE,
+    return pages.write_page(
+        report_dir,
+        FILENAME,
         title=title,
         num_columns=max((len(row) for row in table), default=2),
         table=[[str(cell) for cell in row] for row in table],
@@ -125,7 +123,6 @@ def write_report(
         shows_reranked=shows_reranked,
         settings={name: _as_text(value) for name, value in settings.items()},
     )
-    return path
 
 
 def choose_queries(result: RankingResult, count: int = STRIPS_PER_GROUP) -> dict[str, np.ndarray]:

@@ -15,12 +15,17 @@ from deep_reid.system import files
 
 RESULTS_FILENAME = "results.csv"
 PAGE_FILENAME = "search.html"
+FILENAMES = (
+    *(f"{name}{ending}" for name in ("query", "gallery") for ending in (".npy", ".csv")),
+    RESULTS_FILENAME,
+    PAGE_FILENAME,
+)
+"""All files that a search writes."""
+
 MAX_STRIPS = 100
 """Largest number of queries on a page; the table has all."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-
-_TEMPLATE = "search.html.jinja"
 
 
 def list_images(path: files.Path) -> list[str]:
@@ -197,10 +202,9 @@ def write_page(
         }
         for row, items in enumerate(results.found[:MAX_STRIPS])
     ]
-    path = pathlib.Path(search_dir) / PAGE_FILENAME
-    pages.write_page(
-        path,
-        _TEMPLATE,
+    return pages.write_page(
+        search_dir,
+        PAGE_FILENAME,
         title="Search results",
         measure=charts.MEASURE_NAMES[results.measure],
         num_queries=len(results.query.paths),
@@ -209,7 +213,6 @@ def write_page(
         strips=shown,
         settings=settings,
     )
-    return path
 
 
 def _create_describer(paths, names):

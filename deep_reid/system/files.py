@@ -80,13 +80,8 @@ def writing(path: Path) -> Iterator[str]:
         If it cannot be written, or is a folder. The error names `path`.
     """
     path = os.fspath(path)
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        mode = stat.S_IFREG  # a new file, perhaps where a link leads
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if stat.S_ISREG(mode):
+    check_output(path)
+    if os.path.isfile(path) or not os.path.exists(path):
         with replacing(os.path.realpath(path)) as temporary:
             yield temporary
         return
@@ -97,8 +92,41 @@ def writing(path: Path) -> Iterator[str]:
             shutil.copyfileobj(source, target)
 
 
+def check_output(path: Path) -> None:
+    """Check, before the work that it needs, that a user may name this file for an output.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    OSError
+        If it is a folder, or a parent is no folder; links are followed.
+    """
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return  # a new file, perhaps where a link leads
+    if is_folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a file that the user names, as `writing` does; text becomes UTF-8.
+
+    Parameters
+    ----------
+    path : str or Path
+    content : str or bytes
+    """
+    content = content.encode() if isinstance(content, str) else content
+    with writing(path) as temporary:
+        pathlib.Path(temporary).write_bytes(content)
+
+
 def write_text(path: Path, text: str, **kwargs: Any) -> None:
-    """Write a UTF-8 text file, whole or not at all.
+    """Write a UTF-8 text file of a run's own, whole or not at all.
 
     Parameters
     ----------
@@ -109,6 +137,31 @@ def write_text(path: Path, text: str, **kwargs: Any) -> None:
     """
     with replacing(path, **kwargs) as temporary:
         pathlib.Path(temporary).write_text(text, encoding="utf-8")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of a run's own that is changed in place, as `os.open` does, but through no link.
+
+    A link would lead out of the run's folder, to a file that is not the run's.
+
+    Parameters
+    ----------
+    path : str or Path
+    flags : int
+
+    Returns
+    -------
+    int
+        A file descriptor.
+
+    Raises
+    ------
+    OSError
+        If it is a link, or cannot be opened.
+    """
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, "is a symbolic link", os.fspath(path))
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def flush_to_disk(path: Path) -> None:
@@ -173,7 +226,7 @@ def read_json(path: Path) -> Any:
         If it is no JSON, or more than Python can take in (nested thousands of times, or a number
         of thousands of digits).
     """
-    return parse_json(pathlib.Path(path).read_text(encoding="utf-8"))
+    return parse_json(read_regular(path).decode("utf-8"))
 
 
 def parse_json(text: str | bytes) -> Any:

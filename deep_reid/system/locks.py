@@ -186,7 +186,7 @@ def _lock(path, name, use):
         return None
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = files.open_own(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:  # the process that held the lock has just removed the folder
             os.makedirs(os.path.dirname(path), exist_ok=True)
             continue

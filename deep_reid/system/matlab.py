@@ -31,6 +31,10 @@ _NUMBERS = {
 }  # fmt: skip
 # MATLAB's classes of numbers: double, single, int8 to uint64.
 _NUMERIC_CLASSES = range(6, 16)
+# The types of numbers of MATLAB 4, and the kinds of its matrices: full, text, sparse.
+_OLD_NUMBERS = ("f8", "f4", "i4", "i2", "u2", "u1")
+_OLD_FULL, _OLD_SPARSE = 0, 2
+_OLD_HEADER_SIZE = 20
 # Flags, sizes and name of a variable, before its numbers.
 _MAX_PREAMBLE = 1024
 
@@ -50,7 +54,7 @@ def write_features(path: files.Path, features: np.ndarray) -> None:
 
 
 def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
-    """Read an array of numbers from a ``.mat`` file of version 5, compressed or not.
+    """Read an array of numbers from a ``.mat`` file of version 4, or of 5, compressed or not.
 
     Parameters
     ----------
@@ -75,7 +79,9 @@ def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
     """
     others = []
     try:
-        for variable in _list_variables(memoryview(files.read_regular(path))):
+        data = memoryview(files.read_regular(path))
+        is_old = _read_old_header(data, 0) is not None
+        for variable in _list_old_variables(data) if is_old else _list_variables(data):
             if variable.name == name:
                 return variable.read()
             variable.read_content()  # raises if its checksum is wrong: the name may be wrong, too
@@ -83,7 +89,7 @@ def read_variable(path: files.Path, name: str, way_out: str) -> np.ndarray:
                 others.append(variable.name)
     except (ValueError, struct.error, zlib.error, MemoryError) as error:
         raise DataError(
-            f"{os.fspath(path)} cannot be read as a MATLAB file of version 5 "
+            f"{os.fspath(path)} cannot be read as a MATLAB file of version 4 or 5 "
             f"({first_line(error) or 'it needs more memory than there is'}): {way_out}"
         ) from error
     raise DataError(
@@ -114,7 +120,7 @@ class _Variable(NamedTuple):
     def read(self) -> np.ndarray:
         """Return the array of numbers."""
         if self.flags & 0xFF not in _NUMERIC_CLASSES or self.flags & _IS_COMPLEX:
-            raise ValueError(f"the variable {self.name!r} is not an array of real numbers")
+            raise _not_numbers(self.name)
         kind, numbers, _ = _read_element(self.read_content(), 0, self.order)
         if kind not in _NUMBERS:
             raise ValueError(f"numbers of the unknown type {kind}")
@@ -134,6 +140,73 @@ class _Variable(NamedTuple):
         # At the end, zlib compares a checksum.
         self.inflater.decompress(self.inflater.unconsumed_tail, 1)
         return memoryview(bytes(self.content) + rest)
+
+
+class _OldVariable(NamedTuple):
+    """A matrix in a file of MATLAB 4."""
+
+    name: str
+    is_of_numbers: bool
+    numbers: np.ndarray
+
+    def read(self) -> np.ndarray:
+        """Return the array of numbers."""
+        if not self.is_of_numbers:
+            raise _not_numbers(self.name)
+        return self.numbers
+
+    def read_content(self) -> None:
+        """Do nothing: there is no checksum."""
+
+
+class _OldHeader(NamedTuple):
+    """What precedes the name of a matrix in a file of MATLAB 4."""
+
+    order: str
+    code: int
+    num_rows: int
+    num_columns: int
+    is_complex: int
+    name_length: int
+
+
+def _not_numbers(name):
+    return ValueError(f"the variable {name!r} is not an array of real numbers")
+
+
+def _read_old_header(data, start):
+    """Return the header of a matrix of MATLAB 4; None if there is none."""
+    if len(data) - start < _OLD_HEADER_SIZE:
+        return None
+    for machine, order in enumerate("<>"):
+        header = _OldHeader(order, *struct.unpack_from(f"{order}5I", data, start))
+        is_known = header.code // 100 == machine * 10 and header.code % 10 <= _OLD_SPARSE
+        if is_known and header.code % 100 // 10 < len(_OLD_NUMBERS):
+            return header if header.is_complex <= 1 and header.name_length > 1 else None
+    return None
+
+
+def _list_old_variables(data: memoryview) -> Iterator[_OldVariable]:
+    start = 0
+    while start < len(data):
+        header = _read_old_header(data, start)
+        if header is None:
+            raise ValueError("a variable of an unknown type, or cut short")
+        start += _OLD_HEADER_SIZE
+        name = bytes(data[start : start + header.name_length]).rstrip(b"\0")
+        start += header.name_length
+        dtype = np.dtype(header.order + _OLD_NUMBERS[header.code % 100 // 10])
+        shape = header.num_rows, header.num_columns
+        size = math.prod(shape) * dtype.itemsize
+        numbers = data[start : start + size]
+        start += size * (1 + header.is_complex)
+        if start > len(data):
+            raise ValueError("it is cut short")
+        yield _OldVariable(
+            name=str(name, "latin-1"),
+            is_of_numbers=header.code % 10 == _OLD_FULL and not header.is_complex,
+            numbers=np.frombuffer(numbers, dtype).reshape(shape, order="F"),
+        )
 
 
 def _list_variables(data: memoryview) -> Iterator[_Variable]:

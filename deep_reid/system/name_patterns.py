@@ -116,14 +116,14 @@ class NamePattern:
             What each group matches. None: the name has another form, or a group has no text.
         """
         start = path.rfind("/") + 1
-        found = self._pattern.match(path[start:])
-        while found is None and self._takes_folders and start > 0:
+        match = self._pattern.match(path[start:])
+        while match is None and self._takes_folders and start > 0:
             start = path.rfind("/", 0, start - 1) + 1
-            found = self._pattern.match(path[start:])
-        if found is None:
+            match = self._pattern.match(path[start:])
+        if match is None:
             return None
-        told = found.groupdict()
-        return told if all(told.values()) else None
+        found = match.groupdict()
+        return found if all(found.values()) else None
 
 
 def _ways_out():

@@ -19,7 +19,7 @@ from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import DataError
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
-from deep_reid.runs import checkpoints
+from deep_reid.runs import records
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path
@@ -166,7 +166,7 @@ def train(
     images, read_from_file = as_image_source(train_x)
     labels = np.asarray(train_y, dtype=np.int64)
     if config.restore_path is not None and run.checkpoint is None:
-        restore_path = checkpoints.resolve_checkpoint(config.restore_path)
+        restore_path = records.resolve_checkpoint(config.restore_path)
         config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
     _logger.info("Building the network and its training step")
     with tf.Graph().as_default():
@@ -204,7 +204,7 @@ def train(
             callbacks=callbacks,
             images_per_epoch=len(images),
         )
-    newest = checkpoints.list_checkpoints(run.run_dir)[-1:]
+    newest = records.list_checkpoints(run.run_dir)[-1:]
     if callbacks.eval_every is not None and callbacks.should_stop() is None and newest:
         callbacks.evaluate(newest[0])
     return loss

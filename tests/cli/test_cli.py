@@ -135,8 +135,8 @@ class TestWhichRun:
             ("first/model.ckpt-7", None, "is a file or a checkpoint, no directory of runs"),
             ("first/model.ckpt-7.index", None, "is a file or a checkpoint"),
             ("first", "second", "is itself a run, first, and has no run second"),
-            ("", "first/model.ckpt-7", "must be the name of a folder"),
-            ("", "../log/first", "must be the name of a folder"),
+            ("", "first/model.ckpt-7", "must be a plain folder name"),
+            ("", "../log/first", "must be a plain folder name"),
         ],
     )
     def test_what_is_no_run_ends_it_with_a_suggestion(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 import threading
@@ -27,6 +28,31 @@ OTHER = Origin(run=None, step=0, checkpoint="other/model.ckpt")
 @pytest.fixture(autouse=True)
 def _work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+DATA = "x.data-00000-of-00001"
+# For each mode the flags that name its outputs, and all files that it then writes.
+OUTPUTS = {
+    "freeze": (["--output=out/x.pb"], ["x.pb", "x.pb.manifest.json"]),
+    "finalize": (
+        ["--output=out/x"], ["x.index", DATA, "x.manifest.json"],
+    ),
+    "export": (
+        ["--sdk_dir=out"], ["feat_test.mat", "feat_test.csv", "feat_test.mat.manifest.json"],
+    ),
+    "test": (
+        ["--metrics_file=out/scores.json", "--report_dir=out"], ["scores.json", "report.html"],
+    ),
+    "search": (
+        ["--search_dir=out", "--query=people", "--gallery=people"],
+        ["query.npy", "query.csv", "gallery.npy", "gallery.csv", "results.csv", "search.html"],
+    ),
+}  # fmt: skip
+
+
+def read_all(folder):
+    """Return the content of each file in a folder, by its path; locks name processes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def make_run(run_dir):
@@ -127,6 +153,15 @@ def runs(trained, tmp_path):
     return tmp_path / "output" / "custom" / "train"
 
 
+@pytest.fixture
+def out(tmp_path, trained):
+    """The folder for outputs; images are there to be searched."""
+    (tmp_path / "people").rmdir()
+    (tmp_path / "people").symlink_to(trained / "people")
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
 @pytest.mark.slow
 class TestModes:
     def test_which_run_is_taken_is_said_and_how_to_take_another(self, runs, run):
@@ -158,28 +193,152 @@ class TestModes:
         text = run("--mode=freeze", "--output=custom.pb")
         assert "Overwriting custom.pb, which is of run good, step 1, with run stray, step 1" in text
 
-    def test_devices_pipes_and_links_stay_what_they_are(self, runs, run, tmp_path):
-        (tmp_path / "store").mkdir()
-        (tmp_path / "link.json").symlink_to("store/metrics.json")
-        run("--mode=test", "--metrics_file=link.json")
-        assert json.loads((tmp_path / "store" / "metrics.json").read_text())["run"] == "stray"
-        assert (tmp_path / "link.json").is_symlink()
-        run("--mode=test", f"--metrics_file={os.devnull}")
-        run("--mode=freeze", f"--output={os.devnull}")
+    @pytest.mark.parametrize("is_there", [True, False])
+    @pytest.mark.parametrize("mode", OUTPUTS)
+    def test_outputs_are_written_through_links(self, runs, run, out, mode, is_there):
+        """All of them: what is in the folder afterwards are the links."""
+        argv, names = OUTPUTS[mode]
+        (out / "store").mkdir()
+        for name in names:
+            if is_there:
+                (out / "store" / name).write_text("old")
+            (out / name).symlink_to(f"store/{name}")
+        run(f"--mode={mode}", *argv)
+        assert {path.name for path in out.iterdir() if path.is_symlink()} == set(names)
+        assert set(os.listdir(out)) == {"store", *names}
+        assert set(os.listdir(out / "store")) == set(names)
+        for name in names:
+            assert (out / name).read_bytes() not in (b"", b"old")
+        if mode == "finalize":
+            size = ("--image_shape", "32", "16")
+            run("--mode=freeze", "--restore_path=out/x", f"--output={os.devnull}", *size)
+
+    @pytest.mark.parametrize("mode", OUTPUTS.keys() - {"finalize"})
+    def test_outputs_are_written_into_devices_and_pipes(self, runs, run, out, mode):
+        argv, names = OUTPUTS[mode]
+        got = {}
+
+        def read(name):
+            got[name] = (out / name).read_bytes()
+
+        readers = []
+        for name in names:
+            if name.endswith(".manifest.json"):
+                continue  # what is no file needs none
+            os.mkfifo(out / name)
+            readers.append(threading.Thread(target=read, args=(name,), daemon=True))
+            readers[-1].start()
+        run(f"--mode={mode}", *argv)
+        for reader in readers:
+            reader.join(60)  # it ends when the pipe was written
+        assert set(os.listdir(out)) == set(got)
+        assert all(got.values())
+        for name in got:
+            assert stat.S_ISFIFO((out / name).stat().st_mode)
+            (out / name).unlink()
+            (out / name).symlink_to(os.devnull)
+        run(f"--mode={mode}", *argv)
+        assert set(os.listdir(out)) == set(got)
+        assert all(os.readlink(out / name) == os.devnull for name in got)
         assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
-        os.mkfifo(tmp_path / "pipe")
-        got = []
-        reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()))
-        reader.start()
-        run("--mode=test", "--metrics_file=pipe")
-        reader.join()
-        assert json.loads(got[0])["run"] == "stray"
 
     @pytest.mark.parametrize(
-        "argv", [["--mode=test", "--metrics_file=people"], ["--mode=freeze", "--output=people"]]
+        ("mode", "name"), [(mode, name) for mode in OUTPUTS for name in OUTPUTS[mode][1]]
     )
-    def test_a_folder_is_refused(self, runs, run, argv):
-        assert "people: Is a directory; name a file" in run(*argv, code=1)
+    def test_folders_are_refused_before_any_work(self, runs, run, out, monkeypatch, mode, name):
+        (out / name / "precious").mkdir(parents=True)
+        for module in ("deep_reid.export.encoding.encode", "deep_reid.export.encoding.freeze"):
+            monkeypatch.setattr(module, None)
+        argv, _ = OUTPUTS[mode]
+        text = run(f"--mode={mode}", *argv, code=2 if name in ("x.index", DATA) else 1)
+        assert re.search(rf"out/{name}(: Is a directory; name a file| is not a regular)", text)
+        assert [path.name for path in out.rglob("*")] == [name, "precious"]
+
+    @pytest.mark.parametrize("output", ["out", "pipe", os.devnull, "out/"])
+    def test_a_checkpoint_is_written_to_files_only(self, runs, run, out, output):
+        os.mkfifo("pipe")
+        before = sorted(os.listdir(os.path.dirname(output) or "."))
+        text = run("--mode=finalize", f"--output={output}", code=1 if "out" in output else 2)
+        assert "name a file" in text or "not a regular file" in text
+        assert sorted(os.listdir(os.path.dirname(output) or ".")) == before
+
+    @pytest.mark.parametrize("is_link", [True, False])
+    def test_a_checkpoint_is_not_written_over_itself(self, runs, run, out, is_link):
+        before = read_all(runs)
+        output = runs / "good" / "model.ckpt-1"
+        if is_link:
+            (out / "x.index").symlink_to(f"{output}.index")
+            output = out / "x"
+        argv = ("--mode=finalize", "--run_id=good", f"--output={output}")
+        assert "is the checkpoint itself" in run(*argv, code=2)
+        assert read_all(runs) == before
+
+
+@pytest.mark.slow
+class TestOwnFiles:
+    """A run's own files are replaced, not followed: a link would lead out of its folder."""
+
+    TRAIN = ("--mode=train", "--run_id=good", "--batch_size=8")
+    EVAL = ("--mode=eval", "--run_id=good", "--max_num_evaluations=1", "--keep_best",
+            "--projector")  # fmt: skip
+    IN_PLACE = ("lock", "best.lock", "evaluation.lock", "metrics.jsonl")
+
+    @pytest.fixture
+    def work(self, runs, run, tmp_path, trained):
+        """A run that was trained and evaluated, and copies of all its files elsewhere."""
+        people = f"--dataset={trained}/people"
+        run(*self.EVAL, people)
+        folders = [runs / "good", runs.parent / "eval" / "good"]
+        victim = tmp_path / "victim"
+        victim.mkdir()
+
+        def link(is_wanted):
+            paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+            for number, path in enumerate(filter(is_wanted, paths)):
+                copy = victim / f"{number}-{path.name}"
+                path.rename(copy)
+                path.symlink_to(copy)
+            return read_all(victim)
+
+        return link, victim, people
+
+    def test_what_is_written_replaces_links(self, work, run):
+        link, victim, people = work
+        before = link(lambda path: path.name not in self.IN_PLACE)
+        assert len(before) > 12
+        run(*self.TRAIN, people, "--number_of_steps=2")
+        run(*self.EVAL, people)
+        assert read_all(victim) == before
+
+    @pytest.mark.parametrize("name", IN_PLACE)
+    def test_what_is_changed_in_place_is_refused(self, work, run, name):
+        link, victim, people = work
+        before = link(lambda path: path.name == name)
+        assert len(before) == 1
+        argv = (*self.TRAIN, "--number_of_steps=2") if name == "lock" else self.EVAL
+        if name == "metrics.jsonl":
+            (next(victim.iterdir())).write_text("precious, without an end")
+            before = read_all(victim)
+        assert "is a symbolic link" in run(*argv, people, code=1)
+        assert read_all(victim) == before
+
+
+@pytest.mark.slow
+def test_scores_of_a_graph_do_not_go_into_a_run_that_is_the_current_folder(
+    runs, run, out, monkeypatch
+):
+    """Here is a run, but neither the graph nor the features are known to be of it."""
+    run("--mode=freeze", "--run_id=good", "--output=x.pb")
+    run("--mode=export", "--run_id=good", "--sdk_dir=features")
+    paths = [os.path.abspath(x) for x in ("people", "x.pb", "features/feat_test.mat")]
+    monkeypatch.chdir(runs / "good")
+    before = set(os.listdir())
+    people, graph, features = paths
+    for flag in (f"--frozen_graph={graph}", f"--features={features}"):
+        run("--mode=test", f"--dataset={people}", flag)
+        assert os.path.exists("output/custom/test_metrics.json")
+        assert set(os.listdir()) - before == {"output"}
+        shutil.rmtree("output")
 
 
 def test_the_copy_of_the_best_is_named_by_its_run(tmp_path):

@@ -25,7 +25,7 @@ from datasets.mars import Mars
 from deep_reid import cli
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
-from deep_reid.runs import checkpoints
+from deep_reid.runs import checkpoints, records
 from deep_reid.runtime import sessions
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -111,7 +111,7 @@ class Trained:
         self.train.send_signal(signal.SIGCONT)
 
     def saved(self):
-        return checkpoints.list_checkpoints(self.run_dir)
+        return records.list_checkpoints(self.run_dir)
 
     def records(self):
         path = self.eval_dir / "metrics.jsonl"

@@ -1,5 +1,6 @@
 """QueuedTrainer: training steps and evaluations on data from a queue, with real sessions."""
 
+import contextlib
 import glob
 import itertools
 import logging
@@ -10,12 +11,13 @@ import threading
 import numpy as np
 import pytest
 from linear_model import LinearModel, feed_threads, ones, read_events, weight_in
+from tensorflow.python.lib.io import file_io
 
 from deep_reid import queued_trainer, samplers
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
-from deep_reid.runs import checkpoints, saving
+from deep_reid.runs import checkpoints, records, saving
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -59,12 +61,12 @@ class TestRun:
 
         with pytest.raises(OSError, match="disk gone"):
             LinearModel().run(feed(), tmp_path)
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [checkpoints.step_of(path) for path in saved] == [0]
 
     def test_a_checkpoint_holds_all_variables_of_the_step_in_its_name(self, tmp_path):
         LinearModel().run(ones(200), tmp_path, save_interval_secs=0.01, max_checkpoints_to_keep=100)
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert len(saved) > 2
         for path in saved:
             step = int(path.rpartition("-")[2])
@@ -161,7 +163,7 @@ class TestRun:
             "step 5/5"
         ]
         assert "fed" not in read_events(tmp_path / "run")
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [checkpoints.step_of(path) for path in saved] == [0, 5]
 
     @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ class TestRun:
             line for line in caplog.messages if "model.ckpt-5 is skipped" in line
         ]
         assert caplog.text.count("model.ckpt-5 is skipped") == 1
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [weight_in(path) for path in saved] == [0.0, 3.0, 7.0]
 
     def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_scratch(self, tmp_path):
@@ -236,7 +238,7 @@ class TestRun:
             (tmp_path / "run" / "checkpoint").write_bytes(content)
         with tf.Graph().as_default():
             LinearModel().run(ones(9), tmp_path, number_of_steps=4)
-        saved = checkpoints.list_checkpoints(tmp_path / "run")
+        saved = records.list_checkpoints(tmp_path / "run")
         assert [weight_in(path) for path in saved] == [0.0, 3.0, 4.0]
 
     def test_what_a_killed_training_left_of_a_checkpoint_is_removed(self, tmp_path):
@@ -252,6 +254,37 @@ class TestRun:
         (tmp_path / "run" / "notes.meta").write_bytes(b"not ours")
         saving.remove_leftovers(tmp_path / "run")
         assert set(os.listdir(tmp_path / "run")) == {*before, "notes.meta"}
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            tf.errors.ResourceExhaustedError(None, None, "No space left on device"),
+            tf.errors.OutOfRangeError(None, None, "File too large"),
+            tf.errors.InternalError(None, None, "Input/output error"),
+            OSError(5, "Input/output error"),
+            KeyboardInterrupt(),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_what_a_failed_training_left_is_removed_too(self, tmp_path, monkeypatch, error, is_new):
+        """TensorFlow leaves its temporary file where it cannot write a small one."""
+        write, failed = file_io.write_string_to_file, []
+
+        def fail(path, content):
+            write(path, content[: len(content) // 2])
+            failed.append(path)
+            raise error
+
+        if not is_new:
+            LinearModel().run(ones(9), tmp_path, number_of_steps=3)
+        before = {*glob.glob(f"{tmp_path}/run/*"), *glob.glob(f"{tmp_path}/run/.*")}
+        monkeypatch.setattr(file_io, "write_string_to_file", fail)
+        with contextlib.suppress(Exception, KeyboardInterrupt), tf.Graph().as_default():
+            LinearModel().run(ones(9), tmp_path, number_of_steps=4)
+        assert failed
+        left = {*glob.glob(f"{tmp_path}/run/*"), *glob.glob(f"{tmp_path}/run/.*")} - before
+        assert not [path for path in left if ".tmp" in path or "/." in path]
 
     def test_a_run_that_is_through_leaves_its_last_checkpoint_alone(self, tmp_path):
         LinearModel().run(ones(9), tmp_path, number_of_steps=3)
@@ -699,7 +732,7 @@ def test_a_resumed_run_does_not_write_its_last_checkpoint_again(tmp_path):
     with tf.Graph().as_default():
         LinearModel().run(ones(100), tmp_path, number_of_steps=5)
     assert path.stat().st_mtime_ns == written_at
-    saved = checkpoints.list_checkpoints(tmp_path / "run")
+    saved = records.list_checkpoints(tmp_path / "run")
     assert [checkpoints.step_of(path) for path in saved] == [0, 3, 5]
 
 

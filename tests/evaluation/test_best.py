@@ -16,7 +16,7 @@ from deep_reid.config import RunConfig
 from deep_reid.errors import MissingPathError, RunError, UsageError
 from deep_reid.evaluation import best, score_log
 from deep_reid.evaluation.best import BestCheckpoint
-from deep_reid.runs import checkpoints, folder
+from deep_reid.runs import checkpoints, folder, records
 from deep_reid.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -39,7 +39,7 @@ def line(run_dir, step, score):
 
 def kept_step(run_dir):
     record = json.loads((run_dir / "best" / "score.json").read_text())
-    prefix = checkpoints.resolve_checkpoint(run_dir / "best")
+    prefix = records.resolve_checkpoint(run_dir / "best")
     assert prefix == str(run_dir / "best" / f"model.ckpt-{record['step']}")
     assert checkpoints.is_readable(prefix)
     assert checkpoints.step_of(prefix) == record["step"]
@@ -185,14 +185,14 @@ def test_what_was_evaluated_before_is_caught_up_on(run_dir, tmp_path):
 
 def test_the_folder_is_not_taken_for_a_run_or_for_the_runs_checkpoint(run_dir):
     BestCheckpoint(run_dir, "Precision@1").offer(line(run_dir, 1, 0.5))
-    assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-3")
+    assert records.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-3")
     assert folder.find_latest_run(run_dir) is None
     assert folder.find_latest_run(run_dir.parent) == "run"
-    assert len(checkpoints.list_checkpoints(run_dir)) == 3
+    assert len(records.list_checkpoints(run_dir)) == 3
     for path in [*run_dir.glob("model.ckpt*"), run_dir / "checkpoint"]:
         path.unlink()
     with pytest.raises(MissingPathError):
-        checkpoints.resolve_checkpoint(run_dir)
+        records.resolve_checkpoint(run_dir)
 
 
 def test_it_may_be_moved(run_dir, tmp_path):

@@ -20,7 +20,7 @@ from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.evaluation import loop, pictures, reporting, score_log
 from deep_reid.export import encoding
-from deep_reid.runs import checkpoints
+from deep_reid.runs import records
 from deep_reid.runtime import sessions
 from deep_reid.samplers import galleries
 from deep_reid.scoring.names import Names
@@ -572,7 +572,7 @@ class TestRestart:
         evaluate(trained, timeout_secs=1, keep_best=True)
         assert read_steps(trained) == [3, 8, 3, 8]
         # All features of the new run are the same. Its best is not compared with the old run's.
-        best = checkpoints.resolve_checkpoint(trained / "train" / "run" / "best")
+        best = records.resolve_checkpoint(trained / "train" / "run" / "best")
         assert tf.train.load_variable(best, "net/scale") == 0.0
         record = json.loads((trained / "train" / "run" / "best" / "score.json").read_text())
         lines = (trained / "eval" / "run" / "metrics.jsonl").read_text().splitlines()
@@ -614,5 +614,5 @@ def test_the_best_checkpoint_is_kept_if_that_is_asked_for(trained):
     record = json.loads((best / "score.json").read_text())
     assert record["step"] == 3  # equal scores keep the earlier one
     assert {name: record[name] for name in scores} == scores
-    assert checkpoints.resolve_checkpoint(best) == str(best / "model.ckpt-3")
-    assert checkpoints.resolve_checkpoint(trained / "train" / "run").endswith("run/model.ckpt-8")
+    assert records.resolve_checkpoint(best) == str(best / "model.ckpt-3")
+    assert records.resolve_checkpoint(trained / "train" / "run").endswith("run/model.ckpt-8")

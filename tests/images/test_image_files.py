@@ -85,13 +85,13 @@ class TestBmp:
         return encode(Image.fromarray(COLORS).convert(request.param), "BMP")
 
     def test_a_color_bmp_is_decoded_as_by_pillow(self, contents):
-        image = files.decode_bmp(contents, 3)
+        image = files.decode_with_opencv(contents, 3)
         assert image.dtype == np.uint8
         expected = np.array(Image.open(io.BytesIO(contents)).convert("RGB"))
         np.testing.assert_array_equal(image, expected)
 
     def test_gray_has_one_channel(self, contents):
-        image = files.decode_bmp(contents, 1)
+        image = files.decode_with_opencv(contents, 1)
         assert image.shape == (5, 4, 1)
         gray = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_GRAYSCALE)
         np.testing.assert_array_equal(image[..., 0], gray)
@@ -99,25 +99,25 @@ class TestBmp:
     def test_all_that_is_cut_off_is_missed(self, contents):
         for size in range(len(contents)):
             with pytest.raises(DataError, match="truncated"):
-                files.decode_bmp(contents[:size], 3)
+                files.decode_with_opencv(contents[:size], 3)
 
     def test_a_wrong_size_of_the_file_in_its_header_does_no_harm(self, contents):
         contents = contents[:2] + struct.pack("<I", 10**6) + contents[6:]
-        assert files.decode_bmp(contents, 3).shape == COLORS.shape
+        assert files.decode_with_opencv(contents, 3).shape == COLORS.shape
 
     def test_a_bmp_of_os2_is_decoded_and_a_truncated_one_refused(self):
         header = struct.pack("<2sIHHI IHHHH", b"BM", 0, 0, 0, 26, 12, 1, 2, 1, 24)
         contents = header + bytes([1, 2, 3, 0, 4, 5, 6, 0])
-        image = files.decode_bmp(contents, 3)
+        image = files.decode_with_opencv(contents, 3)
         assert image.tolist() == [[[6, 5, 4]], [[3, 2, 1]]]
         with pytest.raises(DataError, match="truncated"):
-            files.decode_bmp(contents[:-1], 3)
+            files.decode_with_opencv(contents[:-1], 3)
 
     @pytest.mark.parametrize("width", [0, 2**31 - 1, -(2**31)])
     def test_nonsense_is_an_error(self, contents, width):
         contents = contents[:18] + struct.pack("<ii", width, 1) + contents[26:]
         with pytest.raises(DataError):
-            files.decode_bmp(contents, 3)
+            files.decode_with_opencv(contents, 3)
 
 
 class TestReasons:

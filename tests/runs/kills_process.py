@@ -11,7 +11,7 @@ from kills import kill_at_each_change
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.evaluation.best import BestCheckpoint
-from deep_reid.runs import checkpoints, folder, labels
+from deep_reid.runs import checkpoints, folder, labels, records
 from deep_reid.runs.run import Run
 
 CONFIG = RunConfig(image_shape=(32, 16, 3), seed=1)
@@ -26,7 +26,7 @@ def save(run, steps, done):
         weight = slim.model_variable("weight", (100,), initializer=tf.zeros_initializer())
         step_var = tf.train.get_or_create_global_step()
         saver = saving.Saver(max_to_keep=KEPT)
-        saver.recover_last_checkpoints(checkpoints.list_checkpoints(run.run_dir))
+        saver.recover_last_checkpoints(records.list_checkpoints(run.run_dir))
         for step in steps:
             weight.load(np.full(100, step, np.float32), session)
             step_var.load(step, session)
@@ -57,12 +57,12 @@ def check_run(path, done):
     with Run.open(path, "other"):
         pass
     with Run.open(path, "run") as run:
-        steps = [checkpoints.check_readable(x) for x in checkpoints.list_checkpoints(run.run_dir)]
+        steps = [checkpoints.check_readable(x) for x in records.list_checkpoints(run.run_dir)]
         assert run.first_step == max([done or 0, *steps])
         assert steps == sorted(steps)
         assert len(steps) <= KEPT
-        assert checkpoints.is_recorded(run.run_dir, checkpoints.list_unrecorded(run.run_dir)) or (
-            not steps and not checkpoints.list_unrecorded(run.run_dir)
+        assert records.is_recorded(run.run_dir, records.list_unrecorded(run.run_dir)) or (
+            not steps and not records.list_unrecorded(run.run_dir)
         )
     check_tidy(path)
 
@@ -70,8 +70,8 @@ def check_run(path, done):
 def check_tidy(path, extra=()):
     assert set(os.listdir(path)) <= {"run", "latest_run"}
     for run_dir in [Path(path, "run")] if Path(path, "run").exists() else []:
-        names = {checkpoints.STATE_FILENAME, "lock", "config.json", "labels.json", *extra}
-        recorded = {os.path.basename(x) for x in checkpoints.list_checkpoints(run_dir)}
+        names = {folder.STATE_FILENAME, "lock", "config.json", "labels.json", *extra}
+        recorded = {os.path.basename(x) for x in records.list_checkpoints(run_dir)}
         names |= {f"{x}.{end}" for x in recorded for end in ("index", "meta")}
         names |= {f"{x}.data-00000-of-00001" for x in recorded}
         assert set(os.listdir(run_dir)) <= names, sorted(set(os.listdir(run_dir)) - names)
@@ -111,7 +111,7 @@ def check_best(path, done):
     BestCheckpoint(os.path.join(path, "run"), "Precision@1")
     directory = os.path.join(path, "run", "best")
     if os.path.exists(directory):
-        (kept,) = checkpoints.list_checkpoints(directory)
+        (kept,) = records.list_checkpoints(directory)
         assert checkpoints.check_readable(kept) >= (done or 0)
     else:
         assert done is None

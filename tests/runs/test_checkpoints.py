@@ -39,37 +39,37 @@ class TestResolveCheckpoint:
         self, run_dir, ending, step, convert
     ):
         path = convert(f"{run_dir}/model.ckpt-{step}{ending}")
-        assert checkpoints.resolve_checkpoint(path) == str(run_dir / f"model.ckpt-{step}")
+        assert records.resolve_checkpoint(path) == str(run_dir / f"model.ckpt-{step}")
 
     @pytest.mark.parametrize("part", [".", "checkpoint", ".."], ids=["run", "checkpoint", "log"])
     def test_a_directory_is_its_latest_checkpoint(self, run_dir, part):
-        prefix = checkpoints.resolve_checkpoint(run_dir / part)
+        prefix = records.resolve_checkpoint(run_dir / part)
         assert os.path.samefile(f"{prefix}.index", run_dir / "model.ckpt-10.index")
 
     @pytest.mark.parametrize("path", [".", "checkpoint", "model.ckpt-10", "model.ckpt-10.index"])
     def test_paths_relative_to_the_working_directory(self, run_dir, monkeypatch, path):
         monkeypatch.chdir(run_dir)
-        prefix = checkpoints.resolve_checkpoint(path)
+        prefix = records.resolve_checkpoint(path)
         assert os.path.abspath(prefix) == str(run_dir / "model.ckpt-10")
 
     def test_a_log_directory_is_the_run_recorded_as_its_latest(self, run_dir):
         save(run_dir.parent / "younger", [77])
-        prefix = checkpoints.resolve_checkpoint(run_dir.parent)
+        prefix = records.resolve_checkpoint(run_dir.parent)
         assert prefix == str(run_dir / "model.ckpt-10")
 
     def test_a_directory_may_be_moved(self, run_dir, tmp_path):
         moved = tmp_path / "moved"
         shutil.move(run_dir, moved)
         for path in (moved, moved / "checkpoint"):
-            assert checkpoints.resolve_checkpoint(path) == str(moved / "model.ckpt-10")
+            assert records.resolve_checkpoint(path) == str(moved / "model.ckpt-10")
 
     def test_without_its_record_the_highest_step_of_a_directory_counts(self, run_dir):
         (run_dir / "checkpoint").unlink()  # as published checkpoints come
-        assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-10")
+        assert records.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-10")
 
     def test_a_latest_checkpoint_that_was_deleted_is_passed_over(self, run_dir):
         (run_dir / "model.ckpt-10.index").unlink()
-        assert checkpoints.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-9")
+        assert records.resolve_checkpoint(run_dir) == str(run_dir / "model.ckpt-9")
 
     @pytest.mark.parametrize("ending", ["", ".meta"])
     def test_a_checkpoint_of_the_old_format_is_one_file(self, tmp_path, ending):
@@ -79,53 +79,53 @@ class TestResolveCheckpoint:
             saver = tf.train.Saver(write_version=tf.train.SaverDef.V1)
             prefix = saver.save(session, str(tmp_path / "model.ckpt"), global_step=7)
         assert os.path.isfile(prefix)
-        assert checkpoints.resolve_checkpoint(prefix + ending) == prefix
+        assert records.resolve_checkpoint(prefix + ending) == prefix
         assert checkpoints.variable_shapes(prefix + ending) == {"weights": [2]}
 
     def test_a_checkpoint_that_does_not_exist_is_refused_with_those_near(self, run_dir):
         message = r"model\.ckpt-11 does not exist: .*model\.ckpt-9, model\.ckpt-10"
         with pytest.raises(MissingPathError, match=message):
-            checkpoints.resolve_checkpoint(run_dir / "model.ckpt-11")
+            records.resolve_checkpoint(run_dir / "model.ckpt-11")
 
     @pytest.mark.parametrize("ending", [".index", ".meta", ".data-00000-of-00001"])
     def test_so_is_a_file_of_one(self, run_dir, ending):
         with pytest.raises(MissingPathError, match=r"model\.ckpt-10"):
-            checkpoints.resolve_checkpoint(f"{run_dir}/model.ckpt-11{ending}")
+            records.resolve_checkpoint(f"{run_dir}/model.ckpt-11{ending}")
 
     @pytest.mark.parametrize("path", ["missing", "missing/model.ckpt-1", "missing/checkpoint"])
     def test_a_path_to_nowhere_says_that_there_is_nothing(self, tmp_path, path):
         with pytest.raises(MissingPathError, match="holds none either"):
-            checkpoints.resolve_checkpoint(tmp_path / path)
+            records.resolve_checkpoint(tmp_path / path)
 
     def test_an_empty_directory_says_so(self, tmp_path):
         with pytest.raises(MissingPathError, match="holds no checkpoint"):
-            checkpoints.resolve_checkpoint(tmp_path)
+            records.resolve_checkpoint(tmp_path)
 
     def test_an_empty_name_is_none(self):
         with pytest.raises(MissingPathError, match="the name of a checkpoint is empty"):
-            checkpoints.resolve_checkpoint("")
+            records.resolve_checkpoint("")
 
     def test_a_run_without_checkpoints_says_so(self, tmp_path):
         (tmp_path / "young").mkdir()
         folder.record_latest_run(tmp_path, "young")
         with pytest.raises(MissingPathError, match="holds no checkpoint"):
-            checkpoints.resolve_checkpoint(tmp_path)
+            records.resolve_checkpoint(tmp_path)
 
 
 class TestListCheckpoints:
     def test_the_oldest_comes_first(self, run_dir):
         expected = [str(run_dir / f"model.ckpt-{step}") for step in (0, 9, 10)]
-        assert checkpoints.list_checkpoints(run_dir) == expected
-        assert checkpoints.list_checkpoints(str(run_dir)) == expected
+        assert records.list_checkpoints(run_dir) == expected
+        assert records.list_checkpoints(str(run_dir)) == expected
 
     def test_checkpoints_that_lack_a_file_are_left_out(self, run_dir):
         (run_dir / "model.ckpt-9.index").unlink()
-        steps = [checkpoints.step_of(prefix) for prefix in checkpoints.list_checkpoints(run_dir)]
+        steps = [checkpoints.step_of(prefix) for prefix in records.list_checkpoints(run_dir)]
         assert steps == [0, 10]
 
     def test_nothing_where_there_is_nothing(self, tmp_path):
-        assert checkpoints.list_checkpoints(tmp_path) == []
-        assert checkpoints.list_checkpoints(tmp_path / "missing") == []
+        assert records.list_checkpoints(tmp_path) == []
+        assert records.list_checkpoints(tmp_path / "missing") == []
 
 
 class TestWaitForCheckpoints:

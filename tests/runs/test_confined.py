@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deep_reid.compat import slim, tf
 from deep_reid.errors import DataError
-from deep_reid.runs import checkpoints, saving
+from deep_reid.runs import records, saving
 from deep_reid.runs.run import Run
 
 ENDINGS = ("data-00000-of-00001", "index", "meta")
@@ -91,7 +91,7 @@ class TestEntriesElsewhere:
         run_dir, other = places
         record(run_dir, [f"{other}/precious", "model.ckpt-2"])
         for _ in range(3):
-            assert checkpoints.list_checkpoints(run_dir) == [str(run_dir / "model.ckpt-2")]
+            assert records.list_checkpoints(run_dir) == [str(run_dir / "model.ckpt-2")]
         messages = [x.getMessage() for x in caplog.records if "precious" in x.getMessage()]
         assert len(messages) == 1
         assert f"{run_dir}/checkpoint" in messages[0] and "Copy its files there" in messages[0]
@@ -127,10 +127,10 @@ class TestEntriesElsewhere:
         (run_dir / "model.ckpt-1.index").touch()
         path = os.path.join(tmp_path if is_absolute else "", *parts)
         record(run_dir, [path.replace("\\", "\\\\")])
-        recorded = checkpoints.read_state(run_dir) or []
-        for prefix in [*recorded, *checkpoints.list_checkpoints(run_dir)]:
+        recorded = records.read_state(run_dir) or []
+        for prefix in [*recorded, *records.list_checkpoints(run_dir)]:
             assert os.path.dirname(prefix) == str(run_dir)
-            for name in checkpoints.list_files(prefix):
+            for name in records.list_files(prefix):
                 assert os.path.dirname(name) == str(run_dir)
 
 
@@ -158,8 +158,8 @@ class TestMovedRuns:
         (tmp_path / "log").rename(tmp_path / "moved")
         moved = tmp_path / "moved" / "run"
         expected = [str(moved / f"model.ckpt-{step}") for step in (1, 2)]
-        assert checkpoints.list_checkpoints(moved) == expected
-        assert checkpoints.resolve_checkpoint(moved) == expected[-1]
+        assert records.list_checkpoints(moved) == expected
+        assert records.resolve_checkpoint(moved) == expected[-1]
         assert save(tmp_path / "moved", "run", [10]) == 2
 
     def test_a_link_to_a_run_is_that_run(self, tmp_path, absolute):

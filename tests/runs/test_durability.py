@@ -18,7 +18,7 @@ from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import RunError
 from deep_reid.evaluation import score_log
-from deep_reid.runs import checkpoints, saving
+from deep_reid.runs import checkpoints, records, saving
 from deep_reid.runs.run import Run
 from deep_reid.system import files
 
@@ -65,7 +65,7 @@ def fail(*args, **kwargs):
 class TestSave:
     def test_as_many_checkpoints_are_kept_and_recorded_as_was_asked_for(self, model, tmp_path):
         prefixes = [model.save(tmp_path, step) for step in (0, 3, 7)]
-        assert checkpoints.list_checkpoints(tmp_path) == prefixes[1:]
+        assert records.list_checkpoints(tmp_path) == prefixes[1:]
         assert tf.train.latest_checkpoint(tmp_path) == prefixes[-1]
         endings = ("data-00000-of-00001", "index", "meta")
         expected = {f"model.ckpt-{step}.{ending}" for step in (3, 7) for ending in endings}
@@ -88,7 +88,7 @@ class TestSave:
         model.save(tmp_path, 1)
         model.save(tmp_path, 2)
         seen, flushed, fsync = [], [], os.fsync
-        write_state = checkpoints.write_state
+        write_state = records.write_state
 
         def watched_fsync(descriptor):
             flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -132,7 +132,7 @@ class TestSave:
         assert snapshot(tmp_path) == before
         monkeypatch.undo()
         model.save(tmp_path, 4)
-        steps = [path[-1] for path in checkpoints.list_checkpoints(tmp_path)]
+        steps = [path[-1] for path in records.list_checkpoints(tmp_path)]
         assert steps == ["2", "4"]
 
     @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ class TestSave:
         model.session.run(model.weight.assign_add(tf.ones(1000)))
         model.saver.save(model.session, str(tmp_path / "model.ckpt"), 1)
         assert tf.train.load_checkpoint(prefix).get_tensor("weight")[0] == 2.0
-        assert checkpoints.list_checkpoints(tmp_path) == [prefix]
+        assert records.list_checkpoints(tmp_path) == [prefix]
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_a_model_that_is_not_finite_is_not_kept(self, model, tmp_path, value):
@@ -225,7 +225,7 @@ SAVE_TWICE = """
     import os, signal, sys, resource
     import numpy as np
     from deep_reid.evaluation import score_log
-    from deep_reid.runs import checkpoints, saving
+    from deep_reid.runs import checkpoints, records, saving
     from deep_reid.system import files
     from deep_reid.compat import slim, tf
     from deep_reid.errors import RunError
@@ -258,7 +258,7 @@ SAVE_TWICE = """
         print(error)
     os.unlink(directory + "/metrics.jsonl")
     print(sorted(os.listdir(directory)) == before)
-    print(checkpoints.list_checkpoints(directory))
+    print(records.list_checkpoints(directory))
 """
 
 
@@ -459,13 +459,13 @@ def test_a_training_that_is_killed_while_it_saves_leaves_whole_checkpoints(tmp_p
         deadline = time.monotonic() + 60
         wanted = 20 * (number + 1)
         while time.monotonic() < deadline:
-            latest = checkpoints.list_checkpoints(tmp_path / "run")
+            latest = records.list_checkpoints(tmp_path / "run")
             if latest and int(latest[-1].rpartition("-")[2]) >= wanted:
                 break
             time.sleep(0.01)
         process.kill()
         process.join()
-        latest = checkpoints.list_checkpoints(tmp_path / "run")
+        latest = records.list_checkpoints(tmp_path / "run")
         assert latest
         for path in latest:
             assert checkpoints.is_readable(path)

@@ -83,3 +83,28 @@ class TestCheckUnseen:
         labels.save(tmp_path, NAMES)
         with pytest.raises(DataError, match=r"1 of the 2 identities to evaluate on \(zoë\)"):
             labels.check_unseen(tmp_path, ["carl", "zoë"])
+
+
+class TestNumbersOfEarlierReleases:
+    """These recorded the persons of Market-1501 and MARS as 2, which the files name 0002."""
+
+    def test_a_run_goes_on(self, tmp_path):
+        labels.save(tmp_path, ["0", "2", "11", "1500"])
+        labels.check_same(tmp_path, ["0000", "0002", "0011", "1500"])
+        labels.check_same(tmp_path, ["0", "2", "11", "1500"])
+        with pytest.raises(DataError, match=r"1 new"):
+            labels.check_same(tmp_path, ["0000", "0002", "0011", "1500", "1501"])
+
+    def test_they_are_found_among_those_to_evaluate_on(self, tmp_path):
+        labels.save(tmp_path, ["0", "2", "11"])
+        labels.check_unseen(tmp_path, ["0012", "1100"])
+        with pytest.raises(DataError, match=r"1 of the 2 identities to evaluate on \(11\)"):
+            labels.check_unseen(tmp_path, ["0011", "0012"])
+
+    @pytest.mark.parametrize("recorded", [["01", "1"], ["1", "anna"], ["007"]])
+    def test_names_of_ones_own_data_are_compared_as_they_are(self, tmp_path, recorded):
+        labels.save(tmp_path, recorded)
+        labels.check_same(tmp_path, recorded)
+        labels.check_unseen(tmp_path, ["001", "7"])
+        with pytest.raises(DataError, match="was trained on"):
+            labels.check_same(tmp_path, ["001", *recorded[1:]])

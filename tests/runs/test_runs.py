@@ -11,7 +11,7 @@ from saved import save
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
-from deep_reid.runs import checkpoints, folder, labels
+from deep_reid.runs import folder, labels, records
 from deep_reid.runs.run import Run
 from deep_reid.system import locks
 
@@ -187,7 +187,7 @@ class TestLocateRun:
 
     @pytest.mark.parametrize("run_id", ["x/a", "../log/a", "/log/a", "", "..", "a/model.ckpt-7"])
     def test_a_path_as_the_name_of_a_run(self, log_dir, run_id):
-        with pytest.raises(UsageError, match="without a path"):
+        with pytest.raises(UsageError, match="must be a plain folder name"):
             folder.locate_run(log_dir, run_id)
 
 
@@ -260,7 +260,7 @@ class TestBegin:
             save(tmp_path / "new", [0, 3])
             raise DataError("wrong")
         assert folder.find_latest_run(tmp_path) == "new"
-        assert len(checkpoints.list_checkpoints(tmp_path / "new")) == 2
+        assert len(records.list_checkpoints(tmp_path / "new")) == 2
 
     @pytest.mark.parametrize("error", [RunError, RuntimeError, KeyboardInterrupt])
     def test_a_run_that_is_stopped_by_anything_else_is_kept(self, tmp_path, error):

@@ -91,6 +91,9 @@ def test_each_row_is_of_the_image_that_the_index_names(request, do_export, name)
     for filename in dataset.export_files():
         for line in read((out / filename).with_suffix(".csv")):
             assert (line["identity"], line["camera"]) == expected[line["path"]]
+            if name != "own":  # as the data names it: 0002_c1s1_..., 00-1C1T..., -1_c1s1_...
+                assert os.path.basename(line["path"]).startswith(line["identity"])
+                assert len(line["identity"]) == 4 or line["identity"] == "-1"
 
 
 def test_without_the_tables_of_tracks_the_index_has_paths(tmp_path, do_export, caplog):

@@ -125,11 +125,6 @@ class TestReplacing:
         files.write_text("result.txt", "x")
         assert names_in(tmp_path) == ["result.txt"]
 
-
-def test_text_is_written_as_utf_8(tmp_path):
-    files.write_text(tmp_path / "names.txt", "Zürich 人\n")
-    assert (tmp_path / "names.txt").read_bytes() == "Zürich 人\n".encode()
-
     def test_the_umask_is_not_touched_even_for_a_moment(self, tmp_path, monkeypatch):
         # The umask belongs to the process: what other threads make meanwhile would be open to all.
         monkeypatch.setattr(os, "umask", None)
@@ -146,6 +141,11 @@ def test_text_is_written_as_utf_8(tmp_path):
         path = tmp_path / ("ü" * 125 + ".txt")
         files.write_text(path, "x")
         assert path.read_text() == "x"
+
+
+def test_text_is_written_as_utf_8(tmp_path):
+    files.write_text(tmp_path / "names.txt", "Zürich 人\n")
+    assert (tmp_path / "names.txt").read_bytes() == "Zürich 人\n".encode()
 
 
 class TestWriting:
@@ -202,6 +202,49 @@ class TestWriting:
             self.write(tmp_path / "loop")
 
 
+class TestCheckOutput:
+    """What can be told before the work for an output."""
+
+    @pytest.mark.parametrize("path", ["new", "a/b/new", "old", "dangling", "linked/new", "pipe"])
+    def test_what_can_be_written_is_let_through(self, tmp_path, path):
+        (tmp_path / "old").write_text("old")
+        (tmp_path / "dangling").symlink_to("store/new")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "linked").symlink_to("folder")
+        os.mkfifo(tmp_path / "pipe")
+        before = names_in(tmp_path)
+        files.check_output(tmp_path / path)
+        files.check_output(os.devnull)
+        assert names_in(tmp_path) == before
+
+    @pytest.mark.parametrize(
+        "path", [".", "folder", "linked", "file/x", "file/x/y", "way/x", "null/x"]
+    )
+    def test_what_cannot_is_refused(self, tmp_path, path):
+        (tmp_path / "file").write_text("content")
+        (tmp_path / "way").symlink_to("file")
+        (tmp_path / "null").symlink_to(os.devnull)
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "linked").symlink_to("folder")
+        with pytest.raises((IsADirectoryError, NotADirectoryError)) as caught:
+            files.check_output(tmp_path / path)
+        assert caught.value.filename
+        with pytest.raises(OSError), files.writing(tmp_path / path):
+            pytest.fail("the block must not begin")
+
+
+class TestOpenOwn:
+    @pytest.mark.parametrize("target", ["precious.txt", "missing", os.devnull, "loop"])
+    def test_links_are_refused(self, tmp_path, target):
+        (tmp_path / "precious.txt").write_text("precious")
+        (tmp_path / "loop").symlink_to(target)
+        with pytest.raises(OSError) as caught:
+            files.open_own(tmp_path / "loop", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        assert caught.value.filename == str(tmp_path / "loop")
+        assert (tmp_path / "precious.txt").read_text() == "precious"
+        assert names_in(tmp_path) == ["loop", "precious.txt"]
+
+
 class TestJson:
     @pytest.mark.parametrize(
         "text",
@@ -211,6 +254,11 @@ class TestJson:
     def test_what_cannot_be_read_is_a_value_error(self, tmp_path, text):
         (tmp_path / "file.json").write_text(text)
         with pytest.raises(ValueError):
+            files.read_json(tmp_path / "file.json")
+
+    def test_a_pipe_is_an_error_and_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "file.json")
+        with pytest.raises(OSError):
             files.read_json(tmp_path / "file.json")
 
     def test_what_is_no_text_is_a_value_error(self, tmp_path):

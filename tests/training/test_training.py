@@ -15,7 +15,7 @@ from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.nets import deep_sort
 from deep_reid.queued_trainer import QueuedTrainer
-from deep_reid.runs import checkpoints, folder
+from deep_reid.runs import checkpoints, folder, records
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -65,7 +65,7 @@ def train(log_dir, train_x=None, train_y=None, **kwargs):
 
 
 def read_variables(checkpoint):
-    reader = tf.train.load_checkpoint(checkpoints.resolve_checkpoint(checkpoint))
+    reader = tf.train.load_checkpoint(records.resolve_checkpoint(checkpoint))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -116,7 +116,7 @@ class TestTrainLoop:
         config = RunConfig.load(tmp_path / "run")
         assert (config.learning_rate, config.batch_size) == (0.02, 12)
         assert config.image_shape == tiny.IMAGE_SHAPE
-        assert checkpoints.step_of(checkpoints.resolve_checkpoint(tmp_path / "run")) == 3
+        assert checkpoints.step_of(records.resolve_checkpoint(tmp_path / "run")) == 3
         assert folder.find_latest_run(tmp_path) == "run"
         assert glob.glob(str(tmp_path / "run" / "events.*"))
 

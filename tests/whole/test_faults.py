@@ -17,7 +17,7 @@ import pytest
 
 from datasets import synthetic
 from deep_reid.compat import tf
-from deep_reid.runs import checkpoints
+from deep_reid.runs import records
 
 HERE = pathlib.Path(__file__).parents[1]
 TRAINING = HERE / "training_process.py"
@@ -269,7 +269,7 @@ def test_the_checkpoints_of_a_killed_training_are_complete(tmp_path):
     follow(process, r"step 50/")
     process.kill()
     process.communicate(timeout=30)
-    prefixes = checkpoints.list_checkpoints(tmp_path / "run")
+    prefixes = records.list_checkpoints(tmp_path / "run")
     assert prefixes
     for prefix in prefixes:
         reader = tf.train.load_checkpoint(prefix)
@@ -357,6 +357,8 @@ def test_a_limit_of_the_size_of_files_ends_with_one_line(tmp_path, num_kilobytes
     assert process.returncode == 1, process.stderr
     assert "Traceback" not in process.stderr
     assert " ERROR " in process.stderr.splitlines()[-1]
+    left = [path.name for path in (tmp_path / "output").rglob("*")]
+    assert not [name for name in left if ".tmp" in name or name.startswith((".", "journal"))]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from datasets.own import csv_listing
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, MissingPathError
 from deep_reid.images import files as images
-from deep_reid.runs import checkpoints, folder, labels
+from deep_reid.runs import folder, labels, records
 from deep_reid.scoring import protocols
 
 NUM_EXAMPLES = 10_000
@@ -144,14 +144,17 @@ def create_features(name):
     if name == "f.npy":
         np.save(buffer, features)
     else:
-        savemat(buffer, {"features": features}, do_compression=name == "c.mat")
+        form = "4" if name == "4.mat" else "5"
+        savemat(buffer, {"features": features}, format=form, do_compression=name == "c.mat")
     return name, buffer.getvalue()
 
 
 @st.composite
 def features_files(draw):
     """A file of features with some bytes changed, left out or added."""
-    name, content = draw(st.sampled_from([create_features(n) for n in ("f.npy", "f.mat", "c.mat")]))
+    name, content = draw(
+        st.sampled_from([create_features(n) for n in ("f.npy", "f.mat", "c.mat", "4.mat")])
+    )
     content = bytearray(content)
     for _ in range(draw(st.integers(0, 5))):
         start = draw(st.integers(0, len(content)))
@@ -217,11 +220,11 @@ PARTS = st.one_of(
 def test_paths_of_checkpoints(log_dir, path):
     path = str(log_dir / path) if not path.startswith("/") else f"{log_dir}{path}"
     try:
-        prefix = checkpoints.resolve_checkpoint(path)
+        prefix = records.resolve_checkpoint(path)
     except MissingPathError as error:
         assert "\n" not in str(error) or "\n" in path
         return
-    assert checkpoints.exists(prefix)
+    assert records.exists(prefix)
 
 
 @fuzz
@@ -231,4 +234,4 @@ def test_records_of_runs(tmp_path, latest_run, state):
     (tmp_path / "latest_run").write_bytes(latest_run)
     (tmp_path / "run" / "checkpoint").write_bytes(state)
     assert folder.find_latest_run(tmp_path) is None or (tmp_path / "run").is_dir()
-    assert checkpoints.list_checkpoints(tmp_path / "run") == []
+    assert records.list_checkpoints(tmp_path / "run") == []

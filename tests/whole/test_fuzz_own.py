@@ -16,7 +16,7 @@ from datasets.own import csv_listing, folders, mot
 from deep_reid.cli import outputs
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, ReidError, UsageError
-from deep_reid.runs import checkpoints, resuming, saving
+from deep_reid.runs import records, resuming, saving
 from deep_reid.system.name_patterns import PRESETS, NamePattern
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
@@ -190,10 +190,10 @@ def test_journals_of_what_a_kill_left(content, record):
         saving.remove_leftovers(run_dir)
         assert len(list(other.iterdir())) == 9
         assert (run_dir / "config.json").exists()
-        assert checkpoints.exists(str(run_dir / "model.ckpt-2"))
+        assert records.exists(str(run_dir / "model.ckpt-2"))
         assert not (run_dir / ".saving-x").exists()
         is_named = b"model.ckpt-3" in content.replace(b"\r", b"\n").split(b"\n")
-        is_kept = checkpoints.exists(str(run_dir / "model.ckpt-3"))
+        is_kept = records.exists(str(run_dir / "model.ckpt-3"))
         assert not (is_named and record == RECORD and is_kept)
         assert is_kept or record == RECORD
 
