@@ -80,7 +80,7 @@ class TestArguments:
             (["--mode=freeze", "--frozen_graph=a.pb"], "--frozen_graph goes with --mode=test"),
             (["--mode=export", "--features=a.mat"], "--features goes with --mode=test"),
             (["--mode=eval", "--report_dir=report"], "--report_dir goes with --mode=test"),
-            (["--keep_best"], "--keep_best goes with --mode=eval"),
+            (["--keep_best"], "--keep_best needs --eval_every with --mode=train"),
             (["--batchsize=3"], "unrecognized arguments: --batchsize=3"),
             (["--batch=3"], "unrecognized arguments: --batch=3"),
             (["train"], "unrecognized arguments: train"),
