@@ -110,7 +110,7 @@ def warn_of_overwriting(path: str, origin: Origin) -> None:
     check_paths(path, path + _ENDING)
     if not _is_file(path):
         return
-    earlier = _read_origin(path)
+    earlier = read_origin(path)
     if earlier is None:
         _logger.warning("Overwriting %s, of which no manifest tells the run", path)
     elif (earlier.run or earlier.checkpoint) != (origin.run or origin.checkpoint):
@@ -136,17 +136,29 @@ def write_manifest(path: str, origin: Origin) -> None:
     files.write_output(path + _ENDING, json.dumps(facts, indent=2) + "\n")
 
 
-def _is_file(path):
-    """Tell whether there is a file of this name, or a checkpoint of this prefix."""
-    return os.path.isfile(path) or os.path.isfile(f"{path}.index")
+def read_origin(path: str) -> Origin | None:
+    """Read the manifest of a file.
 
+    Parameters
+    ----------
+    path : str
+        The file; of a checkpoint, its prefix.
 
-def _read_origin(path):
+    Returns
+    -------
+    Origin or None
+        None if there is no manifest that can be read.
+    """
     try:
         facts = files.read_json(path + _ENDING)
         return Origin(**{field.name: facts[field.name] for field in dataclasses.fields(Origin)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_file(path):
+    """Tell whether there is a file of this name, or a checkpoint of this prefix."""
+    return os.path.isfile(path) or os.path.isfile(f"{path}.index")
 
 
 def _own_folder(run_dir):

@@ -16,7 +16,7 @@ import numpy as np
 
 from deep_reid import __version__, nets
 from deep_reid.cli.command import Command
-from deep_reid.cli.outputs import Origin, name_of_run
+from deep_reid.cli.outputs import Origin, name_of_run, read_origin
 from deep_reid.cli.settings import find_run_dir, is_dataset_of_run
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
@@ -97,12 +97,15 @@ def find_checkpoint(args: Command, config: RunConfig) -> Origin:
     import_tensorflow()
     from deep_reid.runs import checkpoints
 
-    step = checkpoints.step_of(checkpoint_path)
-    run_id = name_of_run(os.path.dirname(checkpoint_path))
-    origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)
-    others = "" if run_id is None else name_others(args, run_id)
+    origin = read_origin(checkpoint_path)  # finalized weights have no step of their own
+    if origin is None:
+        run_id = name_of_run(os.path.dirname(checkpoint_path))
+        step = checkpoints.step_of(checkpoint_path)
+        origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)
+    origin = dataclasses.replace(origin, checkpoint=checkpoint_path)
+    others = "" if origin.run is None else name_others(args, origin.run)
     _logger.info("Using %s: %s%s", origin, checkpoint_path, others)
-    if step == 0 and checkpoint_path.endswith("-0"):
+    if origin.step == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
     network = nets.load_network(config.network)
     if not nets.may_fit(network, checkpoints.variable_shapes(checkpoint_path)):
@@ -173,7 +176,9 @@ def choose_encoder(
         compute=ComputeSettings.of(config),
         trust=args.trust_graph,
     )
-    return {"frozen_graph": args.frozen_graph}, encode_images
+    origin = read_origin(args.frozen_graph)
+    made_of = {} if origin is None else {"run": origin.run, "step": origin.step}
+    return {"frozen_graph": args.frozen_graph, **made_of}, encode_images
 
 
 def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> None:

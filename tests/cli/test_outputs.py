@@ -172,6 +172,17 @@ class TestModes:
         text = run("--mode=eval", "--max_num_evaluations=1")
         assert "Evaluating run stray on 8 images; --run_id takes another one: good\n" in text
 
+    def test_scores_of_an_export_name_the_run_that_it_was_made_of(
+        self, runs, run, trained, tmp_path
+    ):
+        run("--mode=finalize", "--run_id=good", "--output=weights.ckpt")
+        run("--mode=freeze", "--run_id=good", "--output=graph.pb")
+        for source in ("--restore_path=weights.ckpt", "--frozen_graph=graph.pb"):
+            run("--mode=test", source, f"--dataset={trained}/people", "--metrics_file=scores.json",
+                "--network=deep_sort", "--image_shape", "32", "16")  # fmt: skip
+            scores = json.loads((tmp_path / "scores.json").read_text())
+            assert (scores["run"], scores["step"]) == ("good", 1)
+
     def test_outputs_are_in_the_folder_of_their_run_with_a_manifest(self, runs, run):
         for run_id in ("good", "stray"):
             for mode in ("freeze", "finalize", "export", "test"):
