@@ -31,7 +31,7 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     """Train a run until its last step."""
     config = settle_training(args, dataset_class)
     _check_arguments(args, config)
-    if config.dataset is not None:
+    if config.dataset is not None and os.path.exists(config.dataset):
         _logger.info("Reading %s in %s", dataset_class.TITLE, config.dataset)
     dataset = open_dataset(dataset_class, config)
     for line in dataset.summary_table().splitlines():

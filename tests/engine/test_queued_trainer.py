@@ -15,6 +15,7 @@ from tensorflow.python.lib.io import file_io
 
 from deep_reid import queued_trainer, samplers
 from deep_reid.compat import slim, tf
+from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
 from deep_reid.queued_trainer import QueuedTrainer
 from deep_reid.runs import checkpoints, records, saving
@@ -145,7 +146,8 @@ class TestRun:
             if next(asked_in_first_session, None) == "after it":
                 raise tf.errors.AbortedError(None, None, "a server was restarted")
 
-        LinearModel().run(ones(10**6), tmp_path, number_of_steps=3, should_stop=abort_first_session)
+        callbacks = Callbacks(should_stop=abort_first_session)
+        LinearModel().run(ones(10**6), tmp_path, number_of_steps=3, callbacks=callbacks)
         assert weight_in(tf.train.latest_checkpoint(tmp_path / "run")) == 3.0
 
     def test_a_step_that_does_not_count_is_no_division_by_zero(self, tmp_path):

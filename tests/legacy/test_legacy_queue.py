@@ -25,7 +25,8 @@ def read_events(directory):
     for filename in sorted(glob.glob(os.path.join(str(directory), "events.*"))):
         for event in tf.train.summary_iterator(filename):
             for value in event.summary.value:
-                values.setdefault(value.tag, {})[event.step] = value.simple_value
+                if value.WhichOneof("value") == "simple_value":
+                    values.setdefault(value.tag, {})[event.step] = value.simple_value
     return values
 
 

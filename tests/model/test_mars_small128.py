@@ -330,7 +330,7 @@ class TestLastLayers:
         session.run(tf.global_variables_initializer())
         values = tf.Summary.FromString(session.run(tf.summary.merge_all())).value
         kinds = {value.tag: value.WhichOneof("value") for value in values}
-        assert kinds == {"conv1_1/kernels/image": "image", "logit_scale": "histo"}
+        assert kinds == {"kernels/conv1_1/image": "image", "logit_scale": "histo"}
 
 
 class TestPenalties:

@@ -102,7 +102,7 @@ class TestSave:
             write_state(directory, prefixes)
 
         monkeypatch.setattr(os, "fsync", watched_fsync)
-        monkeypatch.setattr(checkpoints, "write_state", watched_write_state)
+        monkeypatch.setattr(records, "write_state", watched_write_state)
         model.save(tmp_path, 3)
         assert {"model.ckpt-1.index", "model.ckpt-2.index", "model.ckpt-3.index"} < set(seen)
         assert Path(flushed[-2]).name.startswith(".checkpoint-")  # the record, then its folder
@@ -126,7 +126,7 @@ class TestSave:
         model.save(tmp_path, 1)
         model.save(tmp_path, 2)
         before = snapshot(tmp_path)
-        monkeypatch.setattr(checkpoints, "write_state", fail)
+        monkeypatch.setattr(records, "write_state", fail)
         with pytest.raises(RunError, match="model.ckpt-3 could not be written"):
             model.save(tmp_path, 3)
         assert snapshot(tmp_path) == before
