@@ -27,18 +27,18 @@ def counts(run_dir, monkeypatch):
         function = getattr(module, function_name)
 
         def counted(*args, **kwargs):
-            counts.update(filter(None, [name_of(args[0])]))
+            counts.update(filter(None, [name_of(*args)]))
             return function(*args, **kwargs)
 
         monkeypatch.setattr(module, function_name, counted)
 
-    def name_of_checkpoint(prefix):
+    def name_of_checkpoint(prefix, *_):
         directory, name = os.path.split(prefix)
         return name if directory == run_dir else None
 
-    count(os, "mkdir", lambda path: "folder" if os.fspath(path) == run_dir else None)
-    count(os, "open", lambda path: "lock file" if str(path) == f"{run_dir}/lock" else None)
-    count(fcntl, "flock", lambda descriptor: "lock")
+    count(os, "mkdir", lambda path, *_: "folder" if os.fspath(path) == run_dir else None)
+    count(os, "open", lambda path, *_: "lock file" if str(path) == f"{run_dir}/lock" else None)
+    count(fcntl, "flock", lambda descriptor, how: "lock" if how & fcntl.LOCK_EX else None)
     count(tf.train, "load_checkpoint", name_of_checkpoint)
     return counts
 

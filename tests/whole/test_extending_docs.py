@@ -141,7 +141,7 @@ class TestAllThreeTogether:
         commands["eval"].finish()
         run_id = run_dir_of(trained, "my_dataset").name
         records = trained / "output" / "my_dataset" / "eval" / run_id / "metrics.jsonl"
-        assert [json.loads(line)["step"] for line in records.read_text().splitlines()] == [0]
+        assert [json.loads(line)["step"] for line in records.read_text().splitlines()] == [2]
 
     def test_the_test_ranks_by_the_measure_of_the_loss(self, trained, commands):
         assert "rank-1" in commands["test"].finish()

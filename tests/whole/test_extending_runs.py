@@ -312,11 +312,17 @@ class TestLossInARun:
 
     def test_one_that_is_gone_is_told_before_anything_is_computed(self, people, caplog):
         assert train(caplog, "--network=own:Net", "--loss_mode=own_losses:spread") == (0, [])
-        for mode in ("train", "eval", "test"):
+        for mode in ("eval", "test"):
             argv = [f"--mode={mode}", "--run_id=run", "--loss_mode=own_losses:gone"]
             code, errors = run(caplog, *argv)
             assert code == 2
             assert "own_losses:gone: module own_losses (" in errors[0]
+        code, errors = train(caplog, "--run_id=new", "--loss_mode=own_losses:gone")
+        assert code == 2
+        assert "own_losses:gone: module own_losses (" in errors[0]
+        code, errors = run(caplog, "--run_id=run", "--loss_mode=own_losses:gone")
+        assert code == 2
+        assert "run run has loss_mode own_losses:spread, not own_losses:gone" in errors[0]
         assert "Using checkpoint" not in caplog.text
         assert run(caplog, "--mode=freeze") == (0, [])  # which needs no loss
 
