@@ -10,11 +10,12 @@ import sys
 
 import numpy as np
 
+from benchmarks import machine
 from benchmarks.table import Table, format_secs
 from benchmarks.workers import Contender, closing_all, measure_in_turn, run_program
 from datasets import synthetic
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = machine.list_precisions()
 SCRIPT = pathlib.Path(__file__).parents[1] / "train_market1501.py"
 # From the table's names to those in the file of scores.
 SCORES = {"rank-1": "rank1", "mAP (standard)": "mAP_standard"}
@@ -41,7 +42,8 @@ def measure_training(files):
         names = [name for name in theirs if precision in name]
         with table.adding_failure(f"PyTorch's best {precision}"):
             table.add_speed_ratio(timings, f"ours {precision}", timings.fastest(names))
-    table.add_speed_ratio(timings, "ours bfloat16", "ours float32")
+    for narrow in PRECISIONS[1:]:
+        table.add_speed_ratio(timings, f"ours {narrow}", "ours float32")
     for name in ours:
         table.add_speed_ratio(timings, name, f"{name}, constant batch")
     return table.rows

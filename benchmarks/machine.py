@@ -16,6 +16,11 @@ def num_cores():
     return len(os.sched_getaffinity(0))
 
 
+def list_precisions():
+    """List the types to compute in: without AVX-512, bfloat16 takes minutes for a step."""
+    return ("float32", "bfloat16") if "avx512f" in _read_cpu_info("flags").split() else ("float32",)
+
+
 def describe():
     """Describe machine and software: a list of lines."""
     flags = _read_cpu_info("flags").split()
@@ -27,6 +32,7 @@ def describe():
         f"Memory: {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         f"System: {platform.system()} {platform.release()}, Python {platform.python_version()}",
         f"Packages: {', '.join(f'{name} {_version(name)}' for name in _PACKAGES)}",
+        f"Precisions: {', '.join(list_precisions())}",
         *_warn_of_cuda_build(),
         f"Load before (1, 5, 15 minutes): {load}",
     ]
