@@ -1,5 +1,6 @@
 """Names of checkpoints, and the record that a folder keeps of them; free of TensorFlow."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -114,9 +115,13 @@ def list_unrecorded(directory: Path) -> list[str]:
     Returns
     -------
     list of str
-        Prefixes, sorted by the step in their names.
+        Prefixes, sorted by the step in their names. Empty if the directory cannot exist, for
+        example because its name is too long.
     """
-    prefixes = [os.fspath(path.with_suffix("")) for path in pathlib.Path(directory).glob("*.index")]
+    prefixes = []
+    with contextlib.suppress(OSError):
+        paths = pathlib.Path(directory).glob("*.index")
+        prefixes = [os.fspath(path.with_suffix("")) for path in paths]
     return sorted(prefixes, key=lambda prefix: (step_in_name(prefix), prefix))
 
 

@@ -228,3 +228,10 @@ class TestRecord:
     def test_what_tensorflow_does_not_read_is_no_record(self, tmp_path, text):
         (tmp_path / "checkpoint").write_text(text)
         assert records.read_state(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + "/b", "a/" * 3000 + "b", "model.ckpt-1/x"])
+def test_a_path_that_cannot_exist_is_a_missing_checkpoint(tmp_path, name):
+    (tmp_path / "model.ckpt-1").write_bytes(b"")
+    with pytest.raises(MissingPathError, match="does not exist"):
+        records.resolve_checkpoint(tmp_path / name)
