@@ -91,7 +91,7 @@ class Command:
         is_main=True,
     )
     eval_interval_secs: float = _of_evaluation(
-        60, POSITIVE, "seconds between checks for new checkpoints"
+        10, POSITIVE, "seconds between checks for new checkpoints"
     )
     max_num_evaluations: int | None = _of_evaluation(
         None, COUNT, "number of evaluations, from the newest checkpoint on", default_text="no end"

@@ -6,7 +6,7 @@ import os
 from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, settle
-from deep_reid.cli.subject import choose_encoder, progress_bar
+from deep_reid.cli.subject import choose_encoder, progress_bar, take_run_of_graph
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import Dataset
@@ -28,6 +28,7 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
         "gallery": searching.list_images(args.gallery),
         "query": searching.list_images(args.query),
     }
+    args = take_run_of_graph(args)
     config = settle(args, dataset_class, find_run_dir(args))
     source, encode_images = choose_encoder(args, config)
     images = {}

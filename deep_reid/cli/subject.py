@@ -176,9 +176,28 @@ def choose_encoder(
         compute=ComputeSettings.of(config),
         trust=args.trust_graph,
     )
-    origin = read_origin(args.frozen_graph)
-    made_of = {} if origin is None else {"run": origin.run, "step": origin.step}
+    maker = read_origin(args.frozen_graph)
+    made_of = {} if maker is None else {"run": maker.run, "step": maker.step}
     return {"frozen_graph": args.frozen_graph, **made_of}, encode_images
+
+
+def take_run_of_graph(args: Command) -> Command:
+    """Take the run that a frozen graph was made of, where the command line names none.
+
+    Parameters
+    ----------
+    args : Command
+
+    Returns
+    -------
+    Command
+    """
+    if args.frozen_graph is None or args.run_id is not None:
+        return args
+    maker = read_origin(args.frozen_graph)
+    if maker is None or maker.run not in folder.list_runs(args.log_dir):
+        return args
+    return dataclasses.replace(args, run_id=maker.run)
 
 
 def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from deep_reid.cli.subject import (
     list_versions,
     progress_bar,
     require_run,
+    take_run_of_graph,
 )
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
@@ -27,6 +28,7 @@ _logger = logging.getLogger(__name__)
 def test(args: Command, dataset_class: type[Dataset]) -> None:
     """Score a checkpoint, a frozen graph or a file of features by the official protocol."""
     _check_test_arguments(args)
+    args = take_run_of_graph(args)
     outputs.check_paths(args.metrics_file)
     if args.report_dir is not None:
         report.check_dependencies()
@@ -36,6 +38,8 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     if config.dataset is None and args.features is None and args.frozen_graph is None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
+    of_run = "" if run_dir is None else f", with the settings of run {os.path.basename(run_dir)}"
+    _logger.info("Testing on %s in %s%s", dataset_class.TITLE, config.dataset, of_run)
     test_set = dataset.test_set()
     if run_dir is not None:
         check_unseen(run_dir, dataset, test_set.query_labels)

@@ -183,6 +183,12 @@ class TestModes:
             scores = json.loads((tmp_path / "scores.json").read_text())
             assert (scores["run"], scores["step"]) == ("good", 1)
 
+    def test_a_graph_is_tested_with_the_settings_of_its_own_run(self, runs, run):
+        for run_id in ("good", "stray"):
+            run("--mode=freeze", f"--run_id={run_id}", f"--output={run_id}.pb")
+            text = run("--mode=test", f"--frozen_graph={run_id}.pb")
+            assert f"with the settings of run {run_id}\n" in text
+
     def test_outputs_are_in_the_folder_of_their_run_with_a_manifest(self, runs, run):
         for run_id in ("good", "stray"):
             for mode in ("freeze", "finalize", "export", "test"):
