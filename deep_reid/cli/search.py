@@ -17,6 +17,7 @@ _logger = logging.getLogger(__name__)
 
 def search(args: Command, dataset_class: type[Dataset]) -> None:
     """Rank the images of a folder for each query, and write results, features and a page."""
+    args = take_run_of_graph(args)
     if args.query is None or args.gallery is None:
         raise UsageError(
             "search needs --query (an image or a folder) and --gallery (a folder of images)"
@@ -28,7 +29,6 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
         "gallery": searching.list_images(args.gallery),
         "query": searching.list_images(args.query),
     }
-    args = take_run_of_graph(args)
     config = settle(args, dataset_class, find_run_dir(args))
     source, encode_images = choose_encoder(args, config)
     images = {}
