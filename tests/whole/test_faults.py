@@ -37,9 +37,10 @@ def start(log_dir, *argv):
 
 
 def start_script(cwd, *argv):
-    """Start the script on the folder "people" in `cwd`."""
+    """Start the script on the folder "people" in `cwd`; a training has a seed."""
+    seed = [] if "--mode=eval" in argv else ["--seed=1"]
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--dataset=people", "--seed=1", *argv],
+        [sys.executable, str(SCRIPT), "--dataset=people", *seed, *argv],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
