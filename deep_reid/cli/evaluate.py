@@ -39,12 +39,12 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     locks.check_free(os.path.join(args.eval_log_dir, run_id), f"run {run_id}", locks.EVALUATION)
     import_tensorflow()
     from deep_reid.evaluation import loop
+    from deep_reid.evaluation.reporting import format_scores
 
     others = name_others(args, run_id)
     _logger.info("Evaluating run %s on %d images%s", run_id, len(validation), others)
     scores = loop.eval_loop(
-        *_list_subject(args, config, dataset),
-        **_choose_settings(args, config, dataset, run_id),
+        **_list_arguments(args, config, dataset, run_id),
         eval_interval_secs=args.eval_interval_secs,
         max_num_evaluations=args.max_num_evaluations,
         timeout_secs=args.timeout_secs,
@@ -57,8 +57,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
             "training under way? A longer --timeout_secs waits longer"
         )
     if args.eval_once:
-        listed = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-        _logger.info("The newest checkpoint: %s", listed)
+        _logger.info("The newest checkpoint: %s", format_scores(scores))
 
 
 @contextlib.contextmanager
@@ -85,28 +84,22 @@ def evaluating(
         with contextlib.suppress(signals.Stopped), signals.undeferred():
             evaluation.evaluate(checkpoint_path)
 
-    with loop.open_evaluation(
-        *_list_subject(args, config, dataset), **_choose_settings(args, config, dataset, run_id)
-    ) as (evaluation, _):
+    arguments = _list_arguments(args, config, dataset, run_id)
+    with loop.open_evaluation(**arguments) as (evaluation, _):
         yield evaluate_checkpoint
 
 
-def _list_subject(args, config, dataset):
-    """List the arguments of `eval_loop` that come by position."""
+def _list_arguments(args, config, dataset, run_id):
+    """List what `eval_loop` and `open_evaluation` both take."""
     network, validation = nets.load_network(config.network), dataset.validation
-    return (
-        network.preprocess,
-        nets.create_inference_network(network),
-        validation.filenames,
-        validation.labels,
-        validation.cameras,
-        args.log_dir,
-        args.eval_log_dir,
-    )
-
-
-def _choose_settings(args, config, dataset, run_id):
     return {
+        "preprocess_fn": network.preprocess,
+        "network_factory": nets.create_inference_network(network),
+        "data_x": validation.filenames,
+        "data_y": validation.labels,
+        "camera_indices": validation.cameras,
+        "log_dir": args.log_dir,
+        "eval_log_dir": args.eval_log_dir,
         "image_shape": config.image_shape,
         "run_id": run_id,
         "loss_mode": config.loss_mode,

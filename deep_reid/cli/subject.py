@@ -97,15 +97,16 @@ def find_checkpoint(args: Command, config: RunConfig) -> Origin:
     import_tensorflow()
     from deep_reid.runs import checkpoints
 
-    origin = read_origin(checkpoint_path)  # finalized weights have no step of their own
-    if origin is None:
+    maker = read_origin(checkpoint_path)  # finalized weights have no step of their own
+    if maker is None:
         run_id = name_of_run(os.path.dirname(checkpoint_path))
         step = checkpoints.step_of(checkpoint_path)
-        origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)
-    origin = dataclasses.replace(origin, checkpoint=checkpoint_path)
-    others = "" if origin.run is None else name_others(args, origin.run)
+    else:
+        run_id, step = maker.run, maker.step
+    origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)
+    others = "" if run_id is None else name_others(args, run_id)
     _logger.info("Using %s: %s%s", origin, checkpoint_path, others)
-    if origin.step == 0 and checkpoint_path.endswith("-0"):
+    if step == 0 and checkpoint_path.endswith("-0"):
         _logger.warning("This is the checkpoint of step 0: nothing has been learned yet")
     network = nets.load_network(config.network)
     if not nets.may_fit(network, checkpoints.variable_shapes(checkpoint_path)):

@@ -75,7 +75,6 @@ class CheckpointEvaluation:
         self._is_evaluated = is_evaluated or (lambda path, step: False)
         self._session_config = session_config
         self._graph = tf.get_default_graph()
-        self._events = contextlib.ExitStack()
         self._writer: Any = None
         self._charts = Charts()
 
@@ -83,7 +82,8 @@ class CheckpointEvaluation:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._events.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def evaluate(self, path: str) -> bool:
         """Evaluate a checkpoint, unless it is damaged or deleted by now, or was evaluated before.
@@ -208,8 +208,7 @@ class CheckpointEvaluation:
 
     def _write(self, path, step, summary):
         if self._writer is None:
-            writer = tf.summary.FileWriter(os.fspath(self._log_dir))
-            self._writer = self._events.enter_context(writer)
+            self._writer = tf.summary.FileWriter(os.fspath(self._log_dir))
         if summary is not None:
             self._writer.add_summary(self._charts.add_to(summary), step)
         pictures = self._on_evaluation(path, step, self.value)

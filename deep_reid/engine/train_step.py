@@ -144,9 +144,7 @@ class TrainStep:
             is_over = is_last or self.callbacks.should_stop() is not None
             self._progress.report(step, loss, is_last=is_over)
             if not is_over:  # TF-Slim saves the last step
-                self._save_if_due(session, step)
-                # A signal may have come in an evaluation.
-                is_over = self.callbacks.should_stop() is not None
+                is_over = self._save_if_due(session, step)
             should_stop = is_over
         except KeyboardInterrupt:
             self._save_now(session, int(session.run(global_step)))
@@ -220,14 +218,17 @@ class TrainStep:
         return None if self.save is None else self.save(session, global_step=step)
 
     def _save_if_due(self, session, step):
+        """Save, and evaluate what was saved; return whether training is to stop since then."""
         eval_every = self.callbacks.eval_every
         is_evaluated = eval_every is not None and step % eval_every == 0
         if not (self._save_timer.is_due() or is_evaluated):
-            return
+            return False
         path = self._save_now(session, step)
-        if is_evaluated and path is not None:
-            with self._progress.paused():
-                self.callbacks.evaluate(path)
+        if not is_evaluated or path is None:
+            return False
+        with self._progress.paused():
+            self.callbacks.evaluate(path)
+        return self.callbacks.should_stop() is not None
 
 
 class _Timer:

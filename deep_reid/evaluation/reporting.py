@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,20 @@ def to_rgb(images: np.ndarray, preprocess_fn: Preprocess) -> np.ndarray:
     if is_color and pipeline.expects_bgr(preprocess_fn, images.shape[1:]):
         return images[..., ::-1]
     return images
+
+
+def format_scores(scores: Mapping[str, float]) -> str:
+    """Return scores as a line of the log shows them.
+
+    Parameters
+    ----------
+    scores : dict of str to float
+
+    Returns
+    -------
+    str
+    """
+    return ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
 
 
 @dataclasses.dataclass(eq=False)
@@ -96,9 +110,7 @@ class Report:
             The pictures.
         """
         scores = {name: float(score) for name, score in value["scores"].items()}
-        _logger.info(
-            "step %d: %s", step, ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-        )
+        _logger.info("step %d: %s", step, format_scores(scores))
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
         if self.best is not None:

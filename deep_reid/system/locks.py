@@ -110,16 +110,7 @@ def is_held(folder: Path, use: Use = TRAINING) -> bool:
     bool
         True also where the system or the file system has no locks: nobody knows then.
     """
-    if fcntl is None:
-        return True
-    try:
-        with open(os.path.join(folder, use.filename), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+    return _find_owner(folder, use) != ""
 
 
 def check_free(folder: Path, name: str, use: Use = TRAINING) -> None:
@@ -135,18 +126,9 @@ def check_free(folder: Path, name: str, use: Use = TRAINING) -> None:
     RunError
         If one holds it; the message names the process.
     """
-    if fcntl is None:
-        return
-    with (
-        contextlib.suppress(FileNotFoundError, NotADirectoryError),
-        open(os.path.join(folder, use.filename), "rb") as file,
-    ):
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _is_busy(file.fileno(), name, use) from error
-        except OSError:
-            pass  # the file system has no locks: `holding` warns of it
+    owner = _find_owner(folder, use)
+    if owner:
+        raise _is_busy(owner, name, use)
 
 
 def is_unused(folder: Path, filenames: set[str] = FILENAMES) -> bool:
@@ -197,9 +179,9 @@ def _lock(path, name, use):
                 _held.add(descriptor)
                 return descriptor
         except BlockingIOError as error:
-            busy = _is_busy(descriptor, name, use)
+            owner = _read_owner(descriptor)
             os.close(descriptor)
-            raise busy from error
+            raise _is_busy(owner, name, use) from error
         except OSError as error:
             os.close(descriptor)
             _logger.warning(
@@ -214,8 +196,24 @@ def _lock(path, name, use):
         os.close(descriptor)
 
 
-def _is_busy(descriptor, name, use):
-    owner = _read_owner(descriptor)
+def _find_owner(folder, use):
+    """Return the process that holds a lock: "" if none does, None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        with open(os.path.join(folder, use.filename), "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _read_owner(file.fileno())
+            except OSError:
+                return None  # the file system has no locks: `holding` warns of it
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return ""
+
+
+def _is_busy(owner, name, use):
     return RunError(f"{name} is being {use.participle} by {owner}: stop it, or {use.way_out}")
 
 
@@ -223,7 +221,7 @@ def _lock_file(descriptor):
     for _ in range(_NUM_TRIES):
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(_PAUSE_SECS)  # it may be `is_held` of another process, which takes an instant
+        time.sleep(_PAUSE_SECS)  # another process may just look at the lock, which takes an instant
     return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -204,9 +204,9 @@ def train(
             callbacks=callbacks,
             images_per_epoch=len(images),
         )
-    newest = records.list_checkpoints(run.run_dir)[-1:]
-    if callbacks.eval_every is not None and callbacks.should_stop() is None and newest:
-        callbacks.evaluate(newest[0])
+    if callbacks.eval_every is not None and callbacks.should_stop() is None:
+        for newest in records.list_checkpoints(run.run_dir)[-1:]:
+            callbacks.evaluate(newest)
     return loss
 
 
