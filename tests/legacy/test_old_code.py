@@ -157,8 +157,9 @@ def test_the_frozen_graph_takes_bgr_and_gives_the_exported_features(market):
     features = encode_with_frozen_graph(path, images)
     exported = read_features(market)["test"]
     np.testing.assert_allclose(features, exported, atol=1e-4)
+    # After some steps, colors matter little, but far more than rounding.
     swapped = encode_with_frozen_graph(path, images[..., ::-1])
-    assert not np.allclose(swapped, exported, rtol=0.0, atol=1e-4)
+    assert abs(swapped - exported).max() > 5 * abs(features - exported).max()
 
 
 def test_finalize_keeps_the_weights_alone(market):
