@@ -82,7 +82,7 @@ def write_features(
     """
     directory = pathlib.Path(log_dir) / _FOLDER
     rows = io.StringIO()
-    np.savetxt(rows, features, fmt="%.6g", delimiter="\t")
+    np.savetxt(rows, features, fmt="%.9g", delimiter="\t")
     files.write_text(directory / "features.tsv", rows.getvalue())
     lines = [list(metadata), *zip(*metadata.values(), strict=True)]
     text = "".join("\t".join(printable(str(cell)) for cell in line) + "\n" for line in lines)

@@ -28,8 +28,8 @@ def test_features_metadata_and_sprite_have_a_row_per_image(tmp_path):
     projector.write_sprite(tmp_path, np.zeros((5, 8, 4, 3), np.uint8))
     config = (tmp_path / "projector_config.pbtxt").read_text()
     paths = dict(re.findall(r'(\w+_path): "([^"]+)"', config))
-    read = np.loadtxt(tmp_path / paths["tensor_path"], delimiter="\t")
-    np.testing.assert_allclose(read, features, rtol=1e-5)
+    read = np.loadtxt(tmp_path / paths["tensor_path"], delimiter="\t", dtype=np.float32)
+    np.testing.assert_array_equal(read, features)
     lines = (tmp_path / paths["metadata_path"]).read_text().splitlines()
     assert lines[0] == "identity\tcamera\tpath"
     assert lines[1] == "Anna\t1\ta\\tb.png"
