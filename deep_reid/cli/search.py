@@ -44,7 +44,9 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
     outputs.write_manifest(results_path, origin)
     _logger.info("Wrote %s and the features to %s", searching.RESULTS_FILENAME, args.search_dir)
     try:
-        page = searching.write_page(args.search_dir, results, tuple(folders.values()), source)
+        page = searching.write_page(
+            args.search_dir, results, tuple(folders.values()), {**folders, **source}
+        )
         _logger.info("Wrote the results as pictures to %s", page)
     except UsageError as error:  # all but the page needs no further packages
         _logger.warning("%s", error)

@@ -51,7 +51,6 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     if args.rerank:
         results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
     _log_unmatched(results["score"])
-    table = protocols.format_table(results)
     facts = {
         "protocol": test_set.protocol,
         "measure": settings["measure"],
@@ -70,7 +69,7 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         path = report.write_report(
             args.report_dir,
             title=dataset_class.TITLE,
-            table=table[1:],
+            table=protocols.format_table(results, unit=" %")[1:],
             result=results["score"],
             reranked=results.get("re-ranked"),
             query=query,
@@ -85,7 +84,7 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         )
         _logger.info("Wrote the report to %s", path)
     # After the files: the process that reads this table may have ended.
-    sys.stdout.write(align(table) + "\n")
+    sys.stdout.write(align(protocols.format_table(results)) + "\n")
 
 
 def _settle_ranking(test_set, loss_mode):
