@@ -5,6 +5,8 @@ import datetime
 import json
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.runs import folder
@@ -26,20 +28,45 @@ class Origin:
     step : int
         Of the checkpoint.
     checkpoint : str
-        Its prefix, or the frozen graph.
+        Its prefix; or the path of another source, see `kind`.
+    kind : {"checkpoint", "frozen graph", "features"}
+        What was read.
     inputs : str
-        What the network was run on, such as the query and the gallery of a search. Empty for what
-        is made of the checkpoint alone.
+        The images that it was used for, such as the query and the gallery of a search. Empty for
+        what is made of the checkpoint alone.
     """
 
     run: str | None
     step: int
     checkpoint: str
+    kind: str = "checkpoint"
     inputs: str = ""
+
+    @classmethod
+    def of_source(cls, source: Mapping[str, Any], **inputs: str) -> "Origin":
+        """Return the origin of what is made of the features of images.
+
+        Parameters
+        ----------
+        source : dict
+            What has computed them, as `deep_reid.cli.subject.choose_encoder` returns it, or the
+            files of ``"features"``.
+        **inputs : str
+            From names, such as ``query``, to paths.
+        """
+        key = next(x for x in ("checkpoint", "frozen_graph", "features") if x in source)
+        paths = [f"{name} {os.path.abspath(path)}" for name, path in inputs.items()]
+        return cls(
+            run=source.get("run"),
+            step=source.get("step", 0),
+            checkpoint=source[key],
+            kind=key.replace("_", " "),
+            inputs=", ".join(paths),
+        )
 
     def __str__(self) -> str:
         made_of = (
-            f"run {self.run}, step {self.step}" if self.run else f"checkpoint {self.checkpoint}"
+            f"run {self.run}, step {self.step}" if self.run else f"{self.kind} {self.checkpoint}"
         )
         return f"{made_of}, {self.inputs}" if self.inputs else made_of
 
@@ -90,7 +117,7 @@ def name_of_run(run_dir: str | None) -> str | None:
 
 
 def check_paths(*paths: str | None) -> None:
-    """Check, before the work that they need, that files can be written.
+    """Check, before the work that they need, that files and their manifests can be written.
 
     Parameters
     ----------
@@ -105,6 +132,7 @@ def check_paths(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             files.check_output(path)
+            files.check_output(path + _ENDING)
 
 
 def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
@@ -124,7 +152,7 @@ def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
     OSError
         If the file or its manifest cannot be written, as `check_paths` says.
     """
-    check_paths(path, path + _ENDING, *others)
+    check_paths(path, *others)
     existing = [each for each in (path, *others) if _is_file(each)]
     if not existing:
         return
@@ -170,7 +198,7 @@ def read_origin(path: str) -> Origin | None:
     """
     try:
         facts = files.read_json(path + _ENDING)
-        # A manifest of an earlier release has no inputs.
+        # A manifest of an earlier release has neither kind nor inputs.
         names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
         return Origin(**{name: facts[name] for name in names})
     except (OSError, ValueError, KeyError, TypeError):

@@ -30,7 +30,7 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
             paths[name] = searching.list_images(path)
     config = settle(args, dataset_class, find_run_dir(args))
     source, encode_images = choose_encoder(args, config)
-    origin = _describe_origin(source, folders)
+    origin = outputs.Origin.of_source(source, **folders)
     outputs.warn_of_overwriting(results_path, origin, *other_paths)
     images = {}
     for name in ("gallery", "query"):
@@ -73,12 +73,3 @@ def _naming_flag(name, paths):
         if not any(path in str(error) for path in paths):
             raise
         raise type(error)(f"--{name}: {error}") from error
-
-
-def _describe_origin(source, folders):
-    return outputs.Origin(
-        run=source.get("run"),
-        step=source.get("step", 0),
-        checkpoint=source.get("checkpoint") or source["frozen_graph"],
-        inputs=", ".join(f"{name} {os.path.abspath(path)}" for name, path in folders.items()),
-    )

@@ -45,8 +45,7 @@ def replacing(path: Path, *, folder: Path | None = None) -> Iterator[str]:
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-    is_near = folder is not None and os.path.isdir(folder)
-    if not is_near or os.stat(folder).st_dev != os.stat(path.parent).st_dev:
+    if folder is None or not _is_on_disk_of(path.parent, folder):
         folder = path.parent
     temporary = _create_temporary(path, folder)
     try:
@@ -239,6 +238,10 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _is_on_disk_of(directory, folder):
+    return os.path.isdir(folder) and os.stat(folder).st_dev == os.stat(directory).st_dev
 
 
 def _create_temporary(path, folder):
