@@ -223,6 +223,18 @@ class TestModes:
             text = run("--mode=test", f"--frozen_graph={run_id}.pb")
             assert f"with the settings of run {run_id}\n" in text
 
+    @pytest.mark.parametrize("ending", ["", "/", "/model.ckpt-1", "/model.ckpt-1.index"])
+    def test_the_run_of_a_checkpoint_is_named_however_it_is_given(self, runs, run, ending):
+        text = run("--mode=test", f"--restore_path={runs}/good{ending}")
+        assert "with the settings of run good\n" in text
+        assert "Overwriting" not in text
+        text = run("--mode=test", "--metrics_file=scores.json", "--report_dir=report")
+        assert "Overwriting" not in text
+        text = run("--mode=test", f"--restore_path={runs}/good{ending}",
+                   "--metrics_file=scores.json", "--report_dir=report")  # fmt: skip
+        for name in ("scores.json", "report/report.html"):
+            assert f"Overwriting {name}, which is of run stray, step 1, data set" in text
+
     def test_outputs_are_in_the_folder_of_their_run_with_a_manifest(self, runs, run):
         for run_id in ("good", "stray"):
             for mode in ("freeze", "finalize", "export", "test"):

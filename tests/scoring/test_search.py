@@ -149,7 +149,10 @@ def test_the_page_shows_each_query_with_its_results(run, folders):
     assert "<strong>0.JPG</strong>" in figures[0]
     assert "<li>a, b/crop &#34;" in text
     assert "image missing" not in text
-    assert "match" not in "".join(figures)
+    assert "match" not in "".join(figures[:-1] + [figures[-1].partition("</section>")[0]])
+    for name in ("query", "gallery"):
+        path = {"query": "wanted", "gallery": "crops"}[name]
+        assert f"<dt>{name}</dt><dd>{path}</dd>" in text
 
 
 def test_without_the_packages_of_the_page_the_table_is_written(run, folders, monkeypatch, caplog):
