@@ -5,10 +5,13 @@ import datetime
 import json
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.runs import folder
 from deep_reid.system import files
+from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
 _ENDING = ".manifest.json"
@@ -25,15 +28,54 @@ class Origin:
     step : int
         Of the checkpoint.
     checkpoint : str
-        Its prefix.
+        Its prefix; or the path of another source, see `kind`.
+    kind : {"checkpoint", "frozen graph", "features"}
+        What was read.
+    inputs : str
+        The images that it was used for, such as the query and the gallery of a search. Empty for
+        what is made of the checkpoint alone.
     """
 
     run: str | None
     step: int
     checkpoint: str
+    kind: str = "checkpoint"
+    inputs: str = ""
+
+    @classmethod
+    def of_source(cls, source: Mapping[str, Any], **inputs: str) -> "Origin":
+        """Return the origin of what is made of the features of images.
+
+        Parameters
+        ----------
+        source : dict
+            What has computed them, as `deep_reid.cli.subject.choose_encoder` returns it, or the
+            files of ``"features"``.
+        **inputs : str
+            From names, such as ``query``, to paths.
+        """
+        key = next(x for x in ("checkpoint", "frozen_graph", "features") if x in source)
+        paths = [f"{name} {os.path.abspath(path)}" for name, path in inputs.items()]
+        return cls(
+            run=source.get("run"),
+            step=source.get("step", 0),
+            checkpoint=source[key],
+            kind=key.replace("_", " "),
+            inputs=", ".join(paths),
+        )
 
     def __str__(self) -> str:
-        return f"run {self.run}, step {self.step}" if self.run else f"checkpoint {self.checkpoint}"
+        made_of = (
+            f"run {self.run}, step {self.step}" if self.run else f"{self.kind} {self.checkpoint}"
+        )
+        return f"{made_of}, {self.inputs}" if self.inputs else made_of
+
+    def is_like(self, other: "Origin") -> bool:
+        """Return whether files of both are of one kind: of any steps of a run, on equal inputs."""
+        return (self.run or self.checkpoint, self.inputs) == (
+            other.run or other.checkpoint,
+            other.inputs,
+        )
 
 
 def default_path(dataset_name: str, run_dir: str | None, *names: str) -> str:
@@ -75,7 +117,7 @@ def name_of_run(run_dir: str | None) -> str | None:
 
 
 def check_paths(*paths: str | None) -> None:
-    """Check, before the work that they need, that files can be written.
+    """Check, before the work that they need, that files and their manifests can be written.
 
     Parameters
     ----------
@@ -90,10 +132,11 @@ def check_paths(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             files.check_output(path)
+            files.check_output(path + _ENDING)
 
 
-def warn_of_overwriting(path: str, origin: Origin) -> None:
-    """Log that a file is overwritten which is of another run, or of unknown origin.
+def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
+    """Log that files are overwritten which are of another run, other inputs or unknown origin.
 
     Parameters
     ----------
@@ -101,20 +144,24 @@ def warn_of_overwriting(path: str, origin: Origin) -> None:
         The file; of a checkpoint, its prefix.
     origin : Origin
         What the new file is made of.
+    *others : str
+        Further files that are written with it: one manifest is for all.
 
     Raises
     ------
     OSError
         If the file or its manifest cannot be written, as `check_paths` says.
     """
-    check_paths(path, path + _ENDING)
-    if not _is_file(path):
+    check_paths(path, *others)
+    existing = [each for each in (path, *others) if _is_file(each)]
+    if not existing:
         return
+    names, verb = list_some(existing), "is" if len(existing) == 1 else "are"
     earlier = read_origin(path)
     if earlier is None:
-        _logger.warning("Overwriting %s, of which no manifest tells the run", path)
-    elif (earlier.run or earlier.checkpoint) != (origin.run or origin.checkpoint):
-        _logger.warning("Overwriting %s, which is of %s, with %s", path, earlier, origin)
+        _logger.warning("Overwriting %s, of which no manifest tells the run", names)
+    elif not earlier.is_like(origin):
+        _logger.warning("Overwriting %s, which %s of %s, with %s", names, verb, earlier, origin)
 
 
 def write_manifest(path: str, origin: Origin) -> None:
@@ -151,7 +198,9 @@ def read_origin(path: str) -> Origin | None:
     """
     try:
         facts = files.read_json(path + _ENDING)
-        return Origin(**{field.name: facts[field.name] for field in dataclasses.fields(Origin)})
+        # A manifest of an earlier release has neither kind nor inputs.
+        names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
+        return Origin(**{name: facts[name] for name in names})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

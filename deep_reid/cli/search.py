@@ -1,5 +1,6 @@
 """``--mode=search``: finds the images of a folder that are most like a query."""
 
+import contextlib
 import logging
 import os
 
@@ -8,7 +9,7 @@ from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, settle
 from deep_reid.cli.subject import choose_encoder, progress_bar, take_run_of_graph
 from deep_reid.config.loss_modes import facts_of_loss
-from deep_reid.errors import UsageError
+from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import search as searching
 
@@ -18,31 +19,57 @@ _logger = logging.getLogger(__name__)
 def search(args: Command, dataset_class: type[Dataset]) -> None:
     """Rank the images of a folder for each query, and write results, features and a page."""
     args = take_run_of_graph(args)
-    if args.query is None or args.gallery is None:
-        raise UsageError(
-            "search needs --query (an image or a folder) and --gallery (a folder of images)"
-        )
-    if args.frozen_graph is not None and args.checkpoint is not None:
-        raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
-    outputs.check_paths(*(os.path.join(args.search_dir, name) for name in searching.FILENAMES))
-    paths = {
-        "gallery": searching.list_images(args.gallery),
-        "query": searching.list_images(args.query),
-    }
+    folders = _find_folders(args)
+    results_path, *other_paths = (
+        os.path.join(args.search_dir, name) for name in searching.FILENAMES
+    )
+    outputs.check_paths(results_path, *other_paths)
+    paths = {}
+    for name, path in folders.items():
+        with _naming_flag(name, [path]):
+            paths[name] = searching.list_images(path)
     config = settle(args, dataset_class, find_run_dir(args))
     source, encode_images = choose_encoder(args, config)
+    origin = outputs.Origin.of_source(source, **folders)
+    outputs.warn_of_overwriting(results_path, origin, *other_paths)
     images = {}
-    for name, filenames in paths.items():
-        with progress_bar(len(filenames), name) as bar:
+    for name in ("gallery", "query"):
+        filenames = paths[name]
+        with progress_bar(len(filenames), name) as bar, _naming_flag(name, filenames):
             features = encode_images(filenames, batch_size=args.batch_size, progress=bar.update)
         images[name] = searching.Images(filenames, features)
     measure = facts_of_loss(config.loss_mode).measure
     results = searching.search(images["query"], images["gallery"], measure, args.num_results)
     searching.write_results(args.search_dir, results)
+    outputs.write_manifest(results_path, origin)
     _logger.info("Wrote %s and the features to %s", searching.RESULTS_FILENAME, args.search_dir)
     try:
-        folders = (args.query, args.gallery)
-        page = searching.write_page(args.search_dir, results, folders, source)
+        page = searching.write_page(
+            args.search_dir, results, tuple(folders.values()), {**folders, **source}
+        )
         _logger.info("Wrote the results as pictures to %s", page)
     except UsageError as error:  # all but the page needs no further packages
         _logger.warning("%s", error)
+
+
+def _find_folders(args):
+    """Return what the command line names to be searched for, and to be searched."""
+    kinds = {"query": "an image or a folder", "gallery": "a folder of images"}
+    folders = {name: getattr(args, name) for name in kinds}
+    missing = [f"--{name} ({kinds[name]})" for name, path in folders.items() if path is None]
+    if missing:
+        raise UsageError(f"search needs {' and '.join(missing)}")
+    if args.frozen_graph is not None and args.checkpoint is not None:
+        raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
+    return folders
+
+
+@contextlib.contextmanager
+def _naming_flag(name, paths):
+    """Name the flag in an error about one of its paths; others are about the network."""
+    try:
+        yield
+    except DataError as error:
+        if not any(path in str(error) for path in paths):
+            raise
+        raise type(error)(f"--{name}: {error}") from error

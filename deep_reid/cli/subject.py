@@ -20,6 +20,7 @@ from deep_reid.cli.outputs import Origin, name_of_run, read_origin
 from deep_reid.cli.settings import find_run_dir, is_dataset_of_run
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
+from deep_reid.engine.progress import count_epochs
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records
@@ -280,7 +281,7 @@ def showing_steps(config: RunConfig, num_images: int) -> Iterator[Callable[[int,
                 bar = tqdm(total=config.number_of_steps, initial=step, unit="step")
                 stack.enter_context(bar)
                 stack.enter_context(logging_redirect_tqdm())
-            epoch = step * config.batch_size / num_images
+            epoch = count_epochs(step, config.batch_size, num_images)
             bar.set_postfix_str(f"loss {loss:.4f}, epoch {epoch:.1f}", refresh=False)
             bar.update(step - bar.n)
 

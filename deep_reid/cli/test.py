@@ -29,16 +29,18 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     """Score a checkpoint, a frozen graph or a file of features by the official protocol."""
     _check_test_arguments(args)
     args = take_run_of_graph(args)
-    outputs.check_paths(args.metrics_file)
+    report_path = None
     if args.report_dir is not None:
         report.check_dependencies()
-        outputs.check_paths(os.path.join(args.report_dir, report.FILENAME))
+        report_path = os.path.join(args.report_dir, report.FILENAME)
+    outputs.check_paths(args.metrics_file, report_path)
     run_dir = find_run_dir(args)
     config = settle(args, dataset_class, run_dir)
     if config.dataset is None and args.features is None and args.frozen_graph is None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
-    of_run = "" if run_dir is None else f", with the settings of run {os.path.basename(run_dir)}"
+    run_id = outputs.name_of_run(run_dir)
+    of_run = "" if run_id is None else f", with the settings of run {run_id}"
     _logger.info("Testing on %s in %s%s", dataset_class.TITLE, config.dataset, of_run)
     test_set = dataset.test_set()
     if run_dir is not None:
@@ -51,7 +53,6 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     if args.rerank:
         results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
     _log_unmatched(results["score"])
-    table = protocols.format_table(results)
     facts = {
         "protocol": test_set.protocol,
         "measure": settings["measure"],
@@ -63,29 +64,39 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     metrics_file = args.metrics_file or outputs.default_path(
         dataset_class.NAME, checkpoint and os.path.dirname(checkpoint), "test_metrics.json"
     )
+    origin = outputs.Origin.of_source(source, **{"data set": dataset.dataset_dir})
+    outputs.warn_of_overwriting(metrics_file, origin)
     protocols.write_metrics(metrics_file, results["score"], results.get("re-ranked"), facts)
+    outputs.write_manifest(metrics_file, origin)
     _logger.info("Wrote the scores to %s", metrics_file)
-    if args.report_dir is not None:
-        query_images, gallery_images = protocols.list_item_images(test_set)
-        path = report.write_report(
-            args.report_dir,
-            title=dataset_class.TITLE,
-            table=table[1:],
-            result=results["score"],
-            reranked=results.get("re-ranked"),
-            query=query,
-            gallery=gallery,
-            query_images=query_images,
-            gallery_images=gallery_images,
-            measure=settings["measure"],
-            settings=facts,
-            names=Names(dataset.name_of, dataset.dataset_dir),
-            detections=protocols.create_detections(test_set, features[0]),
-            nearest_kwargs=settings,
-        )
-        _logger.info("Wrote the report to %s", path)
+    if report_path is not None:
+        outputs.warn_of_overwriting(report_path, origin)
+        _write_report(args.report_dir, dataset, test_set, features, results, settings, facts)
+        outputs.write_manifest(report_path, origin)
+        _logger.info("Wrote the report to %s", report_path)
     # After the files: the process that reads this table may have ended.
-    sys.stdout.write(align(table) + "\n")
+    sys.stdout.write(align(protocols.format_table(results)) + "\n")
+
+
+def _write_report(report_dir, dataset, test_set, features, results, settings, facts):
+    query, gallery = protocols.create_feature_sets(test_set, *features)
+    query_images, gallery_images = protocols.list_item_images(test_set)
+    report.write_report(
+        report_dir,
+        title=dataset.TITLE,
+        table=protocols.format_table(results, unit=" %")[1:],
+        result=results["score"],
+        reranked=results.get("re-ranked"),
+        query=query,
+        gallery=gallery,
+        query_images=query_images,
+        gallery_images=gallery_images,
+        measure=settings["measure"],
+        settings=facts,
+        names=Names(dataset.name_of, dataset.dataset_dir),
+        detections=protocols.create_detections(test_set, features[0]),
+        nearest_kwargs=settings,
+    )
 
 
 def _settle_ranking(test_set, loss_mode):

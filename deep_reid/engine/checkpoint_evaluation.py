@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deep_reid.engine import trainer_checks
-from deep_reid.engine.charts import Charts
+from deep_reid.engine.custom_scalars import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError

@@ -12,6 +12,25 @@ LOG_INTERVAL_SECS = 10.0
 _logger = logging.getLogger(__name__)
 
 
+def count_epochs(step: int, batch_size: int, images_per_epoch: int) -> float:
+    """Count how often a training has seen all images.
+
+    Parameters
+    ----------
+    step : int
+        The steps so far.
+    batch_size : int
+        Images per step.
+    images_per_epoch : int
+        The number of images to train on.
+
+    Returns
+    -------
+    float
+    """
+    return step * batch_size / images_per_epoch
+
+
 class Progress:
     """Logs the first step, steps in between, and the last one.
 
@@ -82,7 +101,7 @@ class Progress:
     def _describe(self, step, loss, steps_per_second):
         total, epoch, time_left = "", "", ""
         if self._images_per_epoch is not None:
-            epoch = f", epoch {step * self._batch_size / self._images_per_epoch:.2f}"
+            epoch = f", epoch {count_epochs(step, self._batch_size, self._images_per_epoch):.2f}"
         if self._number_of_steps is not None:
             total = f"/{self._number_of_steps}"
             secs_left = max(0, self._number_of_steps - step) / steps_per_second

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from deep_reid.engine.callbacks import Callbacks
-from deep_reid.engine.charts import Charts
+from deep_reid.engine.custom_scalars import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.health import Health
 from deep_reid.engine.progress import Progress

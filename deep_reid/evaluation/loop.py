@@ -23,7 +23,7 @@ from deep_reid.export.encoding import encode
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
-from deep_reid.runs import watching
+from deep_reid.runs import saving, watching
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
 from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
@@ -238,6 +238,8 @@ def open_evaluation(
         keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
         contextlib.ExitStack() as stack,
     ):
+        for directory in (eval_dir, run_dir):
+            saving.remove_leftovers_of_evaluation(directory)
         shown = (run_dir, eval_dir, images, shown_images, labels, camera_indices)
         report = reporting.Report(
             eval_dir,

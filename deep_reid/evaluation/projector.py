@@ -82,7 +82,7 @@ def write_features(
     """
     directory = pathlib.Path(log_dir) / _FOLDER
     rows = io.StringIO()
-    np.savetxt(rows, features, fmt="%.6g", delimiter="\t")
+    np.savetxt(rows, features, fmt="%.9g", delimiter="\t")
     files.write_text(directory / "features.tsv", rows.getvalue())
     lines = [list(metadata), *zip(*metadata.values(), strict=True)]
     text = "".join("\t".join(printable(str(cell)) for cell in line) + "\n" for line in lines)
@@ -108,12 +108,15 @@ def copy_features(run_dir: Path, log_dir: Path, step: int) -> None:
     is_own = not config.exists() or _NAME in config.read_text(errors="replace")
     if not is_own or not config.parent.is_dir() or config.parent.samefile(log_dir):
         return
+    # After a kill, the temporary file is where the evaluation writes: the next one removes it. In
+    # the run's folder, another process could take a file that is being written for a leftover.
+    folder = pathlib.Path(log_dir) / _FOLDER
     for name in _FILENAMES:
-        with files.replacing(pathlib.Path(run_dir) / _FOLDER / name) as temporary:
-            shutil.copyfile(pathlib.Path(log_dir) / _FOLDER / name, temporary)
-    _write_config(run_dir, step)
+        with files.replacing(pathlib.Path(run_dir) / _FOLDER / name, folder=folder) as temporary:
+            shutil.copyfile(folder / name, temporary)
+    _write_config(run_dir, step, log_dir)
 
 
-def _write_config(directory, step):
+def _write_config(directory, step, folder=None):
     config = _CONFIG.format(name=f"{_NAME} {step}", width=SPRITE_WIDTH, height=SPRITE_HEIGHT)
-    files.write_text(pathlib.Path(directory) / CONFIG_FILENAME, config)
+    files.write_text(pathlib.Path(directory) / CONFIG_FILENAME, config, folder=folder)

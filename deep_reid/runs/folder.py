@@ -36,10 +36,8 @@ def record_latest_run(log_dir: Path, run_id: str | None) -> None:
     if run_id is None:
         os.unlink(path)
         return
-    run_dir = os.path.join(log_dir, run_id)
     # After a kill, the temporary file is in the run's folder: the holder of its lock removes it.
-    is_one_disk = os.path.isdir(run_dir) and os.stat(run_dir).st_dev == os.stat(log_dir).st_dev
-    files.write_text(path, run_id + "\n", folder=run_dir if is_one_disk else None)
+    files.write_text(path, run_id + "\n", folder=os.path.join(log_dir, run_id))
 
 
 def is_plain_name(run_id: str) -> bool:

@@ -24,6 +24,8 @@ _logger = logging.getLogger(__name__)
 _SAVING = ".saving-"
 # A file in a folder for saving: the names of checkpoints to remove unless they are recorded.
 _JOURNAL = "journal"
+# Half-written files for TensorBoard's projector, in the folder of an evaluation or of its run.
+_LEFTOVERS_OF_EVALUATION = ("projector/.*-????????.*", ".projector_config-????????.pbtxt")
 # Files that a killed process leaves, with this saver or TensorFlow's own.
 _LEFTOVERS = (
     f"{_SAVING}*",
@@ -31,6 +33,7 @@ _LEFTOVERS = (
     ".config-????????.json",
     ".labels-????????.json",
     f".{folder.LATEST_RUN_FILENAME}-????????",
+    *_LEFTOVERS_OF_EVALUATION,
     "model.ckpt*.tempstate*",
     "model.ckpt*_temp_*",
     f"{STATE_FILENAME}.tmp*",
@@ -177,6 +180,21 @@ def remove_leftovers(run_dir: Path) -> None:
     for path in sorted(leftovers, key=lambda path: (path.suffix != ".index", path)):
         _logger.info("Removing %s, which a killed or failed training left", path)
         _remove(path)
+
+
+def remove_leftovers_of_evaluation(directory: Path) -> None:
+    """Remove half-written files that a killed evaluation left.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Where the evaluation writes, or the folder of its run. The caller must hold the lock of the
+        former: then no other process writes there.
+    """
+    for pattern in _LEFTOVERS_OF_EVALUATION:
+        for path in sorted(pathlib.Path(directory).glob(pattern)):
+            _logger.info("Removing %s, which a killed evaluation left", path)
+            _remove(path)
 
 
 def _write_journal(saving_folder, prefixes):

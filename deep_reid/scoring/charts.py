@@ -73,8 +73,7 @@ def draw_cmc(result: RankingResult, reranked: RankingResult | None) -> dict[str,
         for scores, label, form, color in curves:
             shares = [scores.rank_k(int(k)) for k in ranks]
             axes.plot(ranks, shares, form, color=color, label=label, markevery=marked)
-        lowest = min(scores.rank_k(1) for scores, *_ in curves)
-        axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.5) / 10), 1.01)
+        axes.set_ylim(0.0, 1.01)  # from 0 on, so that curves of several reports can be compared
         axes.set_xticks([k for k in (1, 5, 10, 20, 30, 40, 50) if k <= ranks[-1]])
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set(xlabel="rank", ylabel="queries with a match up to this rank")
@@ -144,5 +143,5 @@ def format_distance(value: float) -> str:
     if 0.0 < value < 1e-4:
         return f"{value:.1e}"
     if 0.0 < value < 0.01:
-        return np.format_float_positional(value, precision=2, fractional=False, trim="-")
+        return f"{value:#.2g}"
     return f"{value:.3f}"

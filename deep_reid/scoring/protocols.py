@@ -189,13 +189,15 @@ def list_item_images(test_set: TestSet) -> tuple[Sequence[str], Sequence[str]]:
     return [gallery_images[row] for row in test_set.query_rows], gallery_images
 
 
-def format_table(results: Mapping[str, ranking.RankingResult]) -> list[list[str]]:
+def format_table(results: Mapping[str, ranking.RankingResult], unit: str = "") -> list[list[str]]:
     """Tabulate the scores.
 
     Parameters
     ----------
     results : dict of str to deep_reid.scoring.ranking.RankingResult
         From the name of a column to its scores.
+    unit : str
+        Written behind each score, not behind the numbers of queries and items.
 
     Returns
     -------
@@ -203,9 +205,9 @@ def format_table(results: Mapping[str, ranking.RankingResult]) -> list[list[str]
         A header, and rows: scores in percent, then the numbers of queries and gallery items.
     """
     columns = list(results.values())
-    rows = [[f"rank-{k}", *(f"{100 * r.rank_k(k):.2f}" for r in columns)] for k in RANKS]
+    rows = [[f"rank-{k}", *(f"{100 * r.rank_k(k):.2f}{unit}" for r in columns)] for k in RANKS]
     for name, (_, title) in _MEANS.items():
-        rows.append([title, *(f"{100 * getattr(r, name):.2f}" for r in columns)])
+        rows.append([title, *(f"{100 * getattr(r, name):.2f}{unit}" for r in columns)])
     for name, title in _COUNTS.items():
         rows.append([title, *(f"{getattr(r, name):,}" for r in columns)])
     return [["score, in %", *results], *rows]

@@ -58,6 +58,7 @@ def write_report(
     report_dir : str or Path
         Made if it is missing.
     title : str
+        Begins with a capital letter on the page.
     table : list of rows
         Each row is a name and a text, or a name and two texts: without and with re-ranking. A
         row with one text in a table with re-ranking is valid for both.
@@ -110,7 +111,7 @@ def write_report(
     return pages.write_page(
         report_dir,
         FILENAME,
-        title=title,
+        title=title[:1].upper() + title[1:],
         num_columns=max((len(row) for row in table), default=2),
         table=[[str(cell) for cell in row] for row in table],
         result=result,
@@ -118,6 +119,7 @@ def write_report(
         measure=charts.MEASURE_NAMES[measure],
         cmc=charts.draw_cmc(result, reranked),
         tracks=_describe_tracks(*detections, measure, rules.get("same_camera_is_junk", True)),
+        has_cameras=gallery.cameras is not None,
         strips=found,
         num_items=max(len(strip["items"]) for group in found.values() for strip in group),
         shows_reranked=shows_reranked,

@@ -16,9 +16,9 @@ from deep_reid.system import files
 RESULTS_FILENAME = "results.csv"
 PAGE_FILENAME = "search.html"
 FILENAMES = (
-    *(f"{name}{ending}" for name in ("query", "gallery") for ending in (".npy", ".csv")),
     RESULTS_FILENAME,
     PAGE_FILENAME,
+    *(f"{name}{ending}" for name in ("query", "gallery") for ending in (".npy", ".csv")),
 )
 """All files that a search writes."""
 
@@ -51,8 +51,10 @@ def list_images(path: files.Path) -> list[str]:
     path = os.fspath(path)
     if os.path.isfile(path):
         return [path]
-    if not os.path.isdir(path):
+    if not os.path.exists(path):
         raise MissingPathError(f"{path} does not exist: name an image, or a folder of images")
+    if not os.path.isdir(path):
+        raise DataError(f"{path} is neither a file nor a folder: name an image, or a folder")
     found = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith((".", "@"))]
@@ -135,6 +137,8 @@ def search(query: Images, gallery: Images, measure: str, num_results: int) -> Re
 def write_results(search_dir: files.Path, results: Results) -> None:
     """Write ``results.csv``, and the features with an index of their paths.
 
+    The table has a column ``cosine_distance`` or ``euclidean_distance``, with all digits.
+
     Parameters
     ----------
     search_dir : str or Path
@@ -152,11 +156,12 @@ def write_results(search_dir: files.Path, results: Results) -> None:
         for images in (results.query, results.gallery)
     )
     lines = [
-        (query_paths[query], rank, gallery_paths[row], f"{distance:.6f}")
+        # csv writes all digits of a float: the features of a new network are close together.
+        (query_paths[query], rank, gallery_paths[row], float(distance))
         for query, items in enumerate(results.found)
         for rank, (row, distance) in enumerate(items, 1)
     ]
-    header = ("query", "rank", "path", "distance")
+    header = ("query", "rank", "path", f"{results.measure}_distance")
     feature_index.write_csv(search_dir / RESULTS_FILENAME, header, lines)
 
 

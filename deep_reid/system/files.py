@@ -29,7 +29,8 @@ def replacing(path: Path, *, folder: Path | None = None) -> Iterator[str]:
     ----------
     path : str or Path
     folder : str or Path, optional
-        Where the temporary file is, on the same file system. Default: the folder of `path`.
+        Where the temporary file is, for those who remove what a killed process left. Default, and
+        where that is no folder on the same file system: the folder of `path`.
 
     Yields
     ------
@@ -44,7 +45,9 @@ def replacing(path: Path, *, folder: Path | None = None) -> Iterator[str]:
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _create_temporary(path, path.parent if folder is None else folder)
+    if folder is None or not _is_on_disk_of(path.parent, folder):
+        folder = path.parent
+    temporary = _create_temporary(path, folder)
     try:
         yield temporary
         flush_to_disk(temporary)
@@ -235,6 +238,10 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _is_on_disk_of(directory, folder):
+    return os.path.isdir(folder) and os.stat(folder).st_dev == os.stat(directory).st_dev
 
 
 def _create_temporary(path, folder):

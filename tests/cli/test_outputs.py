@@ -41,11 +41,14 @@ OUTPUTS = {
         ["--sdk_dir=out"], ["feat_test.mat", "feat_test.csv", "feat_test.mat.manifest.json"],
     ),
     "test": (
-        ["--metrics_file=out/scores.json", "--report_dir=out"], ["scores.json", "report.html"],
+        ["--metrics_file=out/scores.json", "--report_dir=out"],
+        [name + ending for name in ("scores.json", "report.html")
+         for ending in ("", ".manifest.json")],
     ),
     "search": (
         ["--search_dir=out", "--query=people", "--gallery=people"],
-        ["query.npy", "query.csv", "gallery.npy", "gallery.csv", "results.csv", "search.html"],
+        ["query.npy", "query.csv", "gallery.npy", "gallery.csv", "results.csv", "search.html",
+         "results.csv.manifest.json"],
     ),
 }  # fmt: skip
 
@@ -80,7 +83,38 @@ class TestDefaultPath:
         assert outputs.name_of_run(run_dir) is None
 
 
+SOURCES = [
+    {"run": "a", "step": 1, "checkpoint": "a/model.ckpt-1"},
+    {"run": "a", "step": 2, "checkpoint": "a/model.ckpt-2"},
+    {"run": "b", "step": 1, "checkpoint": "b/model.ckpt-1"},
+    {"run": None, "step": 0, "checkpoint": "published/model.ckpt"},
+    {"run": "b", "step": 1, "frozen_graph": "b.pb"},
+    {"frozen_graph": "x.pb"},
+    {"features": "x.mat"},
+    {"features": "gallery.mat, query.mat"},
+]
+MADE_OF = ["run a", "run a", "run b", "checkpoint published/model.ckpt", "run b",
+           "frozen graph x.pb", "features x.mat", "features gallery.mat, query.mat"]  # fmt: skip
+
+
 class TestOverwriting:
+    @pytest.mark.parametrize("old", range(len(SOURCES)))
+    @pytest.mark.parametrize("new", range(len(SOURCES)))
+    def test_other_networks_and_other_inputs_are_named(self, tmp_path, caplog, old, new):
+        (tmp_path / "x.json").write_text("{}")
+        for inputs in ("people", "cars"):
+            caplog.clear()
+            outputs.write_manifest("x.json", Origin.of_source(SOURCES[old], query="people"))
+            outputs.warn_of_overwriting("x.json", Origin.of_source(SOURCES[new], query=inputs))
+            is_other = MADE_OF[old] != MADE_OF[new] or inputs != "people"
+            assert len(caplog.messages) == is_other
+            if is_other:
+                before, _, after = caplog.messages[0].partition(", with ")
+                assert f"is of {MADE_OF[old]}" in before
+                assert before.endswith(f"query {tmp_path}/people")
+                assert after.startswith(MADE_OF[new])
+                assert after.endswith(f"query {tmp_path}/{inputs}")
+
     @pytest.mark.parametrize(
         ("earlier", "new", "is_named"),
         [
@@ -188,6 +222,18 @@ class TestModes:
             run("--mode=freeze", f"--run_id={run_id}", f"--output={run_id}.pb")
             text = run("--mode=test", f"--frozen_graph={run_id}.pb")
             assert f"with the settings of run {run_id}\n" in text
+
+    @pytest.mark.parametrize("ending", ["", "/", "/model.ckpt-1", "/model.ckpt-1.index"])
+    def test_the_run_of_a_checkpoint_is_named_however_it_is_given(self, runs, run, ending):
+        text = run("--mode=test", f"--restore_path={runs}/good{ending}")
+        assert "with the settings of run good\n" in text
+        assert "Overwriting" not in text
+        text = run("--mode=test", "--metrics_file=scores.json", "--report_dir=report")
+        assert "Overwriting" not in text
+        text = run("--mode=test", f"--restore_path={runs}/good{ending}",
+                   "--metrics_file=scores.json", "--report_dir=report")  # fmt: skip
+        for name in ("scores.json", "report/report.html"):
+            assert f"Overwriting {name}, which is of run stray, step 1, data set" in text
 
     def test_outputs_are_in_the_folder_of_their_run_with_a_manifest(self, runs, run):
         for run_id in ("good", "stray"):

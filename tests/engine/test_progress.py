@@ -1,12 +1,16 @@
 """Lines of the log that show how far a training is."""
 
+import io
 import itertools
 import logging
 import random
 import re
+import sys
 
 import pytest
 
+from deep_reid.cli.subject import showing_steps
+from deep_reid.config import RunConfig
 from deep_reid.engine import progress
 from deep_reid.engine.progress import LOG_INTERVAL_SECS, Progress
 
@@ -111,3 +115,24 @@ def test_steps_of_other_workers_do_not_count_for_the_speed(clock, lines):
         clock.now += 1
         shown.report(step, 3.0, is_last=False)
     assert lines[-1][1] == "step 9, loss 3.0000, 16.0 images/s"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "step"), [(120, 16, 10), (7, 8, 1), (8, 8, 4)]
+)
+def test_the_bar_counts_epochs_as_the_log_does(lines, monkeypatch, num_images, batch_size, step):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    shown = Progress(batch_size, log_every_n_steps=1, images_per_epoch=num_images)
+    config = RunConfig((32, 16, 3), batch_size=batch_size, number_of_steps=100)
+    with showing_steps(config, num_images) as show:
+        show(step, 1.5)
+    shown.report(step, 1.5, is_last=False)
+    (in_log,) = re.findall(r"epoch ([\d.]+)", lines[0][1])
+    in_bar = re.findall(r"epoch ([\d.]+)", terminal.getvalue())[-1]
+    assert float(in_bar) == pytest.approx(float(in_log), abs=0.06)
+    assert float(in_log) == round(step * batch_size / num_images, 2)

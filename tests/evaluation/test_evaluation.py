@@ -408,6 +408,24 @@ def test_the_projector_gets_the_features_of_the_latest_step(trained):
     assert "features of step 8" in (directory / "projector_config.pbtxt").read_text()
 
 
+@pytest.mark.parametrize("is_for_projector", [True, False])
+def test_what_a_killed_evaluation_left_half_written_is_removed(trained, is_for_projector):
+    names = ("features.tsv", "metadata.tsv", "sprite.png")
+    left = [
+        trained / path / "run" / f"{folder}.{stem}-0a1b2c3d.{ending}"
+        for path in ("eval", "train")
+        for folder, (stem, ending) in [
+            *(("projector/", name.split(".")) for name in names),
+            ("", ("projector_config", "pbtxt")),
+        ]
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    evaluate(trained, projector=is_for_projector)
+    assert not [path for path in left if path.exists()]
+
+
 def test_the_projector_shows_names_cameras_and_paths_as_the_data_have_them(trained):
     images, labels, _ = draw_data()
     paths = []

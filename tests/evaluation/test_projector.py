@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from deep_reid.evaluation import projector
+from deep_reid.runs import saving
+from deep_reid.runs.run import Run
+from deep_reid.system import files
 
 METADATA = {
     "identity": ["Anna", "Bo\nb", "\u200bC", "d\udcff", "<e>"],
@@ -28,8 +31,8 @@ def test_features_metadata_and_sprite_have_a_row_per_image(tmp_path):
     projector.write_sprite(tmp_path, np.zeros((5, 8, 4, 3), np.uint8))
     config = (tmp_path / "projector_config.pbtxt").read_text()
     paths = dict(re.findall(r'(\w+_path): "([^"]+)"', config))
-    read = np.loadtxt(tmp_path / paths["tensor_path"], delimiter="\t")
-    np.testing.assert_allclose(read, features, rtol=1e-5)
+    read = np.loadtxt(tmp_path / paths["tensor_path"], delimiter="\t", dtype=np.float32)
+    np.testing.assert_array_equal(read, features)
     lines = (tmp_path / paths["metadata_path"]).read_text().splitlines()
     assert lines[0] == "identity\tcamera\tpath"
     assert lines[1] == "Anna\t1\ta\\tb.png"
@@ -99,6 +102,40 @@ def test_tensorboard_finds_features_in_both_folders(tmp_path):
         config = folder / "projector_config.pbtxt"
         for path in re.findall(r'\w+_path: "([^"]+)"', config.read_text()):
             assert find(path, str(config)) == str(folder.resolve() / path)
+
+
+def sweep_as_training(run_dir):
+    with Run.open(run_dir.parent, run_dir.name):
+        pass
+
+
+@pytest.mark.parametrize(
+    "sweep", [sweep_as_training, saving.remove_leftovers_of_evaluation], ids=["train", "eval"]
+)
+def test_what_a_killed_evaluation_left_in_the_folder_of_the_run_is_removed(
+    tmp_path, monkeypatch, sweep
+):
+    """An earlier release wrote there, and so does this one from another disk."""
+    run_dir, eval_dir = tmp_path / "run", tmp_path / "eval"
+    (run_dir / "projector").mkdir(parents=True)
+    for name in ("config.json", "notes.txt", "projector/mine.tsv", "projector/.mine"):
+        (run_dir / name).write_text("{}")
+    projector.write_sprite(eval_dir, np.zeros((2, 8, 4, 3), np.uint8))
+    projector.write_features(eval_dir, 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
+    projector.copy_features(run_dir, eval_dir, 7)
+    before = {path for path in run_dir.rglob("*") if path.name != "lock"}
+    replacing = files.replacing
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "replacing", lambda path, folder=None: replacing(path))
+        # As a kill does, keep what is half-written.
+        patched.setattr(files.os, "replace", lambda *_: None)
+        patched.setattr(files.os, "unlink", lambda *_: None)
+        projector.copy_features(run_dir, eval_dir, 8)
+    left = {path for path in run_dir.rglob("*") if path.name != "lock"} - before
+    assert len(left) == 4
+    assert all(path.name.startswith(".") for path in left)
+    sweep(run_dir)
+    assert {path for path in run_dir.rglob("*") if path.name != "lock"} == before
 
 
 def test_the_users_configuration_in_the_folder_of_the_run_stays(tmp_path):

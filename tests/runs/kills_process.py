@@ -10,8 +10,9 @@ from kills import kill_at_each_change
 
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
+from deep_reid.evaluation import projector
 from deep_reid.evaluation.best import BestCheckpoint
-from deep_reid.runs import checkpoints, folder, labels, records
+from deep_reid.runs import checkpoints, folder, labels, records, saving
 from deep_reid.runs.run import Run
 
 CONFIG = RunConfig(image_shape=(32, 16, 3), seed=1)
@@ -20,8 +21,6 @@ KEPT = 2
 
 
 def save(run, steps, done):
-    from deep_reid.runs import saving
-
     with tf.Graph().as_default(), tf.Session() as session:
         weight = slim.model_variable("weight", (100,), initializer=tf.zeros_initializer())
         step_var = tf.train.get_or_create_global_step()
@@ -118,7 +117,39 @@ def check_best(path, done):
     check_tidy(path, {"best"})
 
 
+def evaluate(path, done, step=40):
+    """Write for the projector as an evaluation does, which first sweeps."""
+    run_dir, eval_dir = os.path.join(path, "run"), os.path.join(path, "run", "eval")
+    for directory in (eval_dir, run_dir):
+        saving.remove_leftovers_of_evaluation(directory)
+    projector.write_sprite(eval_dir, np.zeros((2, 8, 4, 3), np.uint8))
+    projector.write_features(eval_dir, step, np.full((2, 3), step), {"identity": ["1", "2"]})
+    projector.copy_features(run_dir, eval_dir, step)
+
+
+def check_projector(path, done):
+    """The next evaluation, and the next training, leave nothing half-written."""
+    evaluate(path, done, 50)
+    check_shown(path)
+    with Run.open(path, "run"):
+        check_shown(path)
+    check_tidy(path, {"eval", "projector", "projector_config.pbtxt"})
+
+
+def check_shown(path):
+    for directory in (Path(path, "run"), Path(path, "run", "eval")):
+        assert "step 50" in (directory / "projector_config.pbtxt").read_text()
+        names = {"features.tsv", "metadata.tsv", "sprite.png"}
+        assert set(os.listdir(directory / "projector")) == names
+        assert not list(directory.glob(".*"))
+
+
 SCENARIOS = {
+    "write for the projector": (
+        lambda path: begin(path, lambda step: None),
+        evaluate,
+        check_projector,
+    ),
     "begin": (lambda path: None, begin, check_run),
     "begin without a name": (
         lambda path: None,

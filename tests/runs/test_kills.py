@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
     "scenario, least",
     [
         ("begin", 40),
+        ("write for the projector", 40),
         pytest.param("begin without a name", 40, marks=pytest.mark.long),
         pytest.param("go on", 120, marks=pytest.mark.long),
         pytest.param("keep the best", 60, marks=pytest.mark.long),

@@ -3,6 +3,7 @@
 import base64
 import html
 import html.parser
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from deep_reid.errors import DataError, UsageError
-from deep_reid.scoring import report, tracks
+from deep_reid.scoring import charts, protocols, report, tracks
 from deep_reid.scoring.names import Names
 from deep_reid.scoring.ranking import FeatureSet, Rerank, nearest, rank
 from deep_reid.system import files
@@ -34,6 +35,27 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# Tells which parts of the captions of a page in a frame are on one line, and in their column.
+MEASURE = """
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+    const inner = frame.contentDocument;
+    const parts = [...inner.querySelectorAll(".items small span, .distance")].map(part => {
+        const range = inner.createRange();
+        range.selectNodeContents(part);
+        const bottoms = [...range.getClientRects()].map(x => x.bottom);
+        // Bold text ends a little lower; the next line is 15 pixels below.
+        const isOneLine = Math.max(...bottoms) - Math.min(...bottoms) < 8;
+        const fits = range.getBoundingClientRect().right
+            <= part.closest("li").getBoundingClientRect().right + 1;
+        return {text: part.textContent, isOneLine, fits};
+    });
+    const found = {width: inner.documentElement.scrollWidth, parts};
+    document.body.innerHTML = "<pre>" + JSON.stringify(found) + "</pre>";
+};
+"""
 
 
 class Page(html.parser.HTMLParser):
@@ -135,6 +157,36 @@ class TestPage:
         assert "<dt>checkpoint</dt><dd>model.ckpt-7</dd>" in text
         assert "<dd>numpy 2.0</dd>" in text
 
+    @pytest.mark.parametrize(
+        "title", ["your own images", "Market-1501", "MARS", "iLIDS", "über", ""]
+    )
+    def test_its_title_begins_with_a_capital_letter(self, write, title):
+        text = write(title=title).read_text()
+        (shown,), (tab,) = (re.findall(f"<{tag}>(.*)</{tag}>", text) for tag in ("h1", "title"))
+        assert shown == tab
+        assert (shown[:1].upper(), shown[1:]) == (shown[:1], title[1:])
+
+    @pytest.mark.parametrize("is_reranked", [False, True])
+    def test_each_column_has_a_header_and_each_score_its_unit(
+        self, write, query, gallery, is_reranked
+    ):
+        results = {"score": rank(query, gallery)}
+        if is_reranked:
+            results["re-ranked"] = rank(query, gallery, rerank=Rerank())
+        table = protocols.format_table(results, unit=" %")[1:]
+        text = write(table=table, reranked=results.get("re-ranked")).read_text()
+        headers = re.findall('<th scope="col">([^<]+)</th>', text)
+        assert headers == [
+            "score or number",
+            *(["plain", "re-ranked"] if is_reranked else ["value"]),
+        ]
+        rows = re.findall('<th scope="row">([^<]+)</th>((?:<td>[^<]+</td>)+)', text)
+        assert len(rows) == len(table)
+        for name, cells in rows:
+            values = re.findall("<td>([^<]+)</td>", cells)
+            assert len(values) == len(headers) - 1
+            assert all(value.endswith(" %") == name.startswith(("rank", "mAP")) for value in values)
+
     def test_it_needs_nothing_from_elsewhere(self, write):
         text = write().read_text()
         page = Page(text)
@@ -190,6 +242,15 @@ class TestCurve:
         result = rank(query, gallery)
         for k in (1, 5, 20):
             assert f"{100 * result.rank_k(k):.1f} %" in curve["alt"]
+
+    @pytest.mark.parametrize("noise", [0.0, 0.2, 1.0, 30.0])
+    def test_its_axis_begins_at_zero(self, write, query, gallery, noise):
+        """Also where all scores are high: else small differences would look large."""
+        random = np.random.default_rng(0)
+        sets = [draw_set(random, each.name, each.labels, noise) for each in (query, gallery)]
+        curve = decoded_images(write(result=rank(*sets)).read_text(), "image/svg+xml")[0].decode()
+        labels = [int(x) for x in re.findall(r">(\d+) %</text>", curve)]
+        assert (min(labels), max(labels)) == (0, 100)
 
     def test_it_is_a_vector_image_with_text(self, write):
         curve, distribution = decoded_images(write().read_text(), "image/svg+xml")
@@ -266,6 +327,29 @@ class TestDistances:
         distribution = decoded_images(text, "image/svg+xml")[1]
         assert b"smallest cosine distance to a track" in distribution
 
+    @pytest.mark.parametrize("measure", ["cosine", "euclidean"])
+    @pytest.mark.parametrize("length", [1.0, 3.0])
+    def test_where_it_is_another_distance_than_that_of_the_ranking_the_page_says_why(
+        self, write, clear, measure, length
+    ):
+        sets = [
+            FeatureSet(length * x.features / np.linalg.norm(x.features, axis=1, keepdims=True),
+                       x.labels, x.cameras)
+            for x in (clear["query"], clear["gallery"])
+        ]  # fmt: skip
+        changes = {"query": sets[0], "gallery": sets[1], "result": rank(*sets, measure=measure)}
+        text = write(measure=measure, **changes).read_text()
+        (of_ranking,) = re.findall(r"ranked by (\w+) distance", text)
+        (of_chart,) = re.findall(
+            r">smallest (\w+) distance to a track<",
+            decoded_images(text, "image/svg+xml")[1].decode(),
+        )
+        sentence = (
+            f"are {of_chart} distances, as Deep SORT computes them, while the rankings on this"
+        )
+        assert (f"{sentence} page are by {of_ranking} distance" in text) == (of_chart != of_ranking)
+        assert ("half of the squared Euclidean distance" in text) == (of_chart != of_ranking)
+
     def test_with_a_single_identity_the_page_says_what_is_missing(self, write):
         features = np.random.default_rng(0).random((4, 3))
         single = FeatureSet(features, [5, 5, 5, 5], [1, 2, 3, 4])
@@ -301,6 +385,13 @@ class TestDistances:
         bare = [FeatureSet(each.features, each.labels, name=each.name) for each in (query, gallery)]
         text = write(query=bare[0], gallery=bare[1], result=rank(*bare)).read_text()
         assert "camera" not in text.replace("cross-camera", "")
+
+
+@pytest.mark.parametrize("value", [0.009, 0.00899, 0.0012, 1e-4, 0.00999, 3.2e-5])
+def test_small_distances_have_two_digits(value):
+    text = charts.format_distance(value)
+    assert float(text) == pytest.approx(value, rel=0.05)
+    assert len(text.partition("e")[0].replace(".", "").lstrip("0")) == 2
 
 
 class TestChosenQueries:
@@ -344,12 +435,12 @@ class TestStrips:
         assert [row for row, _ in strips] == chosen.tolist()
         for (_, kinds), codes in zip(strips, items.codes.tolist(), strict=True):
             assert kinds == ["query", *(names[code] for code in codes)]
-        shown = re.findall(r"</span> (\d\.\d{3})<small>", text)
+        shown = re.findall(r"</span> (\d\.\d{3})</span><small>", text)
         assert shown == [f"{distance:.3f}" for distance in items.distances.ravel()]
 
     def test_signs_tell_the_kinds_without_color(self, write):
         text = write().read_text()
-        marks = dict(re.findall(r'</div><span class="mark ([\w-]+)">(.)</span>', text))
+        marks = dict(re.findall(r'"distance"><span class="mark ([\w-]+)">(.)</span>', text))
         assert marks == {"match": "✓", "no-match": "✗", "distractor": "✗", "junk": "–"}
 
     def test_a_small_gallery_gives_short_strips(self, write, query, image):
@@ -421,13 +512,14 @@ class TestNames:
             )
             assert query_path in html.unescape(re.sub("<[^>]+>", "", figure))
             assert (folder / query_path).exists()
-            shown = re.findall(r"<small>([^<]+)</small>", figure)[1:]
-            for index, words in zip(indices, shown, strict=True):
+            shown = re.findall(r"<small><span>([^<]+)</span><span>([^<]+)</span></small>", figure)
+            assert len(shown) == 1 + len(indices)
+            for index, words in zip(indices, shown[1:], strict=True):
                 label = gallery.labels[index]
                 who = {-1: "junk", 0: "distractor"}.get(
-                    int(label), f"identity &lt;Person&gt;\\t{label}\\udcff"
+                    int(label), f"&lt;Person&gt;\\t{label}\\udcff"
                 )
-                assert words == f"{who}, camera {gallery.cameras[index]}"
+                assert words == (who, f"camera {gallery.cameras[index]}")
             paths = re.findall(r"<li>([^<]+)</li>", figure)
             assert paths == [f"gallery/p{gallery.labels[index]}/{index}.png" for index in indices]
 
@@ -527,6 +619,24 @@ class TestInBrowser:
         strips = page.frames()
         assert len(strips) == 15
         assert all(len(kinds) == 11 for _, kinds in strips)
+
+    @pytest.mark.parametrize("width", [320, 375, 480, 760, 770, 1000, 1001, 1200])
+    def test_captions_are_not_broken(self, write, browse, tmp_path, width):
+        """No name, no "camera 1", no mark with its distance: on a screen of any size."""
+        text = write(names=Names("{:04d}".format)).read_text()
+        text = html.escape(re.sub("<meta http-equiv[^>]+>", "", text))
+        outer = tmp_path / "outer.html"
+        # In a frame, as a window of chromium is at least 500 pixels wide.
+        outer.write_text(
+            f'<iframe width="{width}" height="900" srcdoc="{text}"></iframe>'
+            f"<script>{MEASURE}</script>"
+        )
+        (found,) = re.findall("<pre>(.+)</pre>", browse("--dump-dom", outer.as_uri()))
+        found = json.loads(found)
+        assert found["width"] <= width
+        assert len(found["parts"]) == 15 * (11 * 2 + 10)
+        broken = [part for part in found["parts"] if not (part["isOneLine"] and part["fits"])]
+        assert broken == []
 
     def test_the_screenshot_shows_curves_pictures_and_frames(self, write, browse, tmp_path):
         screenshot = str(tmp_path / "screenshot.png")

@@ -84,7 +84,7 @@ def test_results_are_the_nearest_images_without_the_query_itself(run, folders, q
     argv = (f"--query={query}", "--gallery=crops", f"--num_results={count}")
     assert run(*argv) == (0, [])
     lines = read(folders / "out" / "results.csv")
-    assert list(lines[0]) == ["query", "rank", "path", "distance"]
+    assert list(lines[0]) == ["query", "rank", "path", "cosine_distance"]
     gallery = [str(path) for path in (folders / "crops").glob("[!.@]*/*.png")]
     assert len(gallery) == 25
     if (folders / query).is_file():
@@ -99,10 +99,34 @@ def test_results_are_the_nearest_images_without_the_query_itself(run, folders, q
         assert [int(line["rank"]) for line in found] == list(range(1, len(found) + 1))
         assert [line["path"] for line in found] == [other for other, _ in expected[path]]
         np.testing.assert_allclose(
-            [float(line["distance"]) for line in found],
+            [float(line["cosine_distance"]) for line in found],
             [distance for _, distance in expected[path]],
-            atol=2e-6,
+            atol=1e-12,
         )
+
+
+@pytest.mark.parametrize("measure", ["cosine", "euclidean"])
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-5, 1e-7])
+def test_distances_are_named_and_are_read_back_as_they_are(tmp_path, measure, spread):
+    """The features of a network that has just begun to learn are close together."""
+    random = np.random.default_rng(0)
+    center = random.normal(size=16)
+    query, gallery = (
+        search.Images(
+            [str(tmp_path / f"{name}{row}.png") for row in range(size)],
+            (center + spread * random.normal(size=(size, 16))).astype(np.float32),
+        )
+        for name, size in (("q", 5), ("g", 40))
+    )
+    results = search.search(query, gallery, measure, 40)
+    search.write_results(tmp_path / "out", results)
+    lines = read(tmp_path / "out" / "results.csv")
+    assert list(lines[0]) == ["query", "rank", "path", f"{measure}_distance"]
+    found = [distance for items in results.found for _, distance in items]
+    assert [float(line[f"{measure}_distance"]) for line in lines] == found
+    as_float32 = np.float32([line[f"{measure}_distance"] for line in lines])
+    assert np.array_equal(as_float32, np.float32(found))
+    assert len(set(found)) > 100  # else equal texts would do
 
 
 def test_features_have_an_index_of_paths(run, folders):
@@ -125,7 +149,10 @@ def test_the_page_shows_each_query_with_its_results(run, folders):
     assert "<strong>0.JPG</strong>" in figures[0]
     assert "<li>a, b/crop &#34;" in text
     assert "image missing" not in text
-    assert "match" not in "".join(figures)
+    assert "match" not in "".join(figures[:-1] + [figures[-1].partition("</section>")[0]])
+    for name in ("query", "gallery"):
+        path = {"query": "wanted", "gallery": "crops"}[name]
+        assert f"<dt>{name}</dt><dd>{path}</dd>" in text
 
 
 def test_without_the_packages_of_the_page_the_table_is_written(run, folders, monkeypatch, caplog):
@@ -133,26 +160,117 @@ def test_without_the_packages_of_the_page_the_table_is_written(run, folders, mon
     assert run("--query=wanted", "--gallery=crops") == (0, [])
     assert "search.html needs matplotlib and jinja2: pip install" in caplog.text
     assert sorted(os.listdir(folders / "out")) == [
-        "gallery.csv", "gallery.npy", "query.csv", "query.npy", "results.csv"
+        "gallery.csv", "gallery.npy", "query.csv", "query.npy", "results.csv",
+        "results.csv.manifest.json",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("argv", "code", "part"),
-    [
-        (["--gallery=crops"], 2, "search needs --query"),
-        (["--query=wanted"], 2, "search needs --query"),
-        (["--query=missing", "--gallery=crops"], 1, "missing does not exist: name an image"),
-        (["--query=wanted", "--gallery=missing"], 1, "missing does not exist"),
-        (["--query=wanted", "--gallery=empty"], 1, "empty has no images"),
-    ],
-)
-def test_errors_are_one_line_and_nothing_is_written(run, folders, argv, code, part):
-    (folders / "empty").mkdir()
-    actual, (line,) = run(*argv)
-    assert actual == code
-    assert part in line
+def break_paths(root):
+    """Make what cannot be searched; return the reason for each."""
+    (root / "empty").mkdir()
+    (root / "hidden" / ".x").mkdir(parents=True)
+    draw(root / "hidden" / ".x" / "a.png", 0)
+    (root / "texts").mkdir()
+    (root / "texts" / "a.txt").write_text("no image")
+    os.mkfifo(root / "pipe")
+    (root / "dangling").symlink_to("nowhere")
+    return {
+        "missing": "does not exist: name an image, or a folder",
+        "dangling": "does not exist: name an image, or a folder",
+        "empty": "has no images",
+        "hidden": "has no images",
+        "texts": "has no images",
+        "pipe": "is neither a file nor a folder",
+        os.devnull: "is neither a file nor a folder",
+    }
+
+
+@pytest.mark.parametrize("flag", ["--query", "--gallery"])
+def test_an_error_of_a_path_names_its_flag_and_nothing_is_written(run, folders, flag):
+    other = "--gallery=crops" if flag == "--query" else "--query=wanted"
+    for path, reason in break_paths(folders).items():
+        code, (line,) = run(f"{flag}={path}", other)
+        assert code == 1
+        assert line.startswith(f"{flag}: {path} {reason}")
+        assert not (folders / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--query", "--gallery"])
+@pytest.mark.parametrize("is_image", [True, False])
+def test_an_image_that_cannot_be_read_is_named_with_its_flag(
+    run, folders, monkeypatch, flag, is_image
+):
+    """An error of the network is neither the query's nor the gallery's."""
+    draw(folders / "other" / "a.png", 50)
+    bad = os.path.join("other", "a.png") if is_image else "model.ckpt-7"
+
+    def encode_or_fail(images, **kwargs):
+        if not is_image or bad in images:
+            raise DataError(f"{bad} cannot be read")
+        return encode(images)
+
+    source = {"checkpoint": "model.ckpt-7"}
+    monkeypatch.setattr(search_mode, "choose_encoder", lambda *_: (source, encode_or_fail))
+    code, errors = run(
+        f"{flag}=other", "--gallery=crops" if flag == "--query" else "--query=wanted"
+    )
+    named = f"{flag}: {bad} cannot be read" if is_image else f"{bad} cannot be read"
+    assert (code, errors) == (1, [named])
     assert not (folders / "out").exists()
+
+
+@pytest.mark.parametrize("given", [[], ["--gallery=crops"], ["--query=wanted"]])
+def test_what_is_not_named_is_asked_for(run, folders, given):
+    code, (line,) = run(*given)
+    assert code == 2
+    for flag in ("--query", "--gallery"):
+        assert (flag in line) != any(flag in argument for argument in given)
+
+
+SOURCES = [
+    {"run": "a", "step": 7, "checkpoint": "a/model.ckpt-7"},
+    {"run": "a", "step": 9, "checkpoint": "a/model.ckpt-9"},
+    {"run": "b", "step": 7, "checkpoint": "b/model.ckpt-7"},
+    {"run": "b", "step": 7, "frozen_graph": "x.pb"},
+    {"run": None, "step": 0, "checkpoint": "published/model.ckpt"},
+    {"frozen_graph": "y.pb"},
+]
+
+
+def test_another_search_says_what_it_overwrites(run, folders, monkeypatch, caplog):
+    """Another network, query or gallery; not a later step of the same run."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # without pages it takes less time
+    searches = [
+        (SOURCES.index(source), query, gallery)
+        for source in SOURCES
+        for query in ("wanted", "wanted/1.JPG")
+        for gallery in ("crops", "crops/c")
+    ]
+    np.random.default_rng(0).shuffle(searches)
+    before = None
+    for number, query, gallery in searches:
+        source = SOURCES[int(number)]
+        monkeypatch.setattr(search_mode, "choose_encoder", lambda *_, s=source: (s, encode))
+        made_of = source.get("run") or source.get("checkpoint") or source["frozen_graph"]
+        kind = (made_of, query, gallery)
+        for _ in range(2):
+            assert run(f"--query={query}", f"--gallery={gallery}") == (0, [])
+            lines = [x.getMessage() for x in caplog.records if "Overwriting" in x.getMessage()]
+            assert len(lines) == (before not in (None, kind)), (before, kind)
+            for line in lines:
+                old, new = line.split(", with ")
+                for (network, *paths), text in ((before, old), (kind, new)):
+                    assert network in text
+                    assert all(str(folders / path) in text for path in paths)
+            before = kind
+
+
+@pytest.mark.parametrize("name", search.FILENAMES)
+def test_files_of_others_are_named_before_they_are_overwritten(run, folders, caplog, name):
+    (folders / "out").mkdir()
+    (folders / "out" / name).write_text("precious")
+    assert run("--query=wanted", "--gallery=crops") == (0, [])
+    assert f"Overwriting out/{name}, of which no manifest tells the run" in caplog.text
 
 
 def test_the_query_may_be_the_only_image(run, folders):

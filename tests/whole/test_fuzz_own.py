@@ -204,7 +204,7 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 FACTS = st.fixed_dictionaries(
-    {}, optional={name: VALUES for name in ("run", "step", "checkpoint", "file", "other")}
+    {}, optional={name: VALUES for name in ("run", "step", "checkpoint", "kind", "inputs", "other")}
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from deep_reid.compat import tf
-from deep_reid.engine import charts
+from deep_reid.engine import custom_scalars
 
 # plugins/custom_scalar/layout.proto of TensorBoard, as far as it is used: (name, number, type).
 MESSAGES = {
@@ -41,11 +41,11 @@ def summarize(tags):
 
 
 def layouts_in(summary):
-    return [value for value in summary.value if value.tag == charts.TAG]
+    return [value for value in summary.value if value.tag == custom_scalars.TAG]
 
 
 def panes_of(tags):
-    (value,) = layouts_in(charts.Charts().add_to(summarize(tags)))
+    (value,) = layouts_in(custom_scalars.Charts().add_to(summarize(tags)))
     assert value.metadata.plugin_data.plugin_name == "custom_scalars"
     (text,) = value.tensor.string_val
     return {
@@ -83,20 +83,20 @@ def test_names_of_any_length_are_read_back(length):
 
 
 def test_the_first_summary_with_scalars_gets_the_layout_and_no_other():
-    added = charts.Charts()
+    added = custom_scalars.Charts()
     sizes = [len(layouts_in(added.add_to(summarize(tags)))) for tags in ([], ["a"], ["a", "b"])]
     assert sizes == [0, 1, 0]
 
 
 def test_values_stay_as_they_are():
-    summary = charts.Charts().add_to(summarize(TAGS))
-    assert summary.value.pop().tag == charts.TAG
+    summary = custom_scalars.Charts().add_to(summarize(TAGS))
+    assert summary.value.pop().tag == custom_scalars.TAG
     assert summary == tf.Summary.FromString(summarize(TAGS))
 
 
 def test_tensorboard_reads_the_layout():
     layout_pb2 = pytest.importorskip("tensorboard.plugins.custom_scalar.layout_pb2")
-    (value,) = layouts_in(charts.Charts().add_to(summarize(TAGS)))
+    (value,) = layouts_in(custom_scalars.Charts().add_to(summarize(TAGS)))
     layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
     assert [pane.title for pane in layout.category] == ["Evaluation", "Training"]
     assert layout.category[0].chart[0].multiline.tag[0] == "^Precision_1$"
