@@ -47,8 +47,8 @@ def require_run(args: Command) -> str:
     run_dir = find_run_dir(args)
     if run_dir is None:
         raise MissingPathError(
-            f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
-            "(--mode=train), name another run, or name a checkpoint with --restore_path"
+            f"{args.log_dir} has no run: train first (--mode=train), name another directory of "
+            "runs with --log_dir, or name a checkpoint with --restore_path"
         )
     return run_dir
 

@@ -100,6 +100,9 @@ def _check_arguments(args, config):
     if args.run_id is not None:
         folder.check_name(args.run_id)
         run_dir = os.path.join(args.log_dir, args.run_id)
+        others = "" if os.path.isdir(run_dir) else folder.name_runs(args.log_dir, args.run_id)
+        if others:
+            _logger.info("Run %s is new; others go on by their names: %s", args.run_id, others)
     if run_dir and not _is_benchmark(args):
         locks.check_free(run_dir, f"run {args.run_id}")
         if args.eval_every is not None:

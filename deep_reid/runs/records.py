@@ -268,9 +268,16 @@ def _suggest_checkpoints(path):
     directory = os.path.dirname(path) or os.curdir
     place = "this folder" if directory == os.curdir else directory
     names = [os.path.basename(prefix) for prefix in list_unrecorded(directory)]
-    if not names:
-        return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
-    return f"{place} has {', '.join(names[-5:])}"
+    if names:
+        return f"{place} has {', '.join(names[-5:])}"
+    # The name of the run may be the wrong part: of its folder, or of a checkpoint in it.
+    for run_dir in (path, directory):
+        log_dir, run_id = os.path.split(run_dir)
+        with contextlib.suppress(OSError):  # a path that cannot exist
+            runs = folder.name_runs(log_dir or os.curdir, run_id)
+            if runs:
+                return f"{log_dir or 'this folder'} has the runs {runs}"
+    return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
 
 
 def _read_record(checkpoint_dir):

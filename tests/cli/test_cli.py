@@ -118,7 +118,7 @@ def write_image(path):
 
 
 class TestWhichRun:
-    """``--mode=eval`` takes the run that is meant, or ends with a line; it never waits in vain."""
+    """Each mode takes the run that is meant, or ends with a line; eval never waits in vain."""
 
     @pytest.fixture
     def runs(self, log_dir):
@@ -153,6 +153,50 @@ class TestWhichRun:
         assert code in (1, 2)
         (line,) = errors
         assert part in line
+
+    @pytest.mark.parametrize("typed", ["frist", "FIRST", "first2", "zzz"])
+    @pytest.mark.parametrize(
+        "argv",
+        [f"--mode={mode}" for mode in MODES if mode != "train"]
+        + ["--mode=test --features=x.mat --query_features=x.mat", "--mode=test --frozen_graph=x.pb"]
+        + ["--mode=search --frozen_graph=x.pb", "--mode=freeze --checkpoint={log}/second"]
+        + [f"--mode={mode} --no_dataset" for mode in MODES if mode != "train"],
+    )
+    def test_every_mode_names_the_runs_where_there_is_none_of_the_name(
+        self, caplog, runs, drawn_market1501, argv, typed
+    ):
+        argv = argv.format(log=runs).split()
+        if "--mode=search" in argv:
+            write_image(runs / "image.jpg")
+            argv += [f"--query={runs}", f"--gallery={runs}"]
+        elif "--no_dataset" not in argv:
+            argv.append(f"--dataset={drawn_market1501}")
+        argv = [arg for arg in argv if arg != "--no_dataset"]
+        code, errors = run(caplog, *argv, f"--log_dir={runs}", f"--run_id={typed}")
+        assert code == 1
+        (line,) = errors
+        assert f"{runs} has no run {typed}, but first, second: " in line
+        assert ("did you mean first? " in line) == (typed != "zzz")
+
+    @pytest.mark.parametrize("mode", ["train", "test", "export", "freeze", "finalize"])
+    @pytest.mark.parametrize("path", ["frist", "frist/model.ckpt-7", "frist/model.ckpt-7.index"])
+    def test_a_checkpoint_of_a_run_that_is_not_there_names_the_runs(
+        self, caplog, runs, drawn_market1501, mode, path
+    ):
+        argv = [f"--mode={mode}", f"--restore_path={runs / path}"]
+        code, errors = run(caplog, *argv, f"--dataset={drawn_market1501}")
+        assert code == 1
+        assert f"{runs} has the runs first, second: did you mean first?" in errors[0]
+
+    def test_a_training_under_a_new_name_names_the_runs_that_could_go_on(
+        self, caplog, runs, drawn_market1501
+    ):
+        argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--run_id=frist"]
+        run(caplog, *argv, "--restore_path=missing")
+        assert (
+            "Run frist is new; others go on by their names: first, second: did you mean first?"
+            in caplog.messages
+        )
 
     @pytest.mark.parametrize("mode", ["eval", "test", "export", "freeze", "finalize"])
     def test_the_folder_of_a_run_stands_for_it(self, runs, mode):
