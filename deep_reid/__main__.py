@@ -4,7 +4,6 @@ A program's modules are imported only when it starts: ``--help`` and the answer 
 need no TensorFlow.
 """
 
-import difflib
 import importlib
 import os
 import string
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 import deep_reid
 from deep_reid import cli
+from deep_reid.system.spelling import find_similar, propose
 
 _TASK = "train, evaluate and export a network on"
 # The module of a program, below `deep_reid.datasets`, and its data set.
@@ -78,10 +78,22 @@ def _describe_programs(command):
 
 def _describe_unknown(name, command):
     if name.startswith("-"):
+        proposal = propose(name, ("--help", "--version"))
+        if proposal:
+            return f"{name} is unknown{proposal}"
         return f"{name} stands before the program: write {command} PROGRAM {name}"
     words = {program.rstrip(string.digits): program for program in _PROGRAMS}
-    similar = difflib.get_close_matches(name.lower().rstrip(string.digits), words, n=1)
-    guess = f"; did you mean {words[similar[0]]}?" if similar else ""
+    similar = find_similar(name.rstrip(string.digits), words)
+    if similar is None:
+        from deep_reid.config.setting import MODES  # it imports NumPy
+
+        mode = find_similar(name, MODES)
+        if mode is not None:
+            return (
+                f"{name!r} is no program: write {command} PROGRAM --mode={mode} (the programs are "
+                f"{', '.join(_PROGRAMS)})"
+            )
+    guess = f"; did you mean {words[similar]}?" if similar else ""
     return f"no program {name!r}{guess} (the programs are {', '.join(_PROGRAMS)})"
 
 

@@ -27,6 +27,27 @@ def find_similar(name: str, known: Iterable[str]) -> str | None:
     return names[close[0]] if close else None
 
 
+def describe_unknown(name: object, known: Iterable[str], further: str = "") -> str:
+    """Say that a name is none of those that there are, to go on with behind it.
+
+    Parameters
+    ----------
+    name : object
+        A value of Python may be no text.
+    known : iterable of str
+    further : str
+        What can be used, too.
+
+    Returns
+    -------
+    str
+        Such as ``"is unknown: use one of train, eval; did you mean train?"``.
+    """
+    names = list(known)
+    proposal = propose(name, names) if isinstance(name, str) else ""
+    return f"is unknown: use one of {', '.join(names)}{further}{proposal}"
+
+
 def propose(name: str, known: Iterable[str]) -> str:
     """Ask for the name that a mistyped one stands for, to go on with in a message.
 

@@ -51,7 +51,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("argv", "reason"),
         [
-            (["--mode=trian"], "invalid choice: 'trian' (choose from"),
+            (["--mode=trian"], "--mode: trian is unknown: use one of train, eval"),
             (["--mode=trian"], "freeze"),
             (["--loss_mode=softmax"], "cosine-softmax"),
             (["--batch_size=many"], "--batch_size: many must be a whole number of at least 1"),
@@ -61,7 +61,7 @@ class TestArguments:
             (["--seed=-1"], "--seed: -1 must be a whole number from 0 to"),
             (["--number_of_steps=1.5"], "--number_of_steps: 1.5 must be"),
             (["--timeout_secs=inf"], "--timeout_secs: inf must be"),
-            (["--precision=bf16"], "invalid choice: 'bf16' (choose from"),
+            (["--precision=bf16"], "--precision: bf16 is unknown: use one of float32"),
             (["--precision=bf16"], "bfloat16"),
             (["--intra_op_threads=0"], "--intra_op_threads: 0 must be a whole number"),
             (["--inter_op_threads=all"], "--inter_op_threads: all must be a whole number"),
@@ -83,7 +83,7 @@ class TestArguments:
             (["--keep_best"], "--keep_best needs --eval_every with --mode=train"),
             (["--batchsize=3"], "unrecognized arguments: --batchsize=3"),
             (["--batch=3"], "unrecognized arguments: --batch=3"),
-            (["train"], "unrecognized arguments: train"),
+            (["train"], "unrecognized arguments: train; did you mean --mode=train?"),
             (["--batchsize=3"], "did you mean --batch_size?"),
             (["--learning-rate=3"], "did you mean --learning_rate?"),
             (["--help=traning"], "--help=traning is unknown: use one of all, run"),
