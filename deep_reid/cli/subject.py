@@ -26,6 +26,7 @@ from deep_reid.runs import folder, labels, records
 from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
+_FEW_IDENTITIES = 10
 
 
 def require_run(args: Command) -> str:
@@ -206,6 +207,24 @@ def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> Non
     if is_dataset_of_run(run_dir, dataset.dataset_dir):
         names = {dataset.name_of(label) for label in set(test_labels.tolist())}
         labels.check_unseen(run_dir, names)
+
+
+def warn_of_few(num_identities: int, way_out: str) -> None:
+    """Log that scores say little, if they are of few identities.
+
+    Parameters
+    ----------
+    num_identities : int
+        That are compared.
+    way_out : str
+    """
+    if num_identities < _FEW_IDENTITIES:
+        _logger.warning(
+            "The scores are of %d identities, and those of fewer than %d say little: %s",
+            num_identities,
+            _FEW_IDENTITIES,
+            way_out,
+        )
 
 
 def list_versions() -> dict[str, str]:

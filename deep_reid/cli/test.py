@@ -14,6 +14,7 @@ from deep_reid.cli.subject import (
     progress_bar,
     require_run,
     take_run_of_graph,
+    warn_of_few,
 )
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import UsageError
@@ -51,6 +52,8 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     if args.rerank:
         results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
     _log_unmatched(results["score"])
+    num_identities = len(set(query.labels.tolist()) & set(gallery.labels.tolist()))
+    warn_of_few(num_identities, "test on more")
     table = protocols.format_table(results)
     facts = {
         "protocol": test_set.protocol,
