@@ -10,8 +10,10 @@ from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.runs import folder
 from deep_reid.system import files
 
+ENDING = ".manifest.json"
+"""What the name of a manifest has behind that of its file."""
+
 _logger = logging.getLogger(__name__)
-_ENDING = ".manifest.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ def warn_of_overwriting(path: str, origin: Origin) -> None:
     OSError
         If the file or its manifest cannot be written, as `check_paths` says.
     """
-    check_paths(path, path + _ENDING)
+    check_paths(path, path + ENDING)
     if not _is_file(path):
         return
     earlier = read_origin(path)
@@ -133,7 +135,8 @@ def write_manifest(path: str, origin: Origin) -> None:
         **dataclasses.asdict(origin),
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    files.write_output(path + _ENDING, json.dumps(facts, indent=2) + "\n")
+    files.write_output(path + ENDING, json.dumps(facts, indent=2) + "\n")
+    _logger.info("Wrote run and step of it to %s", path + ENDING)
 
 
 def read_origin(path: str) -> Origin | None:
@@ -150,7 +153,7 @@ def read_origin(path: str) -> Origin | None:
         None if there is no manifest that can be read.
     """
     try:
-        facts = files.read_json(path + _ENDING)
+        facts = files.read_json(path + ENDING)
         return Origin(**{field.name: facts[field.name] for field in dataclasses.fields(Origin)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
