@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import deep_reid
 from deep_reid import cli
+from deep_reid.errors import RunError
+from deep_reid.system import packages
 from deep_reid.system.spelling import find_similar, propose
 
 _TASK = "train, evaluate and export a network on"
@@ -35,9 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code of the program; 0 for a list of the programs, 2 for an unknown program.
+        Exit code of the program; 0 for a list of the programs, 1 where a package that they need is
+        not installed, 2 for an unknown program.
     """
     command = _name_of_command()
+    try:
+        with packages.missing_explained():
+            return _run(command, argv)
+    except RunError as error:
+        sys.stderr.write(f"{command}: error: {error}\n")
+        return error.exit_code
+
+
+def _run(command, argv):
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(_describe_programs(command))
@@ -51,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module_name, class_name, _ = _PROGRAMS[name]
     module_name = f"deep_reid.datasets.{module_name}"
     if class_name is None:
+        importlib.import_module("numpy")  # where it is missing, OpenCV writes lines of its own
         return importlib.import_module(module_name).main(argv, command)
     return cli.main(f"{module_name}:{class_name}", argv, prog=f"{command} {name}")
 
