@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from google.protobuf import text_encoding
 
-from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.runs import folder
 from deep_reid.runs.folder import STATE_FILENAME
 from deep_reid.system import files
@@ -18,6 +18,7 @@ from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
+_TABLE_END = bytes.fromhex("57fb808b247547db")
 _STEP = re.compile(r"-(\d+)$")
 
 # The text of TensorFlow's message CheckpointState: a field with a string or a number in each line.
@@ -63,6 +64,8 @@ def resolve_checkpoint(path: Path | None) -> str:
     ------
     MissingPathError
         If there is no such checkpoint; the message lists others in its folder.
+    DataError
+        If `path` is another file, or a checkpoint in one file that was cut short.
     UsageError
         If `path` is None.
     """
@@ -84,6 +87,11 @@ def resolve_checkpoint(path: Path | None) -> str:
     match = FILE_PATTERN.fullmatch(path)
     prefix = match["prefix"] if match else path
     if exists(prefix):
+        if not os.path.exists(f"{prefix}.index") and not _is_table(prefix):
+            raise DataError(
+                f"{path} is no checkpoint: name a run's directory, or a checkpoint by its prefix, "
+                "such as model.ckpt-100, or by any of its files"
+            )
         return prefix
     if os.path.basename(path) == STATE_FILENAME and os.path.isfile(path):
         return resolve_checkpoint(os.path.dirname(path) or ".")
@@ -253,6 +261,13 @@ def step_in_name(prefix: str) -> int:
     """
     match = _STEP.search(prefix)
     return int(match[1]) if match else 0
+
+
+def _is_table(path):
+    """Return whether a file ends as TensorFlow's tables do, of which the first format is one."""
+    with open(path, "rb") as file:
+        file.seek(-min(len(_TABLE_END), os.path.getsize(path)), os.SEEK_END)
+        return file.read() == _TABLE_END
 
 
 def _latest_in_directory(directory):

@@ -72,6 +72,9 @@ MISTAKES = {
     "--mode=finalize --restore_path=missing.ckpt": "missing.ckpt does not exist",
     "--mode=freeze --run_id=run": "holds no checkpoint",
     "--mode=freeze --restore_path=graph.pb": "graph.pb is a frozen graph",
+    "--mode=freeze --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
+    "--mode=train --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
+    "--mode=test --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
     "--mode=test --frozen_graph=missing.pb": "frozen graph missing.pb does not exist",
     "--mode=test --features=missing.mat": "features missing.mat do not exist",
     "--mode=test --network=deep_sorted": "deep_sorted is unknown",
@@ -82,6 +85,7 @@ MISTAKES = {
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     synthetic.draw_folders(folder / "people", num_identities=4, images_per_identity=4)
+    (folder / "people" / "notes.md").write_text("no checkpoint")
     RunConfig((32, 16, 3), seed=1, dataset=str(folder / "people")).save(folder / "log" / "run")
     return folder
 

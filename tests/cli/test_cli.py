@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,12 +14,13 @@ from scipy import io
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
-from deep_reid.cli import program
+from deep_reid.cli import evaluate, program, train
 from deep_reid.cli.arguments import ArgumentParser
 from deep_reid.cli.settings import find_run_dir, settle
 from deep_reid.compat import tf
+from deep_reid.config import RunConfig
 from deep_reid.config.setting import MODES
-from deep_reid.errors import DataError
+from deep_reid.errors import DataError, RunError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -418,6 +420,35 @@ class TestOneIdentityForValidation:
         assert "CMC over one identity is always 1" in warnings[0]
 
 
+class TestFewIdentitiesForValidation:
+    """Validation says how few identities it has before it scores; nothing is said twice."""
+
+    @pytest.mark.parametrize("num", [1, 2, 3, 9, 10, 11])
+    @pytest.mark.parametrize("argv", ["--mode=eval --run_id=run", "--eval_every=2"])
+    def test_are_warned_about(self, caplog, tmp_path, log_dir, monkeypatch, num, argv):
+        for person in range(1, 16):
+            for camera in (1, 2):
+                name = f"{person:04d}_c{camera}s1_000001_01.jpg"
+                write_image(tmp_path / "data" / "bounding_box_train" / name)
+        RunConfig((128, 64, 3), seed=1, num_validation=num).save(log_dir / "run")
+        module = train if "eval_every" in argv else evaluate
+
+        def stop():
+            raise RunError("enough")
+
+        monkeypatch.setattr(module, "import_tensorflow", stop)
+        argv = [*argv.split(), f"--dataset={tmp_path}/data", f"--log_dir={log_dir}"]
+        argv += [f"--num_validation={num}"] + ["--batch_size=8"] * (module is train)
+        assert run(caplog, *argv) == (1, ["enough"])
+        warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert len(warnings) == (num < 10)
+        if 1 < num < 10:
+            assert warnings[0] == (
+                f"The scores are of {num} identities, and those of fewer than 10 say little: keep "
+                "more for validation with --num_validation"
+            )
+
+
 class TestScores:
     """--mode=test on ready features: needs neither checkpoints nor images."""
 
@@ -476,9 +507,11 @@ class TestScores:
         assert "rank-1                    100.00" in process.stdout
 
     def check(self, result, tmp_path, *parts):
+        """Check that an error of features has these parts, and names the data set."""
         code, errors = result
         assert code == 1
         assert len(errors) == 1
+        assert re.match(r"test on /\S+: ", errors[0])
         for part in parts:
             assert part in errors[0]
         assert not (tmp_path / "metrics.json").exists()
@@ -522,6 +555,25 @@ class TestScores:
         metrics = json.loads((tmp_path / "metrics.json").read_text())
         assert (metrics["num_queries_without_match"], metrics["rank1"]) == (1, 1.0)
         assert "1 of 2 queries have no match in the gallery" in caplog.text
+
+    def test_features_that_cannot_be_read_are_named_with_the_data_set(
+        self, caplog, log_dir, drawn_market1501, tmp_path
+    ):
+        (tmp_path / "a.npy").write_bytes(b"nothing")
+        of_both = ["--features=a.npy", "--query_features=a.npy"]
+        for argv in (["--features=a.npy"], of_both, ["--features=x.mat", "--query_features=x.mat"]):
+            _, errors = run(caplog, "--mode=test", f"--dataset={drawn_market1501}", *argv)
+            assert errors[0].startswith(f"test on {drawn_market1501}: ")
+
+    @pytest.mark.parametrize("num", [1, 2, 9, 10, 11])
+    def test_scores_of_few_identities_are_warned_about(self, caplog, tmp_path, num):
+        for camera, folder in ((1, "query"), (2, "bounding_box_test")):
+            names = [f"{person + 1:04d}_c{camera}s1_000001_00.jpg" for person in range(num)]
+            self.draw(tmp_path / folder, names)
+        features = np.eye(num, 12)
+        assert self.run(caplog, tmp_path, tmp_path, features, features) == (0, [])
+        line = f"The scores are of {num} identities, and those of fewer than 10 say little: "
+        assert (line in caplog.text) == (num < 10)
 
     def test_with_one_camera_only_the_query_itself_is_left_out(self, caplog, tmp_path):
         names = ["0001_c1s1_000001_01.jpg", "0001_c1s1_000002_01.jpg", "0002_c1s1_000003_01.jpg"]
