@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
+from itertools import filterfalse
 
 from google.protobuf import text_encoding
 
@@ -286,7 +287,7 @@ def _suggest_checkpoints(path):
     if names:
         return f"{place} has {', '.join(names[-5:])}"
     # The name of the run may be the wrong part: of its folder, or of a checkpoint in it.
-    for run_dir in (path, directory):
+    for run_dir in filterfalse(os.path.isdir, (path, directory)):
         log_dir, run_id = os.path.split(run_dir)
         with contextlib.suppress(OSError):  # a path that cannot exist
             runs = folder.name_runs(log_dir or os.curdir, run_id)
