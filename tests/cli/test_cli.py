@@ -156,7 +156,7 @@ class TestWhichRun:
         (line,) = errors
         assert part in line
 
-    @pytest.mark.parametrize("typed", ["frist", "FIRST", "first2", "zzz"])
+    @pytest.mark.parametrize("typed", ["fiirst", "FIRST", "first2", "zzz"])
     @pytest.mark.parametrize(
         "argv",
         [f"--mode={mode}" for mode in MODES if mode != "train"]
@@ -181,7 +181,7 @@ class TestWhichRun:
         assert ("did you mean first? " in line) == (typed != "zzz")
 
     @pytest.mark.parametrize("mode", ["train", "test", "export", "freeze", "finalize"])
-    @pytest.mark.parametrize("path", ["frist", "frist/model.ckpt-7", "frist/model.ckpt-7.index"])
+    @pytest.mark.parametrize("path", ["fiirst", "fiirst/model.ckpt-7", "fiirst/model.ckpt-7.index"])
     def test_a_checkpoint_of_a_run_that_is_not_there_names_the_runs(
         self, caplog, runs, drawn_market1501, mode, path
     ):
@@ -193,10 +193,10 @@ class TestWhichRun:
     def test_a_training_under_a_new_name_names_the_runs_that_could_go_on(
         self, caplog, runs, drawn_market1501
     ):
-        argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--run_id=frist"]
+        argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--run_id=fiirst"]
         run(caplog, *argv, "--restore_path=missing")
         assert (
-            "Run frist is new; others go on by their names: first, second: did you mean first?"
+            "Run fiirst is new; others go on by their names: first, second: did you mean first?"
             in caplog.messages
         )
 
