@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from deep_reid.errors import ReidError, UsageError
 from deep_reid.system.log_lines import LineFormatter
+from deep_reid.system.parsers import BaseParser
+from deep_reid.system.spelling import describe_unknown
 
 from .drawn.drawing import SplitSize, make_draw
 from .drawn.market1501 import DrawnMarket1501
@@ -58,15 +60,21 @@ def _describe(fields):
     return "; ".join(f"{', '.join(layouts)}: {text}" for text, layouts in groups.items())
 
 
+def _read_layout(text):
+    if text not in LAYOUTS:
+        raise argparse.ArgumentTypeError(f"{text} {describe_unknown(text, sorted(LAYOUTS))}")
+    return text
+
+
 def _make_parser(prog):
-    parser = argparse.ArgumentParser(
+    parser = BaseParser(
         prog=prog,
         description=__doc__,
         # The layout has the defaults of flags that are not given.
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
-    parser.add_argument("--output_dir", required=True, help="new or empty folder")
+    parser.add_argument("--layout", type=_read_layout, choices=sorted(LAYOUTS), help="required")
+    parser.add_argument("--output_dir", help="new or empty folder; required")
     for name, fields in _layouts_by_flag().items():
         parser.add_argument(f"--{name}", type=int, help=_describe(fields))
     return parser
@@ -114,6 +122,10 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     parser = _make_parser("python -m datasets.synthetic" if command is None else f"{command} draw")
     sizes = vars(parser.parse_args(argv))
+    # argparse's own check would come before the one for mistyped flags.
+    missing = [f"--{name}" for name in ("layout", "output_dir") if name not in sizes]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
     layout, output_dir = sizes.pop("layout"), sizes.pop("output_dir")
     try:
         _check_flags(layout, sizes)

@@ -4,7 +4,6 @@ A program's modules are imported only when it starts: ``--help`` and the answer 
 need no TensorFlow.
 """
 
-import difflib
 import importlib
 import os
 import string
@@ -13,6 +12,9 @@ from collections.abc import Sequence
 
 import deep_reid
 from deep_reid import cli
+from deep_reid.errors import RunError
+from deep_reid.system import packages
+from deep_reid.system.spelling import find_similar, propose
 
 _TASK = "train, evaluate and export a network on"
 # The module of a program, below `deep_reid.datasets`, and its data set.
@@ -35,9 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code of the program; 0 for a list of the programs, 2 for an unknown program.
+        Exit code of the program; 0 for a list of the programs, 1 where a package that they need is
+        not installed, 2 for an unknown program.
     """
     command = _name_of_command()
+    try:
+        with packages.missing_explained():
+            return _run(command, argv)
+    except RunError as error:
+        sys.stderr.write(f"{command}: error: {error}\n")
+        return error.exit_code
+
+
+def _run(command, argv):
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(_describe_programs(command))
@@ -51,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module_name, class_name, _ = _PROGRAMS[name]
     module_name = f"deep_reid.datasets.{module_name}"
     if class_name is None:
+        importlib.import_module("numpy")  # where it is missing, OpenCV writes lines of its own
         return importlib.import_module(module_name).main(argv, command)
     return cli.main(f"{module_name}:{class_name}", argv, prog=f"{command} {name}")
 
@@ -78,10 +91,22 @@ def _describe_programs(command):
 
 def _describe_unknown(name, command):
     if name.startswith("-"):
+        proposal = propose(name, ("--help", "--version"))
+        if proposal:
+            return f"{name} is unknown{proposal}"
         return f"{name} stands before the program: write {command} PROGRAM {name}"
     words = {program.rstrip(string.digits): program for program in _PROGRAMS}
-    similar = difflib.get_close_matches(name.lower().rstrip(string.digits), words, n=1)
-    guess = f"; did you mean {words[similar[0]]}?" if similar else ""
+    similar = find_similar(name.rstrip(string.digits), words)
+    if similar is None:
+        from deep_reid.config.setting import MODES  # it imports NumPy
+
+        mode = find_similar(name, MODES)
+        if mode is not None:
+            return (
+                f"{name!r} is no program: write {command} PROGRAM --mode={mode} (the programs are "
+                f"{', '.join(_PROGRAMS)})"
+            )
+    guess = f"; did you mean {words[similar]}?" if similar else ""
     return f"no program {name!r}{guess} (the programs are {', '.join(_PROGRAMS)})"
 
 

@@ -9,7 +9,6 @@ import logging
 from typing import Any
 
 from deep_reid.cli.arguments import (
-    BaseParser,
     add_flag,
     describe,
     describe_argument,
@@ -21,6 +20,7 @@ from deep_reid.config.setting import list_settings
 from deep_reid.evaluation.loop import eval_loop
 from deep_reid.export.encoding import encode, finalize, freeze
 from deep_reid.system.log_lines import LineFormatter
+from deep_reid.system.parsers import BaseParser
 from deep_reid.training.loop import create_trainer, train_loop
 
 __all__ = [
@@ -159,7 +159,7 @@ class _LegacyParser(BaseParser):
             if name in _ORIGINAL_FLAGS:
                 changes["default"] = argument.default
             if name == "mode":
-                changes["choices"] = None  # the script defines the modes
+                changes |= {"type": None, "choices": None}  # the script defines the modes
             action = add_flag(self, argument, **changes)
             if name not in _ORIGINAL_FLAGS:
                 self.further_flags[name] = action

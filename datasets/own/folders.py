@@ -72,8 +72,9 @@ def read_folders(directory: str | os.PathLike[str], pattern: NamePattern | None 
         reader.read_splits(directory)
     else:
         reader.read_identities(directory, "train")
-    reader.warn()
-    return reader.listing()
+    listing = reader.listing()
+    reader.warn()  # not before: in what is refused, nothing is left out
+    return listing
 
 
 class _Reader:
@@ -83,6 +84,7 @@ class _Reader:
         self.directory, self.pattern = directory, pattern
         self.filenames, self.identities, self.cameras, self.splits = [], [], [], []
         self.ignored, self.empty, self.strange = [], [], []
+        self.beside_splits = []
         self.tells_identities = pattern is not None and (
             "identity" in pattern.groups or not pattern.groups
         )
@@ -90,19 +92,10 @@ class _Reader:
     def read_splits(self, directory):
         folders, images, others = _list_folder(directory)
         self._ignore(directory, images + others)
-        self._warn_of_others([name for name in folders if name not in SPLITS])
+        self.beside_splits = [name for name in folders if name not in SPLITS]
         for split in SPLITS:
             if split in folders:
                 self.read_identities(os.path.join(directory, split), split)
-
-    def _warn_of_others(self, names):
-        if names:
-            _logger.warning(
-                "%s has folders of splits: its %d other folders are left out, such as %s.",
-                shown(self.directory),
-                len(names),
-                shown(names[0]),
-            )
 
     def read_tree(self, directory):
         """Read all images below a folder; their names tell the identities."""
@@ -117,7 +110,7 @@ class _Reader:
         if not split_folders:
             self._read_below(directory, "train", set())
             return
-        self._warn_of_others([name for name in folders if name not in split_folders.values()])
+        self.beside_splits = [name for name in folders if name not in split_folders.values()]
         for split in SPLITS:
             if split in split_folders:
                 self._read_below(os.path.join(directory, split_folders[split]), split, set())
@@ -172,12 +165,20 @@ class _Reader:
         self.ignored += [os.path.join(directory, name) for name in names]
 
     def warn(self):
+        """Name what the listing leaves out."""
+        if self.beside_splits:
+            _logger.warning(
+                "%s has folders of splits: its %d other folders are left out, such as %s.",
+                shown(self.directory),
+                len(self.beside_splits),
+                shown(self.beside_splits[0]),
+            )
         for names, text in (
             (self.ignored, "files and folders that are not images in the folder of an identity"),
             (self.empty, "identities without images"),
             (self.strange, "images whose names do not match --name_pattern"),
         ):
-            if names and self.filenames:
+            if names:
                 _logger.warning(
                     "%d %s are left out, such as %s.", len(names), text, shown(names[0])
                 )

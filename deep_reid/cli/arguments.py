@@ -2,15 +2,17 @@
 
 import argparse
 import dataclasses
-import difflib
+import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from deep_reid.cli.command import Command
 from deep_reid.config import RunConfig
 from deep_reid.config.setting import COMMAND, GROUPS, MODES, RUN, Setting, list_settings
 from deep_reid.interfaces import Dataset
+from deep_reid.system.parsers import BaseParser
+from deep_reid.system.spelling import describe_unknown
 
 
 def list_arguments(
@@ -83,34 +85,11 @@ def settings_of(dataset_class: type[Dataset]) -> tuple[str, ...]:
     return getattr(dataset_class, "SETTINGS", ())
 
 
-class BaseParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with a proposal for a mistyped flag."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    def parse_args(  # noqa: D102 - of argparse
-        self, args: Iterable[str] | None = None, namespace: Any = None
-    ) -> Any:
-        namespace, rest = self.parse_known_args(args, namespace)
-        if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
-        return namespace
-
-    def error(self, message: str) -> NoReturn:  # noqa: D102 - of argparse
-        # Without argparse's usage: nobody would find this line below the list of all flags.
-        self.exit(2, f"{self.prog}: error: {message} (--help=all lists all settings)\n")
-
-    def _propose(self, rest):
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        for text in rest:
-            close = difflib.get_close_matches(text.partition("=")[0], flags, 1)
-            if text.startswith("-") and close:
-                return f"; did you mean {close[0]}?"
-        return ""
+class _Parser(BaseParser):
+    way_to_help = "--help=all lists all settings"
 
 
-class ArgumentParser(BaseParser):
+class ArgumentParser(_Parser):
     """The parser of a training script.
 
     Parameters
@@ -166,6 +145,12 @@ class ArgumentParser(BaseParser):
             (of_command if setting.belongs_to == COMMAND else of_run)[setting.name] = value
         return Command(**of_command, given=of_run)
 
+    def explain_word(self, word: str) -> str | None:
+        """Find the flag that a word without a flag belongs to; a path is that of the data set."""
+        explained = super().explain_word(word)
+        is_choice = explained is not None and explained.endswith(f"={word}")
+        return f"--dataset={word}" if os.path.exists(word) and not is_choice else explained
+
     def _find(self, flag, mode):
         """Return the setting that a flag stands for in a mode."""
         for setting in self._settings[flag]:
@@ -180,24 +165,25 @@ class ArgumentParser(BaseParser):
 
     def _show_help(self, args):
         """Print the help and end the process, if the arguments ask for it."""
-        parser = BaseParser(prog=self.prog, add_help=False, argument_default=argparse.SUPPRESS)
+        parser = _Parser(prog=self.prog, add_help=False, argument_default=argparse.SUPPRESS)
         parser.add_argument("-h", "--help", nargs="?", const="main")
-        parser.add_argument("--mode", choices=MODES)
+        add_flag(parser, self._settings["--mode"][0], dest="mode")
         asked, _ = parser.parse_known_args(args)
         if hasattr(asked, "help"):
             topics = ("main", "all", *GROUPS)
             if asked.help not in topics:
-                self.error(f"--help={asked.help} is unknown: use one of {', '.join(topics[1:])}")
+                self.error(f"--help={asked.help} {describe_unknown(asked.help, topics[1:])}")
             self._print_message(self._format(asked.help, getattr(asked, "mode", None)), sys.stdout)
             self.exit()
 
     def _format(self, topic, mode):
-        parser = BaseParser(
+        parser = argparse.ArgumentParser(
             prog=self.prog,
             usage="%(prog)s [--mode=MODE] [settings]",
             description=self.description,
             epilog="--help=all lists all settings, --help=GROUP those of a group "
-            f"({', '.join(GROUPS)}); with --mode, those of that mode.",
+            f"({', '.join(GROUPS)}); with --mode, those of that mode. --version prints the "
+            "version.",
             add_help=False,
         )
         shown_mode = mode or (MODES[0] if topic == "main" else None)

@@ -10,11 +10,12 @@ from deep_reid import nets
 from deep_reid.cli import signals
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import check_split, find_run_dir, open_dataset, settle
-from deep_reid.cli.subject import check_unseen, import_tensorflow, name_others
+from deep_reid.cli.subject import check_unseen, import_tensorflow, name_others, warn_of_few
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
+from deep_reid.samplers import galleries
 from deep_reid.scoring.names import Names
 from deep_reid.system import locks
 
@@ -34,6 +35,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     config = settle(args, dataset_class, run_dir)
     dataset = open_dataset(dataset_class, config)
     validation = dataset.validation
+    check_validation(dataset)
     check_unseen(run_dir, dataset, validation.labels)
     check_split(config, run_dir)
     locks.check_free(os.path.join(args.eval_log_dir, run_id), f"run {run_id}", locks.EVALUATION)
@@ -58,6 +60,23 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
         )
     if args.eval_once:
         _logger.info("The newest checkpoint: %s", format_scores(scores))
+
+
+def check_validation(dataset: Dataset) -> None:
+    """Check that there are identities to compare; warn if they are few.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Raises
+    ------
+    DataError
+        If no identity for validation has two images.
+    """
+    num_comparable = galleries.count_comparable(dataset.validation.labels)
+    if dataset.validation.num_identities > 1:  # the data set has warned of a single one
+        warn_of_few(num_comparable, "keep more for validation with --num_validation")
 
 
 @contextlib.contextmanager

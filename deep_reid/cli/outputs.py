@@ -13,8 +13,10 @@ from deep_reid.runs import folder
 from deep_reid.system import files
 from deep_reid.system.tables import list_some
 
+ENDING = ".manifest.json"
+"""What the name of a manifest has behind that of its file."""
+
 _logger = logging.getLogger(__name__)
-_ENDING = ".manifest.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ def check_paths(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             files.check_output(path)
-            files.check_output(path + _ENDING)
+            files.check_output(path + ENDING)
 
 
 def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
@@ -180,7 +182,8 @@ def write_manifest(path: str, origin: Origin) -> None:
         **dataclasses.asdict(origin),
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    files.write_output(path + _ENDING, json.dumps(facts, indent=2) + "\n")
+    files.write_output(path + ENDING, json.dumps(facts, indent=2) + "\n")
+    _logger.info("Wrote run and step of it to %s", path + ENDING)
 
 
 def read_origin(path: str) -> Origin | None:
@@ -197,7 +200,7 @@ def read_origin(path: str) -> Origin | None:
         None if there is no manifest that can be read.
     """
     try:
-        facts = files.read_json(path + _ENDING)
+        facts = files.read_json(path + ENDING)
         # A manifest of an earlier release has neither kind nor inputs.
         names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
         return Origin(**{name: facts[name] for name in names})

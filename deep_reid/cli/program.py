@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
-from deep_reid.system import memory
+from deep_reid.system import memory, packages
 from deep_reid.system.log_lines import LineFormatter
 
 if TYPE_CHECKING:  # it imports NumPy
@@ -86,18 +86,19 @@ def _run(dataset_class, argv, prog):
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     debug = False
     try:
-        memory.check_limit("NumPy with OpenCV")
-        from deep_reid.cli.arguments import ArgumentParser
+        with packages.missing_explained():
+            memory.check_limit("NumPy with OpenCV")
+            from deep_reid.cli.arguments import ArgumentParser
 
-        if isinstance(dataset_class, str):
-            module_name, _, name = dataset_class.partition(":")
-            dataset_class = getattr(importlib.import_module(module_name), name)
-        args = ArgumentParser(dataset_class, prog).parse_args(argv)
-        debug = args.debug
-        _set_up_logging(debug)
-        module_name, name = _FUNCTIONS[args.mode]
-        run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
-        run_mode(args, dataset_class)
+            if isinstance(dataset_class, str):
+                module_name, _, name = dataset_class.partition(":")
+                dataset_class = getattr(importlib.import_module(module_name), name)
+            args = ArgumentParser(dataset_class, prog).parse_args(argv)
+            debug = args.debug
+            _set_up_logging(debug)
+            module_name, name = _FUNCTIONS[args.mode]
+            run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
+            run_mode(args, dataset_class)
         sys.stdout.flush()  # what cannot be written is an error now, and not a trace at the end
     except Exception as error:
         if not _is_expected(error):

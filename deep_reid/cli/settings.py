@@ -104,10 +104,19 @@ def find_run_dir(args: Command) -> str | None:
     -------
     str or None
         That of the checkpoint, then of ``--run_id``, then of the latest run. None: there is none.
+
+    Raises
+    ------
+    MissingPathError
+        If there is no run of the name in ``--run_id``. Evaluation waits for the first run.
     """
+    log_dir, run_id = args.log_dir, None
+    if args.run_id is not None or args.checkpoint is None:
+        log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
+    if run_id is not None:
+        folder.check_exists(log_dir, run_id, may_begin=args.mode == "eval")
     if args.checkpoint is not None:
         return _directory_of_checkpoint(args.checkpoint)
-    log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
     run_id = run_id or folder.find_latest_run(log_dir)
     run_dir = os.path.join(log_dir, run_id or "")
     return run_dir if run_id and os.path.isdir(run_dir) else None

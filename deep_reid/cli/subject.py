@@ -27,6 +27,7 @@ from deep_reid.runs import folder, labels, records
 from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
+_FEW_IDENTITIES = 10
 
 
 def require_run(args: Command) -> str:
@@ -48,8 +49,8 @@ def require_run(args: Command) -> str:
     run_dir = find_run_dir(args)
     if run_dir is None:
         raise MissingPathError(
-            f"{args.log_dir} has no run{f' {args.run_id}' if args.run_id else ''}: train first "
-            "(--mode=train), name another run, or name a checkpoint with --restore_path"
+            f"{args.log_dir} has no run: train first (--mode=train), name another directory of "
+            "runs with --log_dir, or name a checkpoint with --restore_path"
         )
     return run_dir
 
@@ -207,6 +208,24 @@ def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> Non
     if is_dataset_of_run(run_dir, dataset.dataset_dir):
         names = {dataset.name_of(label) for label in set(test_labels.tolist())}
         labels.check_unseen(run_dir, names)
+
+
+def warn_of_few(num_identities: int, way_out: str) -> None:
+    """Log that scores say little, if they are of few identities.
+
+    Parameters
+    ----------
+    num_identities : int
+        That are compared.
+    way_out : str
+    """
+    if num_identities < _FEW_IDENTITIES:
+        _logger.warning(
+            "The scores are of %d identities, and those of fewer than %d say little: %s",
+            num_identities,
+            _FEW_IDENTITIES,
+            way_out,
+        )
 
 
 def list_versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """``--mode=test``: scores features by the official protocol."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -14,9 +15,10 @@ from deep_reid.cli.subject import (
     progress_bar,
     require_run,
     take_run_of_graph,
+    warn_of_few,
 )
 from deep_reid.config.loss_modes import facts_of_loss
-from deep_reid.errors import UsageError
+from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import protocols, ranking, report
 from deep_reid.scoring.names import Names
@@ -47,12 +49,13 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         check_unseen(run_dir, dataset, test_set.query_labels)
     settings = _settle_ranking(test_set, config.loss_mode)
     source, features = _find_features(args, config, test_set)
-    query, gallery = protocols.create_feature_sets(test_set, *features)
     _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
-    results = {"score": ranking.rank(query, gallery, **settings)}
-    if args.rerank:
-        results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
-    _log_unmatched(results["score"])
+    with _naming(config.dataset):
+        query, gallery = protocols.create_feature_sets(test_set, *features)
+        results = {"score": ranking.rank(query, gallery, **settings)}
+        if args.rerank:
+            results["re-ranked"] = ranking.rank(query, gallery, rerank=ranking.Rerank(), **settings)
+    _warn_of_limits(results["score"], query, gallery)
     facts = {
         "protocol": test_set.protocol,
         "measure": settings["measure"],
@@ -60,15 +63,8 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         **source,
         "versions": list_versions(),
     }
-    checkpoint = source.get("checkpoint")
-    metrics_file = args.metrics_file or outputs.default_path(
-        dataset_class.NAME, checkpoint and os.path.dirname(checkpoint), "test_metrics.json"
-    )
     origin = outputs.Origin.of_source(source, **{"data set": dataset.dataset_dir})
-    outputs.warn_of_overwriting(metrics_file, origin)
-    protocols.write_metrics(metrics_file, results["score"], results.get("re-ranked"), facts)
-    outputs.write_manifest(metrics_file, origin)
-    _logger.info("Wrote the scores to %s", metrics_file)
+    _write_scores(args, dataset_class.NAME, results, facts, origin)
     if report_path is not None:
         outputs.warn_of_overwriting(report_path, origin)
         _write_report(args.report_dir, dataset, test_set, features, results, settings, facts)
@@ -99,6 +95,17 @@ def _write_report(report_dir, dataset, test_set, features, results, settings, fa
     )
 
 
+def _write_scores(args, dataset_name, results, facts, origin):
+    checkpoint = facts.get("checkpoint")
+    metrics_file = args.metrics_file or outputs.default_path(
+        dataset_name, checkpoint and os.path.dirname(checkpoint), "test_metrics.json"
+    )
+    outputs.warn_of_overwriting(metrics_file, origin)
+    protocols.write_metrics(metrics_file, results["score"], results.get("re-ranked"), facts)
+    outputs.write_manifest(metrics_file, origin)
+    _logger.info("Wrote the scores to %s", metrics_file)
+
+
 def _settle_ranking(test_set, loss_mode):
     if not test_set.is_cross_camera:
         _logger.info("No identity is seen by two cameras: only the query itself is left out")
@@ -126,10 +133,13 @@ def _find_features(args, config, test_set):
     """Return the source of the features for the report, and the features of gallery and query."""
     has_query_images = test_set.list_query_images is not None
     if args.features is not None:
-        if has_query_images and args.query_features is None:
-            raise UsageError("--features needs --query_features: this data set has query images")
-        paths = [args.features] + [args.query_features] * has_query_images
-        return {"features": ", ".join(paths)}, [protocols.load_features(path) for path in paths]
+        with _naming(config.dataset):
+            if has_query_images and args.query_features is None:
+                raise UsageError(
+                    "--features needs --query_features: this data set has query images"
+                )
+            paths = [args.features] + [args.query_features] * has_query_images
+            return {"features": ", ".join(paths)}, [protocols.load_features(p) for p in paths]
     source, encode_images = choose_encoder(args, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
@@ -141,7 +151,19 @@ def _find_features(args, config, test_set):
     return source, features
 
 
-def _log_unmatched(result):
+@contextlib.contextmanager
+def _naming(dataset_dir):
+    """Name the data set in errors of features: those of another one may have been given."""
+    try:
+        yield
+    except (DataError, UsageError) as error:
+        raise type(error)(f"test on {dataset_dir}: {error}") from error
+
+
+def _warn_of_limits(result, query, gallery):
+    """Log what the scores do not tell."""
+    num_identities = len(set(query.labels.tolist()) & set(gallery.labels.tolist()))
+    warn_of_few(num_identities, "test on more")
     if result.num_queries_without_match:
         _logger.warning(
             "%d of %d queries have no match in the gallery and are left out of all means",

@@ -13,7 +13,7 @@ import sys
 from deep_reid import nets
 from deep_reid.cli import signals
 from deep_reid.cli.command import Command
-from deep_reid.cli.evaluate import evaluating
+from deep_reid.cli.evaluate import check_validation, evaluating
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import import_tensorflow, list_versions, progress_bar, showing_steps
 from deep_reid.config.loss_modes import facts_of_loss
@@ -22,6 +22,7 @@ from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records, resuming
+from deep_reid.samplers import batches
 from deep_reid.system import locks
 
 _logger = logging.getLogger(__name__)
@@ -36,8 +37,12 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     dataset = open_dataset(dataset_class, config)
     for line in dataset.summary_table().splitlines():
         _logger.info("%s", line)
+    num_identities = dataset.train.num_identities
     if dataset_class.FITS_BATCHES:
-        config = _fit_batches(config, dataset.train.num_identities)
+        config = _fit_batches(config, num_identities)
+    batches.check_enough_identities(num_identities, config.batch_size, config.num_images_per_id)
+    if args.eval_every is not None:
+        check_validation(dataset)
     class_names, classes = None, dataset.train.labels
     if config.compact_labels:
         class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
@@ -100,6 +105,9 @@ def _check_arguments(args, config):
     if args.run_id is not None:
         folder.check_name(args.run_id)
         run_dir = os.path.join(args.log_dir, args.run_id)
+        others = "" if os.path.isdir(run_dir) else folder.name_runs(args.log_dir, args.run_id)
+        if others:
+            _logger.info("Run %s is new; others go on by their names: %s", args.run_id, others)
     if run_dir and not _is_benchmark(args):
         locks.check_free(run_dir, f"run {args.run_id}")
         if args.eval_every is not None:

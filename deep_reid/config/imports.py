@@ -4,7 +4,6 @@ A name is ``MODULE:NAME``. Python looks for the module on its path, then in the 
 an installed command does not have that on its path, but the user's file is there.
 """
 
-import difflib
 import importlib
 import inspect
 import logging
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deep_reid.errors import UsageError, first_line
+from deep_reid.system.spelling import propose
 from deep_reid.system.tables import list_some
 
 EXAMPLE = "my_module:MyNetwork"
@@ -159,9 +159,9 @@ def _describe(module):
 
 def _propose(module, name):
     public = [known for known in vars(module) if not known.startswith("_")]
-    close = difflib.get_close_matches(name, public, 1)
-    if close:
-        return f"; did you mean {close[0]}?"
+    proposal = propose(name, public)
+    if proposal:
+        return proposal
     own = [
         known
         for known in public

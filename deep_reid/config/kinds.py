@@ -15,6 +15,7 @@ import numpy as np
 from deep_reid.config.imports import find_problem
 from deep_reid.errors import UsageError
 from deep_reid.system.name_patterns import NamePattern
+from deep_reid.system.spelling import describe_unknown
 
 
 def as_plain(value: Any) -> Any:
@@ -141,16 +142,19 @@ class Choice(Kind):
     names : sequence of str
     """
 
+    _further = ""
+
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.type_name = "{" + ", ".join(f'"{name}"' for name in names) + "}"
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of ``add_argument``."""
-        return {"choices": self.names}
+        # The type comes first, and has the message: argparse only shows the choices.
+        return {"type": self.read, "choices": self.names}
 
     def _find_problem(self, value):
-        return None if value in self.names else f"is unknown: use one of {', '.join(self.names)}"
+        return None if value in self.names else describe_unknown(value, self.names, self._further)
 
 
 class ChoiceOrImport(Choice):
@@ -158,6 +162,8 @@ class ChoiceOrImport(Choice):
 
     The module is imported only when it is needed: see `deep_reid.config.imports`.
     """
+
+    _further = ", or MODULE:NAME of your own"
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
@@ -170,8 +176,7 @@ class ChoiceOrImport(Choice):
     def _find_problem(self, value):
         if isinstance(value, str) and ":" in value:
             return find_problem(value)
-        problem = super()._find_problem(value)
-        return problem and f"{problem}, or MODULE:NAME of your own"
+        return super()._find_problem(value)
 
 
 class Switch(Kind):

@@ -26,7 +26,7 @@ from deep_reid.nets.building import allow_reuse, build_network
 from deep_reid.runs import saving, watching
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
-from deep_reid.samplers.galleries import create_cmc_probe_and_gallery
+from deep_reid.samplers.galleries import count_comparable, create_cmc_probe_and_gallery
 from deep_reid.scoring.names import BY_LABEL, Names
 from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
@@ -302,19 +302,13 @@ def _as_labels(data_y, images):
 
 def _draw_galleries(labels, camera_indices, num_galleries, random_seed):
     check_positive_integer("num_galleries", num_galleries)
-    galleries = [
+    count_comparable(labels)
+    return [
         create_cmc_probe_and_gallery(
             labels, camera_indices, seed=None if random_seed is None else random_seed + index
         )
         for index in range(num_galleries)
     ]
-    if not len(galleries[0][0]):
-        raise DataError(
-            f"none of the {len(np.unique(labels))} validation identities has two images to "
-            "compare: use a data set with more identities or with more images of each, or keep "
-            "more identities for validation (--num_validation)"
-        )
-    return galleries
 
 
 def _create_metrics(trainer, network_factory, batch_size, loss_mode):

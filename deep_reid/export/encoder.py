@@ -289,8 +289,11 @@ def _load(path, network, image_shape, compute, trust):
         if network is not None or image_shape is not None:
             raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
         return read_frozen_graph(path, compute, trust=trust)
+    try:
+        checkpoint_path = records.resolve_checkpoint(path)
+    except DataError as error:
+        raise type(error)(f"{error}. A frozen graph has a name that ends in .pb") from error
     _check_process()
-    checkpoint_path = records.resolve_checkpoint(path)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
     module = nets.load_network(network)
     if not nets.may_fit(module, checkpoints.variable_shapes(checkpoint_path)):

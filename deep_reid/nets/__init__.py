@@ -11,6 +11,7 @@ from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.run import NETWORK, NETWORKS
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import Network, NetworkFactory
+from deep_reid.system.spelling import propose
 
 # The arguments of each call: by position, and by name.
 _CALLS = {
@@ -54,6 +55,7 @@ def check_scopes(name: str | None, scopes: Sequence[str]) -> None:
         if top.isidentifier() and top not in SCOPES:
             raise UsageError(
                 f"trainable scope {scope!r} has no variables: use some of {', '.join(SCOPES)}"
+                f"{propose(top, SCOPES)}"
             )
 
 

@@ -1,7 +1,6 @@
 """Runs in a log directory: their names, and which of them is the latest; free of TensorFlow."""
 
 import contextlib
-import difflib
 import logging
 import os
 import pathlib
@@ -11,6 +10,7 @@ from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.system import files
 from deep_reid.system.files import Path
+from deep_reid.system.spelling import find_similar
 from deep_reid.system.tables import list_some
 
 LATEST_RUN_FILENAME = "latest_run"
@@ -139,6 +139,55 @@ def list_runs(log_dir: str | os.PathLike[str]) -> list[str]:
     return sorted(name for name in found if not name.startswith("."))
 
 
+def name_runs(log_dir: Path, wanted: str) -> str:
+    """Name the runs of a log directory, where there is none of the name that is wanted.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+    wanted : str
+
+    Returns
+    -------
+    str
+        Such as ``"baseline, wide: did you mean baseline?"``; empty if there are no runs.
+    """
+    names = list_runs(log_dir)
+    similar = find_similar(wanted, names)
+    question = f": did you mean {similar}?" if similar else ""
+    return f"{list_some(names)}{question}" if names else ""
+
+
+def check_exists(log_dir: Path, run_id: str, *, may_begin: bool = False) -> None:
+    """Check that a log directory has a run of this name.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+    run_id : str
+    may_begin : bool
+        Whether the run may begin later. If there are others, its name is wrong in any case.
+
+    Raises
+    ------
+    MissingPathError
+        If it has not; the message names the others.
+    """
+    if os.path.isdir(os.path.join(log_dir, run_id)):
+        return
+    others = name_runs(log_dir, run_id)
+    if others:
+        raise MissingPathError(
+            f"{log_dir} has no run {run_id}, but {others}{'' if others.endswith('?') else ':'} "
+            "Name one of them, or start its training first (--mode=train)"
+        )
+    if not may_begin:
+        raise MissingPathError(
+            f"{log_dir} has no run {run_id}: start its training first (--mode=train), or name the "
+            "directory of its runs with --log_dir"
+        )
+
+
 def wait_for_run(
     log_dir: Path,
     run_id: str | None = None,
@@ -176,7 +225,7 @@ def wait_for_run(
                 f"{log_dir} has no {wanted} after {timeout_secs:g} s: start one with --mode=train"
             )
         if run_id is not None:
-            _check_may_begin(log_dir, run_id)
+            check_exists(log_dir, run_id, may_begin=True)
         if not is_announced:
             _logger.info("Waiting for a %s in %s: start it with --mode=train", wanted, log_dir)
             is_announced = True
@@ -229,20 +278,6 @@ def _list_namesakes(folder, name):
     """List the files in a folder that a checkpoint of this name has."""
     starts = (f"{name}.index", f"{name}.data-")
     return [other for other in os.listdir(folder) if other.startswith(starts)]
-
-
-def _check_may_begin(log_dir, run_id):
-    """Raise `MissingPathError` if a run's name seems to be wrong: it has no folder, others do."""
-    if os.path.isdir(os.path.join(log_dir, run_id)):
-        return
-    others = list_runs(log_dir)
-    if others:
-        close = difflib.get_close_matches(run_id, others, 1)
-        question = f"did you mean {close[0]}? " if close else ""
-        raise MissingPathError(
-            f"{log_dir} has no run {run_id}, but {list_some(others)}: {question}Name one of them, "
-            "or start its training first"
-        )
 
 
 def _has_begun(run_dir):

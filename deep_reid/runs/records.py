@@ -7,10 +7,11 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
+from itertools import filterfalse
 
 from google.protobuf import text_encoding
 
-from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.runs import folder
 from deep_reid.runs.folder import STATE_FILENAME
 from deep_reid.system import files
@@ -18,6 +19,7 @@ from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
 FILE_PATTERN = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
+_TABLE_END = bytes.fromhex("57fb808b247547db")
 _STEP = re.compile(r"-(\d+)$")
 
 # The text of TensorFlow's message CheckpointState: a field with a string or a number in each line.
@@ -63,6 +65,8 @@ def resolve_checkpoint(path: Path | None) -> str:
     ------
     MissingPathError
         If there is no such checkpoint; the message lists others in its folder.
+    DataError
+        If `path` is another file, or a checkpoint in one file that was cut short.
     UsageError
         If `path` is None.
     """
@@ -84,6 +88,11 @@ def resolve_checkpoint(path: Path | None) -> str:
     match = FILE_PATTERN.fullmatch(path)
     prefix = match["prefix"] if match else path
     if exists(prefix):
+        if not os.path.exists(f"{prefix}.index") and not _is_table(prefix):
+            raise DataError(
+                f"{path} is no checkpoint: name a run's directory, or a checkpoint by its prefix, "
+                "such as model.ckpt-100, or by any of its files"
+            )
         return prefix
     if os.path.basename(path) == STATE_FILENAME and os.path.isfile(path):
         return resolve_checkpoint(os.path.dirname(path) or ".")
@@ -255,6 +264,13 @@ def step_in_name(prefix: str) -> int:
     return int(match[1]) if match else 0
 
 
+def _is_table(path):
+    """Return whether a file ends as TensorFlow's tables do, of which the first format is one."""
+    with open(path, "rb") as file:
+        file.seek(-min(len(_TABLE_END), os.path.getsize(path)), os.SEEK_END)
+        return file.read() == _TABLE_END
+
+
 def _latest_in_directory(directory):
     # Published checkpoints often come without the file that names the latest one.
     checkpoints = list_checkpoints(directory) or list_unrecorded(directory)
@@ -268,9 +284,16 @@ def _suggest_checkpoints(path):
     directory = os.path.dirname(path) or os.curdir
     place = "this folder" if directory == os.curdir else directory
     names = [os.path.basename(prefix) for prefix in list_unrecorded(directory)]
-    if not names:
-        return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
-    return f"{place} has {', '.join(names[-5:])}"
+    if names:
+        return f"{place} has {', '.join(names[-5:])}"
+    # The name of the run may be the wrong part: of its folder, or of a checkpoint in it.
+    for run_dir in filterfalse(os.path.isdir, (path, directory)):
+        log_dir, run_id = os.path.split(run_dir)
+        with contextlib.suppress(OSError):  # a path that cannot exist
+            runs = folder.name_runs(log_dir or os.curdir, run_id)
+            if runs:
+                return f"{log_dir or 'this folder'} has the runs {runs}"
+    return f"{place} holds none either; name a run's directory or a checkpoint's prefix"
 
 
 def _read_record(checkpoint_dir):

@@ -262,7 +262,7 @@ def random_sample_identities_forever(
     labels = labels.astype(np.int64)
     rows_of_identity = [rows for rows in rows_by_label(labels)[1] if labels[rows[0]] >= 0]
     false_alarms = np.flatnonzero(labels < 0)
-    _check_enough_identities(len(rows_of_identity), num_identities, batch_size, num_samples_per_id)
+    check_enough_identities(len(rows_of_identity), batch_size, num_samples_per_id, num_fa_images)
     if num_fa_images and not len(false_alarms):
         raise DataError(
             f"num_fa_images ({num_fa_images}) needs false alarms, but no label is negative: "
@@ -329,7 +329,26 @@ def count_identities(batch_size: int, num_samples_per_id: int, num_fa_images: in
     return num_identities
 
 
-def _check_enough_identities(num_identities, needed, batch_size, num_samples_per_id):
+def check_enough_identities(
+    num_identities: int, batch_size: int, num_samples_per_id: int, num_fa_images: int = 0
+) -> None:
+    """Check that the data has as many identities as a batch.
+
+    Parameters
+    ----------
+    num_identities : int
+        Of the data.
+    batch_size, num_samples_per_id, num_fa_images : int
+        As in `random_sample_identities_forever`.
+
+    Raises
+    ------
+    UsageError
+        As `count_identities` does.
+    DataError
+        If there are fewer.
+    """
+    needed = count_identities(batch_size, num_samples_per_id, num_fa_images)
     if num_identities == 0:
         raise DataError(
             "the data has no identities (labels of at least 0): give images of "

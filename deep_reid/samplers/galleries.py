@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from deep_reid.errors import DataError
+
 JUNK_LABEL = -1
 """Label of gallery items that are left out of every ranking."""
 
@@ -28,6 +30,33 @@ def rows_by_label(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     order = np.argsort(labels, kind="stable")
     unique_labels, first = np.unique(labels[order], return_index=True)
     return unique_labels, np.split(order, first[1:]) if len(order) else []
+
+
+def count_comparable(labels: npt.ArrayLike) -> int:
+    """Count the identities that an evaluation can compare: those with two images or more.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (N,)
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    _, counts = np.unique(np.asarray(labels), return_counts=True)
+    num_comparable = int(np.count_nonzero(counts > 1))
+    if not num_comparable:
+        raise DataError(
+            f"none of the {len(counts)} validation identities has two images to compare: use a "
+            "data set with more identities or with more images of each, or keep more identities "
+            "for validation (--num_validation)"
+        )
+    return num_comparable
 
 
 def create_cmc_probe_and_gallery(

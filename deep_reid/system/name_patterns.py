@@ -8,6 +8,7 @@ import dataclasses
 import re
 
 from deep_reid.errors import UsageError
+from deep_reid.system.spelling import propose
 
 GROUPS = ("identity", "camera", "split")
 """What a pattern can tell of an image."""
@@ -89,13 +90,13 @@ class NamePattern:
             self._pattern = re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(
-                f"{text} is not a regular expression ({error}): {_ways_out()}"
+                f"{text} is not a regular expression ({error}): {_ways_out(text)}"
             ) from None
         self.groups = frozenset(self._pattern.groupindex)
         if not preset and (not self.groups or self.groups - set(GROUPS)):
             raise UsageError(
                 f"{text} must have the groups (?P<identity>...), (?P<camera>...) or "
-                f"(?P<split>...), and no other named ones: {_ways_out()}"
+                f"(?P<split>...), and no other named ones: {_ways_out(text)}"
             )
         self._takes_folders = "/" in re.sub(r"\[\^?\]?[^\]]*\]", "", pattern)
 
@@ -126,8 +127,8 @@ class NamePattern:
         return found if all(found.values()) else None
 
 
-def _ways_out():
-    return f"write for example '{EXAMPLE}', or one of {', '.join(PRESETS)}"
+def _ways_out(text):
+    return f"write for example '{EXAMPLE}', or one of {', '.join(PRESETS)}{propose(text, PRESETS)}"
 
 
 def guess_preset(paths: list[str]) -> str | None:

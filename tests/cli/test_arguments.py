@@ -11,13 +11,15 @@ import sys
 
 import pytest
 
+import deep_reid
 from datasets.custom import Custom
 from datasets.market1501 import Market1501
 from deep_reid.cli import program, settings
 from deep_reid.cli.arguments import ArgumentParser, list_arguments
 from deep_reid.config import RunConfig
 from deep_reid.config.setting import GROUPS, MODES
-from deep_reid.errors import DataError, MissingPathError
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.system.name_patterns import PRESETS
 
 ROOT = pathlib.Path(__file__).parents[2]
 ARGUMENTS = list_arguments("people", {"image_shape": (128, 64, 3)})
@@ -33,6 +35,15 @@ VALUES = {
 }
 
 
+TRIPLES = [FLAGS[start : start + 3] for start in range(0, len(FLAGS) - 2, 3)]
+# For each flag with choices, also where it takes other values, its choices.
+CHOICES = {
+    argument.flags[0]: getattr(argument.kind, "names", None)
+    for argument in list_arguments("people", of_dataset=Custom.SETTINGS)
+    if hasattr(argument.kind, "names")
+} | {"--name_pattern": tuple(PRESETS)}
+
+
 def parse(*argv, dataset_class=Market1501):
     return ArgumentParser(dataset_class).parse_args(argv)
 
@@ -46,6 +57,16 @@ def give(flag):
 
 def modes_of(flag):
     return {mode for x in ARGUMENTS if x.flags[0] == flag for mode in x.modes}
+
+
+def refuse(capsys, *argv, dataset_class=Market1501):
+    """Return the line with which a command line is refused."""
+    with pytest.raises(SystemExit) as caught:
+        parse(*argv, dataset_class=dataset_class)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    return error
 
 
 def list_shown(text):
@@ -76,6 +97,18 @@ class TestHelp:
         text = read_help(capsys, f"--mode={mode}", "--help=all")
         shown = list_shown(text)
         assert shown == {flag for flag in FLAGS if mode in modes_of(flag)}
+
+    @pytest.mark.parametrize("topic", ["all", *GROUPS])
+    def test_a_mistyped_group_is_answered_with_the_right_one(self, capsys, topic):
+        with pytest.raises(SystemExit) as caught:
+            parse(f"--help={topic}x")
+        assert caught.value.code == 2
+        assert f"--help={topic}x is unknown: " in (error := capsys.readouterr().err)
+        assert f"; did you mean {topic}?" in error
+
+    def test_the_version_is_printed_by_its_flag(self, capsys):
+        assert read_help(capsys, "--version") == f"deep-reid {deep_reid.__version__}\n"
+        assert "--version prints the version" in " ".join(read_help(capsys, "--help").split())
 
     @pytest.mark.parametrize("group", GROUPS)
     def test_a_group_shows_its_own(self, capsys, group):
@@ -117,6 +150,51 @@ class TestRefusals:
         assert caught.value.code == 2
         error = capsys.readouterr().err
         assert f"unrecognized arguments: {flag}x=1; did you mean {flag}?" in error
+
+    @pytest.mark.parametrize("others", TRIPLES)
+    def test_each_of_several_typos_is_answered(self, capsys, others):
+        values = [["{}x=1"], ["{}x", "1"], ["{}x"]]
+        typed = [part.format(f) for f, parts in zip(others, values, strict=True) for part in parts]
+        error = refuse(capsys, "--seed=3", *typed)
+        for flag in others:
+            assert f"{flag} for {flag}x" in error
+
+    @pytest.mark.parametrize("flag", CHOICES)
+    def test_a_typo_in_any_choice_is_answered_with_the_right_one(self, capsys, flag):
+        for choice in CHOICES[flag]:
+            middle = len(choice) // 2
+            for typed in (choice[:middle] + choice[middle - 1 :], choice.upper(), choice + "x"):
+                error = refuse(capsys, flag, typed, dataset_class=Custom)
+                assert f"argument {flag}: {typed} is " in error
+                assert f"; did you mean {choice}?" in error
+
+    def test_the_flags_with_choices_are_these(self):
+        assert {"--mode", "--loss_mode", "--network", "--precision", "--on_bad_image",
+                "--name_pattern"} <= set(CHOICES)  # fmt: skip
+        for action in ArgumentParser(Custom)._actions:
+            assert not action.choices or tuple(action.choices) == CHOICES[action.option_strings[0]]
+
+    def test_a_choice_of_python_is_answered_in_the_same_words(self):
+        with pytest.raises(UsageError, match=r"\('bfloat'\) is unknown.*; did you mean bfloat16\?"):
+            RunConfig((8, 8, 3), precision="bfloat")
+        with pytest.raises(UsageError, match=r"on_bad_image \(3\) is unknown: use one of"):
+            RunConfig((8, 8, 3), on_bad_image=3)
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("spelling", ["{}", "{}x", "mode={}", "\N{EM DASH}mode={}", "-mode={}"])
+    def test_a_mode_without_its_flag_is_answered_with_it(self, capsys, mode, spelling):
+        typed = spelling.format(mode)
+        meant = "--mode" if "=" in typed else f"--mode={mode}"
+        error = refuse(capsys, "--seed=3", typed)
+        assert f"unrecognized arguments: {typed}; did you mean {meant}?" in error
+
+    def test_a_path_without_its_flag_is_answered_with_that_of_the_data_set(self, capsys, tmp_path):
+        assert f"did you mean --dataset={tmp_path}?" in refuse(capsys, str(tmp_path))
+
+    def test_a_value_of_a_mistyped_flag_is_no_word_of_its_own(self, capsys):
+        error = refuse(capsys, "--zzzzzz", "train", "--batchsize", "eval")
+        assert error.endswith("did you mean --batch_size for --batchsize? (--help=all lists all "
+                              "settings)\n")  # fmt: skip
 
     def test_what_is_like_no_flag_has_no_proposal(self, capsys):
         with pytest.raises(SystemExit):

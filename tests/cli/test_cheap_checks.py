@@ -39,9 +39,9 @@ def run(argv):
     if not os.fork():
         os.dup2(writing, 2)
         os.close(writing)
-        sys.argv = ["train_custom.py", *argv]
+        sys.argv = [script, *argv]
         sys.path.insert(0, root)  # as python train_custom.py does
-        runpy.run_path(root + "/train_custom.py", run_name="__main__")
+        runpy.run_path(root + "/" + script, run_name="__main__")
         sys.exit()
     os.close(writing)
     with open(reading) as file:
@@ -49,7 +49,7 @@ def run(argv):
     return os.waitstatus_to_exitcode(os.wait()[1]), errors
 
 sys.meta_path.insert(0, Blocked())
-root = sys.argv[1]
+root, script = sys.argv[1:]
 print(json.dumps([run(argv) for argv in json.load(sys.stdin)]))
 """
 # Each with a part of its line.
@@ -60,6 +60,8 @@ MISTAKES = {
     "--mode=train --trainable_scopes conv9_9": "trainable scope 'conv9_9' has no variables",
     "--mode=train --trainable_scopes fc1 bal/x": "trainable scope 'bal/x' has no variables",
     "--mode=train --num_validation=99": "num_validation",
+    "--mode=train --num_validation=0 --eval_every=2": "none of the 0 validation identities has",
+    "--mode=eval --run_id=run --num_validation=0": "none of the 0 validation identities has two",
     "--mode=test --run_id=missing": "has no run missing",
     "--mode=export --run_id=missing": "has no run missing",
     "--mode=freeze --run_id=missing": "has no run missing",
@@ -70,6 +72,9 @@ MISTAKES = {
     "--mode=finalize --restore_path=missing.ckpt": "missing.ckpt does not exist",
     "--mode=freeze --run_id=run": "holds no checkpoint",
     "--mode=freeze --restore_path=graph.pb": "graph.pb is a frozen graph",
+    "--mode=freeze --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
+    "--mode=train --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
+    "--mode=test --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
     "--mode=test --frozen_graph=missing.pb": "frozen graph missing.pb does not exist",
     "--mode=test --features=missing.mat": "features missing.mat do not exist",
     "--mode=test --network=deep_sorted": "deep_sorted is unknown",
@@ -80,14 +85,15 @@ MISTAKES = {
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     synthetic.draw_folders(folder / "people", num_identities=4, images_per_identity=4)
+    (folder / "people" / "notes.md").write_text("no checkpoint")
     RunConfig((32, 16, 3), seed=1, dataset=str(folder / "people")).save(folder / "log" / "run")
     return folder
 
 
-def ask(folder, argvs):
+def ask(folder, argvs, script="train_custom.py"):
     """Run a script where TensorFlow cannot be imported: exit codes and standard errors."""
     process = subprocess.run(
-        [sys.executable, "-c", CODE, str(ROOT)],
+        [sys.executable, "-c", CODE, str(ROOT), script],
         cwd=folder, input=json.dumps(argvs), capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
@@ -170,6 +176,35 @@ def test_identities_are_compared_without_tensorflow(work, change, line):
     if "labels" in change:
         labels.save(folder, change["labels"])
     answer(work, ["--run_id=other"], line)
+
+
+DRAW = {
+    "market1501": lambda folder: synthetic.draw_market1501(
+        folder, num_identities=6, num_test_identities=2, num_cameras=2, images_per_camera=1
+    ),
+    "mars": lambda folder: synthetic.draw_mars(
+        folder, num_identities=6, num_test_identities=2, num_cameras=2
+    ),
+}
+# Each with a part of its line. Batches of own images shrink, those of the benchmarks do not.
+TOO_FEW = {
+    "--mode=train": "batch_size 128 with 4 images per identity needs 32 identities, but the data "
+    "has 6: use --batch_size=24 or less",
+    "--mode=train --batch_size=28": "needs 7 identities, but the data has 6",
+    "--mode=train --batch_size=8 --eval_every=2": "none of the 0 validation identities has two",
+    "--mode=eval --run_id=run": "none of the 0 validation identities has two images to compare",
+}
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_identities_that_do_not_suffice_are_counted_without_tensorflow(tmp_path, name):
+    DRAW[name](tmp_path / "data")
+    RunConfig((32, 16, 3), seed=1, num_validation=0).save(tmp_path / "log" / "run")
+    options = ["--num_validation=0", "--dataset=data", "--log_dir=log"]
+    argvs = [[*mistake.split(), *options] for mistake in TOO_FEW]
+    answers = ask(tmp_path, argvs, f"train_{name}.py")
+    for line, answer in zip(TOO_FEW.values(), answers, strict=True):
+        check(answer, line)
 
 
 @pytest.mark.parametrize(

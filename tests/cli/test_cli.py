@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,12 +14,13 @@ from scipy import io
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
-from deep_reid.cli import program
+from deep_reid.cli import evaluate, program, train
 from deep_reid.cli.arguments import ArgumentParser
 from deep_reid.cli.settings import find_run_dir, settle
 from deep_reid.compat import tf
+from deep_reid.config import RunConfig
 from deep_reid.config.setting import MODES
-from deep_reid.errors import DataError
+from deep_reid.errors import DataError, RunError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -51,7 +53,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("argv", "reason"),
         [
-            (["--mode=trian"], "invalid choice: 'trian' (choose from"),
+            (["--mode=trian"], "--mode: trian is unknown: use one of train, eval"),
             (["--mode=trian"], "freeze"),
             (["--loss_mode=softmax"], "cosine-softmax"),
             (["--batch_size=many"], "--batch_size: many must be a whole number of at least 1"),
@@ -61,7 +63,7 @@ class TestArguments:
             (["--seed=-1"], "--seed: -1 must be a whole number from 0 to"),
             (["--number_of_steps=1.5"], "--number_of_steps: 1.5 must be"),
             (["--timeout_secs=inf"], "--timeout_secs: inf must be"),
-            (["--precision=bf16"], "invalid choice: 'bf16' (choose from"),
+            (["--precision=bf16"], "--precision: bf16 is unknown: use one of float32"),
             (["--precision=bf16"], "bfloat16"),
             (["--intra_op_threads=0"], "--intra_op_threads: 0 must be a whole number"),
             (["--inter_op_threads=all"], "--inter_op_threads: all must be a whole number"),
@@ -83,7 +85,7 @@ class TestArguments:
             (["--keep_best"], "--keep_best needs --eval_every with --mode=train"),
             (["--batchsize=3"], "unrecognized arguments: --batchsize=3"),
             (["--batch=3"], "unrecognized arguments: --batch=3"),
-            (["train"], "unrecognized arguments: train"),
+            (["train"], "unrecognized arguments: train; did you mean --mode=train?"),
             (["--batchsize=3"], "did you mean --batch_size?"),
             (["--learning-rate=3"], "did you mean --learning_rate?"),
             (["--help=traning"], "--help=traning is unknown: use one of all, run"),
@@ -118,7 +120,7 @@ def write_image(path):
 
 
 class TestWhichRun:
-    """``--mode=eval`` takes the run that is meant, or ends with a line; it never waits in vain."""
+    """Each mode takes the run that is meant, or ends with a line; eval never waits in vain."""
 
     @pytest.fixture
     def runs(self, log_dir):
@@ -153,6 +155,50 @@ class TestWhichRun:
         assert code in (1, 2)
         (line,) = errors
         assert part in line
+
+    @pytest.mark.parametrize("typed", ["fiirst", "FIRST", "first2", "zzz"])
+    @pytest.mark.parametrize(
+        "argv",
+        [f"--mode={mode}" for mode in MODES if mode != "train"]
+        + ["--mode=test --features=x.mat --query_features=x.mat", "--mode=test --frozen_graph=x.pb"]
+        + ["--mode=search --frozen_graph=x.pb", "--mode=freeze --checkpoint={log}/second"]
+        + [f"--mode={mode} --no_dataset" for mode in MODES if mode != "train"],
+    )
+    def test_every_mode_names_the_runs_where_there_is_none_of_the_name(
+        self, caplog, runs, drawn_market1501, argv, typed
+    ):
+        argv = argv.format(log=runs).split()
+        if "--mode=search" in argv:
+            write_image(runs / "image.jpg")
+            argv += [f"--query={runs}", f"--gallery={runs}"]
+        elif "--no_dataset" not in argv:
+            argv.append(f"--dataset={drawn_market1501}")
+        argv = [arg for arg in argv if arg != "--no_dataset"]
+        code, errors = run(caplog, *argv, f"--log_dir={runs}", f"--run_id={typed}")
+        assert code == 1
+        (line,) = errors
+        assert f"{runs} has no run {typed}, but first, second: " in line
+        assert ("did you mean first? " in line) == (typed != "zzz")
+
+    @pytest.mark.parametrize("mode", ["train", "test", "export", "freeze", "finalize"])
+    @pytest.mark.parametrize("path", ["fiirst", "fiirst/model.ckpt-7", "fiirst/model.ckpt-7.index"])
+    def test_a_checkpoint_of_a_run_that_is_not_there_names_the_runs(
+        self, caplog, runs, drawn_market1501, mode, path
+    ):
+        argv = [f"--mode={mode}", f"--restore_path={runs / path}"]
+        code, errors = run(caplog, *argv, f"--dataset={drawn_market1501}")
+        assert code == 1
+        assert f"{runs} has the runs first, second: did you mean first?" in errors[0]
+
+    def test_a_training_under_a_new_name_names_the_runs_that_could_go_on(
+        self, caplog, runs, drawn_market1501
+    ):
+        argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--run_id=fiirst"]
+        run(caplog, *argv, "--restore_path=missing")
+        assert (
+            "Run fiirst is new; others go on by their names: first, second: did you mean first?"
+            in caplog.messages
+        )
 
     @pytest.mark.parametrize("mode", ["eval", "test", "export", "freeze", "finalize"])
     def test_the_folder_of_a_run_stands_for_it(self, runs, mode):
@@ -374,6 +420,35 @@ class TestOneIdentityForValidation:
         assert "CMC over one identity is always 1" in warnings[0]
 
 
+class TestFewIdentitiesForValidation:
+    """Validation says how few identities it has before it scores; nothing is said twice."""
+
+    @pytest.mark.parametrize("num", [1, 2, 3, 9, 10, 11])
+    @pytest.mark.parametrize("argv", ["--mode=eval --run_id=run", "--eval_every=2"])
+    def test_are_warned_about(self, caplog, tmp_path, log_dir, monkeypatch, num, argv):
+        for person in range(1, 16):
+            for camera in (1, 2):
+                name = f"{person:04d}_c{camera}s1_000001_01.jpg"
+                write_image(tmp_path / "data" / "bounding_box_train" / name)
+        RunConfig((128, 64, 3), seed=1, num_validation=num).save(log_dir / "run")
+        module = train if "eval_every" in argv else evaluate
+
+        def stop():
+            raise RunError("enough")
+
+        monkeypatch.setattr(module, "import_tensorflow", stop)
+        argv = [*argv.split(), f"--dataset={tmp_path}/data", f"--log_dir={log_dir}"]
+        argv += [f"--num_validation={num}"] + ["--batch_size=8"] * (module is train)
+        assert run(caplog, *argv) == (1, ["enough"])
+        warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert len(warnings) == (num < 10)
+        if 1 < num < 10:
+            assert warnings[0] == (
+                f"The scores are of {num} identities, and those of fewer than 10 say little: keep "
+                "more for validation with --num_validation"
+            )
+
+
 class TestScores:
     """--mode=test on ready features: needs neither checkpoints nor images."""
 
@@ -432,9 +507,11 @@ class TestScores:
         assert "rank-1                    100.00" in process.stdout
 
     def check(self, result, tmp_path, *parts):
+        """Check that an error of features has these parts, and names the data set."""
         code, errors = result
         assert code == 1
         assert len(errors) == 1
+        assert re.match(r"test on /\S+: ", errors[0])
         for part in parts:
             assert part in errors[0]
         assert not (tmp_path / "metrics.json").exists()
@@ -478,6 +555,25 @@ class TestScores:
         metrics = json.loads((tmp_path / "metrics.json").read_text())
         assert (metrics["num_queries_without_match"], metrics["rank1"]) == (1, 1.0)
         assert "1 of 2 queries have no match in the gallery" in caplog.text
+
+    def test_features_that_cannot_be_read_are_named_with_the_data_set(
+        self, caplog, log_dir, drawn_market1501, tmp_path
+    ):
+        (tmp_path / "a.npy").write_bytes(b"nothing")
+        of_both = ["--features=a.npy", "--query_features=a.npy"]
+        for argv in (["--features=a.npy"], of_both, ["--features=x.mat", "--query_features=x.mat"]):
+            _, errors = run(caplog, "--mode=test", f"--dataset={drawn_market1501}", *argv)
+            assert errors[0].startswith(f"test on {drawn_market1501}: ")
+
+    @pytest.mark.parametrize("num", [1, 2, 9, 10, 11])
+    def test_scores_of_few_identities_are_warned_about(self, caplog, tmp_path, num):
+        for camera, folder in ((1, "query"), (2, "bounding_box_test")):
+            names = [f"{person + 1:04d}_c{camera}s1_000001_00.jpg" for person in range(num)]
+            self.draw(tmp_path / folder, names)
+        features = np.eye(num, 12)
+        assert self.run(caplog, tmp_path, tmp_path, features, features) == (0, [])
+        line = f"The scores are of {num} identities, and those of fewer than 10 say little: "
+        assert (line in caplog.text) == (num < 10)
 
     def test_with_one_camera_only_the_query_itself_is_left_out(self, caplog, tmp_path):
         names = ["0001_c1s1_000001_01.jpg", "0001_c1s1_000002_01.jpg", "0002_c1s1_000003_01.jpg"]

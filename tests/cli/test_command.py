@@ -8,7 +8,9 @@ import sys
 import pytest
 
 import deep_reid
+from datasets import synthetic
 from deep_reid import __main__ as command
+from deep_reid.config.setting import MODES
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAMS = ["market1501", "mars", "custom", "draw"]
@@ -85,6 +87,46 @@ class TestUnknownPrograms:
             "deep-reid: error: no program 'imagenet' (the programs are market1501, mars, custom, "
             "draw)\n"
         )
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_mode_in_place_of_the_program(self, capsys, as_installed, mode):
+        for typed in (mode, f"{mode}x"):
+            assert as_installed([typed]) == 2
+            assert f"write deep-reid PROGRAM --mode={mode} (the programs" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("program", PROGRAMS)
+    def test_the_version_after_the_program(self, capsys, as_installed, program):
+        try:
+            code = as_installed([program, "--version"])
+        except SystemExit as error:
+            code = error.code
+        assert code == 0
+        assert capsys.readouterr().out == f"deep-reid {deep_reid.__version__}\n"
+
+    @pytest.mark.parametrize(
+        "argv", [["--verison"], ["custom", "--verison"], ["draw", "--verison"]]
+    )
+    def test_the_version_mistyped(self, capsys, as_installed, argv):
+        try:
+            code = as_installed(argv)
+        except SystemExit as error:
+            code = error.code
+        assert code == 2
+        assert "--version" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("layout", sorted(synthetic.LAYOUTS))
+    def test_a_mistyped_layout_or_flag_of_drawing(self, capsys, as_installed, layout):
+        for argv, meant in (
+            ([f"--layout={layout}x"], layout),
+            ([f"--layot={layout}"], "--layout"),
+            ([layout], f"--layout={layout}"),
+            (["--layout", layout, "--output_dri=x"], "--output_dir"),
+        ):
+            with pytest.raises(SystemExit) as caught:
+                as_installed(["draw", *argv])
+            assert caught.value.code == 2
+            assert f"; did you mean {meant}?" in (error := capsys.readouterr().err)
+            assert len(error.splitlines()) == 1
 
     def test_a_setting_before_the_program(self, capsys, as_installed):
         assert as_installed(["--mode=train", "mars"]) == 2

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import logging
 import os
 import pty
 import re
@@ -37,18 +36,11 @@ def people(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run(people, tmp_path, monkeypatch, caplog):
+@pytest.fixture(autouse=True)
+def _work(people, tmp_path, monkeypatch):
     (tmp_path / "people").symlink_to(people)
     monkeypatch.chdir(tmp_path)
-    caplog.set_level(logging.INFO)
-
-    def run(*argv, code=0):
-        caplog.clear()
-        assert cli.main(Custom, list(argv)) == code, caplog.text
-        return caplog.text
-
-    yield run
+    yield
     disable_op_determinism()  # other tests of this process draw without seeds
 
 

@@ -1,12 +1,13 @@
 """Where outputs go, what tells their origin, and that nothing is overwritten silently."""
 
+import fnmatch
 import json
-import logging
 import os
 import re
 import shutil
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 from saved import save
@@ -18,6 +19,7 @@ from deep_reid.cli import outputs
 from deep_reid.cli.outputs import Origin
 from deep_reid.config import RunConfig
 
+ROOT = Path(__file__).parents[2]
 A = Origin(run="a", step=10, checkpoint="log/a/model.ckpt-10")
 A_LATER = Origin(run="a", step=20, checkpoint="log/a/model.ckpt-20")
 B = Origin(run="b", step=10, checkpoint="log/b/model.ckpt-10")
@@ -153,18 +155,6 @@ class TestOverwriting:
         assert not os.path.exists(os.devnull + ".manifest.json")
 
 
-@pytest.fixture
-def run(caplog):
-    caplog.set_level(logging.INFO)
-
-    def run(*argv, code=0):
-        caplog.clear()
-        assert cli.main(Custom, list(argv)) == code, caplog.text
-        return caplog.text
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
@@ -237,10 +227,14 @@ class TestModes:
 
     def test_outputs_are_in_the_folder_of_their_run_with_a_manifest(self, runs, run):
         for run_id in ("good", "stray"):
+            export, manifests = runs.relative_to(runs.parents[2]) / run_id / "export", set()
             for mode in ("freeze", "finalize", "export", "test"):
                 text = run(f"--mode={mode}", f"--run_id={run_id}")
                 assert "Overwriting" not in text
-            export = runs / run_id / "export"
+                made = set(export.glob("*.manifest.json")) - manifests
+                manifests |= made
+                assert len(made) == (mode != "test")
+                assert all(f"Wrote run and step of it to {path}\n" in text for path in made)
             for name in ("custom.pb", "custom.ckpt", "feat_test.mat"):
                 manifest = json.loads((export / f"{name}.manifest.json").read_text())
                 assert (manifest["run"], manifest["step"]) == (run_id, 1)
@@ -408,3 +402,10 @@ def test_the_copy_of_the_best_is_named_by_its_run(tmp_path):
     make_run(tmp_path / "log" / "run")
     save(tmp_path / "log" / "run", [1])
     assert outputs.name_of_run(str(tmp_path / "log" / "run")) == "run"
+
+
+@pytest.mark.parametrize("name", ["x.pb", "x.ckpt.index", "x.ckpt.data-00000-of-00001"])
+@pytest.mark.parametrize("ending", ["", outputs.ENDING])
+def test_git_ignores_outputs_and_their_manifests(name, ending):
+    patterns = (ROOT / ".gitignore").read_text().splitlines()
+    assert any(fnmatch.fnmatch(f"{name}{ending}", pattern) for pattern in patterns)

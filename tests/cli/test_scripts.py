@@ -414,7 +414,7 @@ class TestUsage:
 
     def test_a_wrong_mode(self, script, tmp_path):
         output = run(script, "--mode=fly", cwd=tmp_path, code=2)
-        assert "invalid choice: 'fly'" in output
+        assert "--mode: fly is unknown: use one of train" in output
 
     def test_no_data_set(self, script, tmp_path):
         output = run(script, "--mode=train", cwd=tmp_path, code=1)

@@ -12,7 +12,7 @@ from datasets.market1501 import Market1501
 from deep_reid.cli import settings
 from deep_reid.cli.arguments import ArgumentParser
 from deep_reid.config import ComputeSettings, RunConfig
-from deep_reid.errors import UsageError
+from deep_reid.errors import MissingPathError, UsageError
 
 RECORDED = RunConfig(
     (64, 48, 1),
@@ -162,9 +162,15 @@ class TestFindRunDir:
         assert settings.find_run_dir(parse("--mode=test", f"--log_dir={log_dir}")) is None
         (log_dir / "latest_run").write_text("run\n")
         assert settings.find_run_dir(parse("--mode=test", f"--log_dir={log_dir}")) == str(run_dir)
-        for run_id, expected in (("run", str(run_dir)), ("other", None)):
-            args = parse("--mode=test", f"--log_dir={log_dir}", f"--run_id={run_id}")
-            assert settings.find_run_dir(args) == expected
+        args = parse("--mode=test", f"--log_dir={log_dir}", "--run_id=run")
+        assert settings.find_run_dir(args) == str(run_dir)
+
+    @pytest.mark.parametrize("argv", [[], ["--checkpoint={run_dir}"], ["--features=x.mat"]])
+    def test_a_name_that_no_run_has_is_refused_also_where_it_is_not_needed(self, run_dir, argv):
+        argv = [arg.format(run_dir=run_dir) for arg in argv]
+        args = parse("--mode=test", f"--log_dir={run_dir.parent}", "--run_id=other", *argv)
+        with pytest.raises(MissingPathError, match="has no run other, but run: Name one of them"):
+            settings.find_run_dir(args)
 
     @pytest.mark.parametrize(
         "name", ["", "run", "run/model.ckpt-3", "run/model.ckpt-3.index", "run/checkpoint"]

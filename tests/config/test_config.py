@@ -126,7 +126,9 @@ class TestRules:
 
     @pytest.mark.parametrize("policy", ["ignore", "Skip", "", None, True])
     def test_an_unknown_policy_for_bad_images_is_refused_with_the_right_ones(self, policy):
-        with pytest.raises(UsageError, match=r"^on_bad_image .* use one of stop, skip$"):
+        with pytest.raises(
+            UsageError, match=r"^on_bad_image .* use one of stop, skip(; did you mean skip\?)?$"
+        ):
             RunConfig(SHAPE, on_bad_image=policy)
 
     def test_without_a_word_a_bad_image_stops_and_a_feed_has_ten_minutes(self):

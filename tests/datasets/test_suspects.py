@@ -36,6 +36,12 @@ def refusal(directory):
 
 
 class TestRefused:
+    @pytest.fixture(autouse=True)
+    def _nothing_but_the_refusal(self, caplog):
+        """What is left out of data that are refused is no matter, and would mislead."""
+        yield
+        assert not caplog.get_records("call")
+
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("change", CASES)
     @pytest.mark.parametrize("parts", [*itertools.combinations(PARTS[:5], 2), PARTS[:3], PARTS])
@@ -82,6 +88,23 @@ class TestRefused:
         message = refusal(tmp_path)
         assert "--name_pattern='(?P<identity>" in message
         assert "one folder per identity" in message
+
+    @pytest.mark.parametrize(
+        "beside", ["readme.txt", "query/Thumbs.db", "gt_query/a.mat", "empty/sub/x", "@eaDir/x"]
+    )
+    @pytest.mark.parametrize(
+        "names",
+        [
+            [f"{folder}/0002_c1s1_000451_03.jpg" for folder in
+             ("bounding_box_train", "bounding_box_test", "query")],
+            ["cam_a/1.jpg", "cam_b/1.jpg"],
+            ["train/cam_1/1.jpg", "train/cam_2/1.jpg", "other/1.jpg"],
+            ["train/a/1.jpg", "query/a/1.jpg", "other/1.jpg"],
+        ],
+    )  # fmt: skip
+    def test_what_lies_beside_is_not_named(self, tmp_path, names, beside):
+        write(tmp_path, *names, beside, f"{names[0].split('/')[0]}/sub/deeper/x.txt")
+        refusal(tmp_path)
 
     def test_inside_a_split_too(self, tmp_path):
         write(tmp_path, "train/cam_1/1.jpg", "train/cam_2/1.jpg")

@@ -388,6 +388,16 @@ class TestErrors:
         with pytest.raises(UsageError, match=words):
             encoder(frame, boxes)
 
+    @pytest.mark.parametrize("name", ["README.md", "photo.jpg", "scores.json", "weights.h5", "net"])
+    @pytest.mark.parametrize("content", [b"", b"a", b"a text of some length" * 9, bytes(100)])
+    def test_any_other_file_is_named_with_what_is_taken(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            Encoder(tmp_path / name)
+        line = str(caught.value)
+        assert line.startswith(f"{tmp_path / name} is no checkpoint: name a run's directory, or a ")
+        assert line.endswith(". A frozen graph has a name that ends in .pb")
+
     @pytest.mark.parametrize("name", ["nothing.pb", "nothing"])
     def test_a_missing_file(self, tmp_path, name):
         with pytest.raises(MissingPathError, match=name):

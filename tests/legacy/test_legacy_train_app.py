@@ -47,7 +47,7 @@ def create_parser():
 
 
 def list_actions():
-    return [action for action in create_parser()._actions if action.dest != "help"]
+    return [action for action in create_parser()._actions if action.dest not in ("help", "version")]
 
 
 def give(action, is_on=True):

@@ -1,0 +1,78 @@
+"""Parsers of command lines whose errors are one line, with proposals for what is mistyped."""
+
+import argparse
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import deep_reid
+from deep_reid.system.spelling import find_similar
+
+# Web pages and word processors put others in place of the hyphen.
+_DASHES = tuple("-\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}")
+
+
+class BaseParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with a proposal for each word that it does not know."""
+
+    way_to_help = "--help lists all settings"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+        self.add_argument(
+            "--version",
+            action="version",
+            version=f"deep-reid {deep_reid.__version__}",
+            help="print the version",
+        )
+
+    def parse_args(  # noqa: D102 - of argparse
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
+        namespace, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
+        return namespace
+
+    def error(self, message: str) -> NoReturn:  # noqa: D102 - of argparse
+        # Without argparse's usage: nobody would find this line below the list of all flags.
+        self.exit(2, f"{self.prog}: error: {message} ({self.way_to_help})\n")
+
+    def explain_word(self, word: str) -> str | None:
+        """Find the flag that a word without a flag belongs to.
+
+        Parameters
+        ----------
+        word : str
+
+        Returns
+        -------
+        str or None
+            Such as ``--mode=train`` for ``train``, if a flag has this choice.
+        """
+        flags = {
+            choice: action.option_strings[0]
+            for action in self._actions
+            for choice in action.choices or ()
+        }
+        choice = find_similar(word, flags)
+        return choice and f"{flags[choice]}={choice}"
+
+    def _propose(self, rest):
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        proposals = {}
+        is_value = False
+        for text in rest:
+            name, has_value, _ = text.partition("=")
+            is_flag = text.startswith(_DASHES) or has_value
+            if is_flag:
+                proposals[name] = find_similar(f"--{name.lstrip(''.join(_DASHES))}", flags)
+            elif not is_value:
+                proposals[text] = self.explain_word(text)
+            is_value = is_flag and not has_value  # what comes next may be the flag's value
+        found = {name: meant for name, meant in proposals.items() if meant}
+        if not found:
+            return ""
+        if len(proposals) == 1:
+            return f"; did you mean {next(iter(found.values()))}?"
+        listed = ", ".join(f"{meant} for {name}" for name, meant in found.items())
+        return f"; did you mean {listed}?"
