@@ -26,11 +26,14 @@ class Origin:
         Of the checkpoint.
     checkpoint : str
         Its prefix.
+    precise_batch_norm : int or None
+        Number of batches that batch norm was set anew with. None: it has its running averages.
     """
 
     run: str | None
     step: int
     checkpoint: str
+    precise_batch_norm: int | None = None
 
     def __str__(self) -> str:
         return f"run {self.run}, step {self.step}" if self.run else f"checkpoint {self.checkpoint}"
@@ -151,6 +154,7 @@ def read_origin(path: str) -> Origin | None:
     """
     try:
         facts = files.read_json(path + _ENDING)
+        facts = {"precise_batch_norm": None, **facts}  # earlier releases did not know it
         return Origin(**{field.name: facts[field.name] for field in dataclasses.fields(Origin)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
