@@ -19,6 +19,7 @@ import numpy as np
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.run import CONFIG_FILENAME, MAX_BAD_PERCENT, check_positive_integer
+from deep_reid.engine.trainer_checks import list_ancestors
 from deep_reid.errors import DataError, UsageError
 from deep_reid.images import decoding, pipeline
 from deep_reid.images.faults import create_policy
@@ -194,38 +195,14 @@ class PreciseBatchNorm:
         MissingPathError, DataError, UsageError
             As in `write`.
         """
-        gathered = (
-            None
-            if self.training_factory is None
-            else find_gathered(self.preprocess_fn, self.training_factory, self.image_shape)
-        )
-        are_files = self.images.dtype.kind == "O"
         graph = tf.Graph()
         with graph.as_default():
             set_precision(self.compute)
-            image_var, input_var = pipeline.create_image_input(
-                self.preprocess_fn,
-                self.image_shape,
-                are_files,
-                array_shape=None if are_files else self.images.shape[1:],
-                jpeg_dct=decoding.OPENCV_DCT,
-            )
-            build_network(allow_reuse(self.network_factory), input_var)
-            layers = batch_norm.list_batch_norms(graph)
-            if gathered is not None:
-                layers = [layer for layer in layers if set(layer.names) <= set(gathered)]
-                variables = {variable.op.name for variable in tf.global_variables()}
-                _warn_of_others(batch_norm.list_unused(variables & set(gathered), layers))
-            if not layers:
-                raise UsageError(
-                    "the network has no batch norm whose averages could be set anew: leave "
-                    "precise_batch_norm out"
-                )
+            image_var, layers = self._build()
             statistics = [(*layer.use_batch(), tf.size(layer.inputs)) for layer in layers]
-        config = create_session_config(self.compute)
-        with tf.Session(graph=graph, config=config) as session:
+        sums = _Sums([layer.names for layer in layers])
+        with tf.Session(graph=graph, config=create_session_config(self.compute)) as session:
             restoring.restore_model(session, checkpoint_path)
-            sums = _Sums([layer.names for layer in layers])
             for values in self._run_batches(session, image_var, statistics):
                 sums.add(values)
         averages = sums.averages()
@@ -236,6 +213,32 @@ class PreciseBatchNorm:
                 "not be finite: its weights are damaged, or training had failed"
             )
         return averages
+
+    def _build(self):
+        """Add the network to the default graph; return its input and its batch norm."""
+        are_files = self.images.dtype.kind == "O"
+        image_var, input_var = pipeline.create_image_input(
+            self.preprocess_fn,
+            self.image_shape,
+            are_files,
+            array_shape=None if are_files else self.images.shape[1:],
+            jpeg_dct=decoding.OPENCV_DCT,
+        )
+        features, _ = build_network(allow_reuse(self.network_factory), input_var)
+        layers = batch_norm.list_batch_norms(tf.get_default_graph())
+        if self.training_factory is not None:
+            gathered = set(
+                find_gathered(self.preprocess_fn, self.training_factory, self.image_shape)
+            )
+            layers = [layer for layer in layers if gathered.issuperset(layer.names)]
+            needed = {op.name for op in list_ancestors(features.op)}
+            _warn_of_others(batch_norm.list_unused(gathered & needed, layers))
+        if not layers:
+            raise UsageError(
+                "the network has no batch norm whose averages could be set anew: leave "
+                "precise_batch_norm out"
+            )
+        return image_var, layers
 
     def _run_batches(self, session, image_var, fetches):
         are_files = self.images.dtype.kind == "O"
