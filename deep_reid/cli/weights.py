@@ -186,7 +186,7 @@ def _warn_of_start_values(checkpoint_path, config):
         return False
     _logger.warning(
         "After %d steps, batch norm's running averages still consist of start values by %.0f %%: "
-        "scores are lower than these weights can reach, and distances too small. "
+        "features of different images are too alike, and no threshold on distances fits. "
         "--precise_batch_norm=%d sets the averages anew from training images, without training",
         step,
         100 * share,

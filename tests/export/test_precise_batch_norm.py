@@ -193,7 +193,9 @@ MEANS, VARIANCES = ["moving_mean", "m"], ["moving_variance", "v"]
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize(
+    "rank", [2, 4, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (3, 5))]
+)
 def test_the_averages_are_those_of_a_slow_computation(kind, rank, tmp_path):
     layer, images = LAYERS[kind], draw_images()
     precise = create_precise(layer, rank, images)
