@@ -52,7 +52,7 @@ class Weights:
         self._num_batches = args.precise_batch_norm
         self._config = config
         self._dataset = dataset
-        self._has_warned = False
+        self._is_measured = False
         if self._num_batches is None:
             return
         for flag, value in (("frozen_graph", args.frozen_graph), ("features", args.features)):
@@ -96,8 +96,8 @@ class Weights:
             The checkpoint to compute with, until the block ends.
         """
         if self._num_batches is None or self._dataset is None:
-            if not self._has_warned:
-                self._has_warned = _warn_of_start_values(checkpoint_path, self._config)
+            if not self._is_measured:  # later checkpoints have less of the start values
+                self._is_measured = _warn_of_start_values(checkpoint_path, self._config)
             yield checkpoint_path
             return
         precise = self._create_precise_batch_norm(self._num_batches, self._dataset)
@@ -160,13 +160,13 @@ def _open_training_images(args, dataset_class, config):
         return open_dataset(dataset_class, config)
     except MissingPathError as error:
         raise MissingPathError(
-            f"--precise_batch_norm needs the images that the network was trained on, which "
-            f"--dataset_dir names if they were moved: {error}"
+            "--precise_batch_norm needs the images that the network was trained on (with the script "
+            f"that trained it; --dataset_dir names them if they were moved): {error}"
         ) from error
 
 
 def _warn_of_start_values(checkpoint_path, config):
-    """Warn if batch norm's averages still consist of their start values; return whether."""
+    """Warn if averages still consist of start values; return whether that was measured."""
     from deep_reid.export import precise_batch_norm
     from deep_reid.runs import checkpoints
 
@@ -183,7 +183,7 @@ def _warn_of_start_values(checkpoint_path, config):
     )
     share = precise_batch_norm.measure_start_share(checkpoint_path, step, gathered)
     if share < precise_batch_norm.MAX_START_SHARE:
-        return False
+        return True
     _logger.warning(
         "After %d steps, batch norm's running averages still consist of start values by %.0f %%: "
         "features of different images are too alike, and no threshold on distances fits. "
