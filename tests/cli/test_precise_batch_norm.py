@@ -119,6 +119,7 @@ def test_freeze_finalize_export_and_test_have_the_same_weights(run):
     run("--mode=finalize", "--run_id=run", "--output=x.ckpt", PRECISE)
     run("--mode=freeze", "--run_id=run", "--output=x.pb", PRECISE)
     shape = ["--image_shape", "32", "16", "--network=own_nets:Net", "--dataset=people"]
+    shape += ["--num_validation=3"]
     run("--mode=export", "--restore_path=x.ckpt", "--sdk_dir=finalized", *shape)
     np.testing.assert_allclose(read_rows("finalized/feat_test.mat"), features, atol=1e-5)
 
