@@ -31,7 +31,7 @@ FROZEN_GRAPH = OUTPUT / "market1501.pb"
 RUN_ID = "demo"
 SAVE_INTERVAL_SECS = 20
 # So short a run leaves batch norm's averages near their start values.
-PRECISE = "--precise_batch_norm=100"
+PRECISE = "--precise_batch_norm=25"
 
 # With the default loss, the first scores rise slowly. With the triplet loss, they rise within some
 # minutes.
