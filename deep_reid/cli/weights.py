@@ -160,8 +160,8 @@ def _open_training_images(args, dataset_class, config):
         return open_dataset(dataset_class, config)
     except MissingPathError as error:
         raise MissingPathError(
-            "--precise_batch_norm needs the images that the network was trained on (with the script "
-            f"that trained it; --dataset_dir names them if they were moved): {error}"
+            "--precise_batch_norm needs the images that the network was trained on (with the "
+            f"script that trained it; --dataset_dir names them if they were moved): {error}"
         ) from error
 
 
