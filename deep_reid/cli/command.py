@@ -54,6 +54,15 @@ class Command:
         default_text="the run's latest",
         otherwise="evaluation watches the checkpoints of a run: name the run with --run_id",
     )
+    precise_batch_norm: int | None = _of_all(
+        None,
+        COUNT,
+        "set batch norm anew, without training, from this number of batches of training images "
+        "(Wu and Johnson 2021); checkpoints stay as they are",
+        is_main=True,
+        needs={"train": "--eval_every"},
+        default_text="the running averages of training",
+    )
     gray: bool | None = _setting(
         None,
         Switch(),

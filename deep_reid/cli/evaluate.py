@@ -11,6 +11,7 @@ from deep_reid.cli import signals
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import check_split, find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import check_unseen, import_tensorflow, name_others, warn_of_few
+from deep_reid.cli.weights import Weights
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import RunError
 from deep_reid.interfaces import Dataset
@@ -38,6 +39,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     check_validation(dataset)
     check_unseen(run_dir, dataset, validation.labels)
     check_split(config, run_dir)
+    weights = Weights(args, dataset_class, config, dataset)
     locks.check_free(os.path.join(args.eval_log_dir, run_id), f"run {run_id}", locks.EVALUATION)
     import_tensorflow()
     from deep_reid.evaluation import loop
@@ -46,7 +48,7 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
     others = name_others(args, run_id)
     _logger.info("Evaluating run %s on %d images%s", run_id, len(validation), others)
     scores = loop.eval_loop(
-        **_list_arguments(args, config, dataset, run_id),
+        **_list_arguments(args, config, dataset, run_id, weights),
         eval_interval_secs=args.eval_interval_secs,
         max_num_evaluations=args.max_num_evaluations,
         timeout_secs=args.timeout_secs,
@@ -103,12 +105,13 @@ def evaluating(
         with contextlib.suppress(signals.Stopped), signals.undeferred():
             evaluation.evaluate(checkpoint_path)
 
-    arguments = _list_arguments(args, config, dataset, run_id)
+    weights = Weights(args, type(dataset), config, dataset)
+    arguments = _list_arguments(args, config, dataset, run_id, weights)
     with loop.open_evaluation(**arguments) as (evaluation, _):
         yield evaluate_checkpoint
 
 
-def _list_arguments(args, config, dataset, run_id):
+def _list_arguments(args, config, dataset, run_id, weights):
     """List what `eval_loop` and `open_evaluation` both take."""
     network, validation = nets.load_network(config.network), dataset.validation
     return {
@@ -127,5 +130,7 @@ def _list_arguments(args, config, dataset, run_id):
         "keep_best": args.keep_best,
         "compute": ComputeSettings.of(config),
         "feed_timeout_secs": config.feed_timeout_secs,
+        "prepare": weights.of,
+        "facts": weights.facts,
         "names": Names(dataset.name_of, dataset.dataset_dir),
     }

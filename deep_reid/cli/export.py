@@ -8,6 +8,7 @@ from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import create_encoder, find_checkpoint, progress_bar, require_run
+from deep_reid.cli.weights import Weights
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import feature_index
@@ -22,6 +23,7 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
     if config.dataset is None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
+    weights = Weights(args, dataset_class, config)
     image_files = dataset.export_files()
     if args.sdk_dir is not None:
         outputs.check_paths(*(os.path.join(args.sdk_dir, name) for name in image_files))
@@ -31,16 +33,17 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
     for path in paths:
         outputs.check_paths(feature_index.path_of(path))
         outputs.warn_of_overwriting(path, origin)
-    encode_images = create_encoder(origin.checkpoint, config)
     describe = _create_describer(dataset)
-    for path, images in paths.items():
-        with progress_bar(len(images), os.path.basename(path)) as bar:
-            features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
-        matlab.write_features(path, features)
-        outputs.write_manifest(path, origin)
-        index_path = feature_index.write_index(path, images, describe)
-        _logger.info("Wrote the features of %d images to %s", len(images), path)
-        _logger.info("Wrote the path, identity and camera of each row to %s", index_path)
+    with weights.of(origin.checkpoint) as checkpoint_path:
+        encode_images = create_encoder(checkpoint_path, config)
+        for path, images in paths.items():
+            with progress_bar(len(images), os.path.basename(path)) as bar:
+                features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
+            matlab.write_features(path, features)
+            outputs.write_manifest(path, origin)
+            index_path = feature_index.write_index(path, images, describe)
+            _logger.info("Wrote the features of %d images to %s", len(images), path)
+            _logger.info("Wrote the path, identity and camera of each row to %s", index_path)
 
 
 def _create_describer(dataset):
@@ -57,6 +60,7 @@ def finalize(args: Command, dataset_class: type[Dataset]) -> None:
     """Write a checkpoint that has only the weights."""
     outputs.check_paths(args.output)
     config = settle(args, dataset_class, find_run_dir(args))
+    weights = Weights(args, dataset_class, config)
     origin = find_checkpoint(args, config)
     from deep_reid.export.encoding import finalize as write_model
     from deep_reid.runs import checkpoints
@@ -70,7 +74,8 @@ def finalize(args: Command, dataset_class: type[Dataset]) -> None:
     )
     path = args.output or _default_path(dataset_class, origin, f"{dataset_class.NAME}.ckpt")
     outputs.warn_of_overwriting(path, origin)
-    write_model(network.preprocess, network_factory, origin.checkpoint, config.image_shape, path)
+    with weights.of(origin.checkpoint) as checkpoint_path:
+        write_model(network.preprocess, network_factory, checkpoint_path, config.image_shape, path)
     outputs.write_manifest(path, origin)
 
 
@@ -78,20 +83,22 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     """Write a frozen graph."""
     outputs.check_paths(args.output)
     config = settle(args, dataset_class, find_run_dir(args))
+    weights = Weights(args, dataset_class, config)
     origin = find_checkpoint(args, config)
     from deep_reid.export.encoding import freeze as write_graph
 
     network = nets.load_network(config.network)
     path = args.output or _default_path(dataset_class, origin, f"{dataset_class.NAME}.pb")
     outputs.warn_of_overwriting(path, origin)
-    write_graph(
-        network.preprocess,
-        nets.create_inference_network(network),
-        origin.checkpoint,
-        config.image_shape,
-        path,
-        with_preprocessing=not args.no_preprocess,
-    )
+    with weights.of(origin.checkpoint) as checkpoint_path:
+        write_graph(
+            network.preprocess,
+            nets.create_inference_network(network),
+            checkpoint_path,
+            config.image_shape,
+            path,
+            with_preprocessing=not args.no_preprocess,
+        )
     outputs.write_manifest(path, origin)
 
 

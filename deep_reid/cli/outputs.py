@@ -31,6 +31,8 @@ class Origin:
         Of the checkpoint.
     checkpoint : str
         Its prefix; or the path of another source, see `kind`.
+    precise_batch_norm : int or None
+        Number of batches that batch norm was set anew with. None: it has its running averages.
     kind : {"checkpoint", "frozen graph", "features"}
         What was read.
     inputs : str
@@ -41,6 +43,7 @@ class Origin:
     run: str | None
     step: int
     checkpoint: str
+    precise_batch_norm: int | None = None
     kind: str = "checkpoint"
     inputs: str = ""
 
@@ -62,6 +65,7 @@ class Origin:
             run=source.get("run"),
             step=source.get("step", 0),
             checkpoint=source[key],
+            precise_batch_norm=source.get("precise_batch_norm"),
             kind=key.replace("_", " "),
             inputs=", ".join(paths),
         )
@@ -201,7 +205,7 @@ def read_origin(path: str) -> Origin | None:
     """
     try:
         facts = files.read_json(path + ENDING)
-        # A manifest of an earlier release has neither kind nor inputs.
+        # A manifest of an earlier release has not all of these.
         names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
         return Origin(**{name: facts[name] for name in names})
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, settle
 from deep_reid.cli.subject import choose_encoder, progress_bar, take_run_of_graph
+from deep_reid.cli.weights import Weights
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
@@ -29,15 +30,17 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
         with _naming_flag(name, [path]):
             paths[name] = searching.list_images(path)
     config = settle(args, dataset_class, find_run_dir(args))
-    source, encode_images = choose_encoder(args, config)
-    origin = outputs.Origin.of_source(source, **folders)
-    outputs.warn_of_overwriting(results_path, origin, *other_paths)
+    weights = Weights(args, dataset_class, config)
     images = {}
-    for name in ("gallery", "query"):
-        filenames = paths[name]
-        with progress_bar(len(filenames), name) as bar, _naming_flag(name, filenames):
-            features = encode_images(filenames, batch_size=args.batch_size, progress=bar.update)
-        images[name] = searching.Images(filenames, features)
+    with contextlib.ExitStack() as stack:
+        source, encode_images = choose_encoder(args, config, weights.within(stack))
+        origin = outputs.Origin.of_source(source, **folders)
+        outputs.warn_of_overwriting(results_path, origin, *other_paths)
+        for name in ("gallery", "query"):
+            filenames = paths[name]
+            with progress_bar(len(filenames), name) as bar, _naming_flag(name, filenames):
+                features = encode_images(filenames, batch_size=args.batch_size, progress=bar.update)
+            images[name] = searching.Images(filenames, features)
     measure = facts_of_loss(config.loss_mode).measure
     results = searching.search(images["query"], images["gallery"], measure, args.num_results)
     searching.write_results(args.search_dir, results)

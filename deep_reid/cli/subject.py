@@ -100,12 +100,16 @@ def find_checkpoint(args: Command, config: RunConfig) -> Origin:
     from deep_reid.runs import checkpoints
 
     maker = read_origin(checkpoint_path)  # finalized weights have no step of their own
+    num_batches = args.precise_batch_norm
     if maker is None:
         run_id = name_of_run(os.path.dirname(checkpoint_path))
         step = checkpoints.step_of(checkpoint_path)
     else:
         run_id, step = maker.run, maker.step
-    origin = Origin(run=run_id, step=step, checkpoint=checkpoint_path)
+        num_batches = num_batches or maker.precise_batch_norm
+    origin = Origin(
+        run=run_id, step=step, checkpoint=checkpoint_path, precise_batch_norm=num_batches
+    )
     others = "" if run_id is None else name_others(args, run_id)
     _logger.info("Using %s: %s%s", origin, checkpoint_path, others)
     if step == 0 and checkpoint_path.endswith("-0"):
@@ -146,7 +150,7 @@ def create_encoder(checkpoint_path: str, config: RunConfig) -> Callable[..., np.
 
 
 def choose_encoder(
-    args: Command, config: RunConfig
+    args: Command, config: RunConfig, prepare: Callable[[str], str] = lambda path: path
 ) -> tuple[dict[str, Any], Callable[..., np.ndarray]]:
     """Create a function that computes features, with the graph or the checkpoint that is named.
 
@@ -154,6 +158,8 @@ def choose_encoder(
     ----------
     args : Command
     config : RunConfig
+    prepare : callable
+        ``prepare(checkpoint_path)`` returns the checkpoint to compute with in its place.
 
     Returns
     -------
@@ -165,7 +171,7 @@ def choose_encoder(
     if args.frozen_graph is None:
         origin = find_checkpoint(args, config)
         source = {**dataclasses.asdict(origin), "precision": config.precision}
-        return source, create_encoder(origin.checkpoint, config)
+        return source, create_encoder(prepare(origin.checkpoint), config)
     if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
         raise MissingPathError(
             f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"

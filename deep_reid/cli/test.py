@@ -17,6 +17,7 @@ from deep_reid.cli.subject import (
     take_run_of_graph,
     warn_of_few,
 )
+from deep_reid.cli.weights import Weights
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
@@ -41,6 +42,7 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     if config.dataset is None and args.features is None and args.frozen_graph is None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
+    weights = Weights(args, dataset_class, config)
     run_id = outputs.name_of_run(run_dir)
     of_run = "" if run_id is None else f", with the settings of run {run_id}"
     _logger.info("Testing on %s in %s%s", dataset_class.TITLE, config.dataset, of_run)
@@ -48,7 +50,7 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     if run_dir is not None:
         check_unseen(run_dir, dataset, test_set.query_labels)
     settings = _settle_ranking(test_set, config.loss_mode)
-    source, features = _find_features(args, config, test_set)
+    source, features = _find_features(args, config, test_set, weights)
     _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
     with _naming(config.dataset):
         query, gallery = protocols.create_feature_sets(test_set, *features)
@@ -129,7 +131,7 @@ def _check_test_arguments(args):
         raise UsageError("--query_features goes with --features: give the gallery's, too")
 
 
-def _find_features(args, config, test_set):
+def _find_features(args, config, test_set, weights):
     """Return the source of the features for the report, and the features of gallery and query."""
     has_query_images = test_set.list_query_images is not None
     if args.features is not None:
@@ -140,14 +142,16 @@ def _find_features(args, config, test_set):
                 )
             paths = [args.features] + [args.query_features] * has_query_images
             return {"features": ", ".join(paths)}, [protocols.load_features(p) for p in paths]
-    source, encode_images = choose_encoder(args, config)
     image_lists = {"gallery": test_set.gallery_images}
     if has_query_images:
         image_lists["query"] = test_set.query_images
     features = []
-    for name, images in image_lists.items():
-        with progress_bar(len(images), name) as bar:
-            features.append(encode_images(images, batch_size=args.batch_size, progress=bar.update))
+    with contextlib.ExitStack() as stack:
+        source, encode_images = choose_encoder(args, config, weights.within(stack))
+        for name, images in image_lists.items():
+            with progress_bar(len(images), name) as bar:
+                encoded = encode_images(images, batch_size=args.batch_size, progress=bar.update)
+            features.append(encoded)
     return source, features
 
 

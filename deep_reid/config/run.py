@@ -39,7 +39,12 @@ NETWORK = ChoiceOrImport(NETWORKS)
 
 CONFIG_FILENAME = "config.json"
 _OF_DATA: dict[str, Any] = {"group": "data", "modes": MODES}
-_OF_SPLITS: dict[str, Any] = {"group": "data", "modes": ("train", "eval", "test", "export")}
+_OF_SPLITS: dict[str, Any] = {
+    "group": "data",
+    "modes": MODES,
+    # These modes read no split, except to set batch norm anew.
+    "needs": dict.fromkeys(("search", "finalize", "freeze"), "--precise_batch_norm"),
+}
 _OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 
 

@@ -36,6 +36,9 @@ class CheckpointEvaluation:
     batch_size : int
     start_feed : callable
         ``start_feed(session, batches)``, as that of the trainer.
+    prepare : callable, optional
+        ``prepare(checkpoint_path)`` is a context manager that gives the checkpoint to restore in
+        its place. Default: the checkpoint itself.
     session_config : tf.ConfigProto
 
     Attributes
@@ -58,6 +61,7 @@ class CheckpointEvaluation:
         variables_to_restore: Sequence[tf.Variable] | None = None,
         on_evaluation: Callable[[str, int, Any], tf.Summary | None] | None = None,
         is_evaluated: Callable[[str, int], bool] | None = None,
+        prepare: Callable[[str], contextlib.AbstractContextManager[str]] | None = None,
         session_config: tf.ConfigProto,
     ) -> None:
         self.value: Any = None
@@ -73,6 +77,7 @@ class CheckpointEvaluation:
         self._saver = saving.Saver(variables_to_restore or _list_model_variables())
         self._on_evaluation = on_evaluation or (lambda path, step, value: None)
         self._is_evaluated = is_evaluated or (lambda path, step: False)
+        self._prepare = prepare or contextlib.nullcontext
         self._session_config = session_config
         self._graph = tf.get_default_graph()
         self._writer: Any = None
@@ -111,7 +116,8 @@ class CheckpointEvaluation:
                 step = checkpoints.step_of(path)
                 if self._is_evaluated(path, step):
                     return False
-                self._saver.restore(session, path)
+                with self._prepare(path) as prepared:
+                    self._saver.restore(session, prepared)
             except DataError:
                 if checkpoints.is_readable(path):
                     raise  # it is of another network

@@ -1,9 +1,10 @@
 """Evaluation beside training: CMC scores of each new checkpoint, on seeded gallery draws."""
 
 import contextlib
-import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +32,8 @@ from deep_reid.scoring.names import BY_LABEL, Names
 from deep_reid.scoring.protocols import RANKS
 from deep_reid.system import locks
 from deep_reid.system.files import Path
+
+PrepareCheckpoint: TypeAlias = Callable[[str], contextlib.AbstractContextManager[str]]
 
 MAX_IMAGES_AT_ONCE = 256
 """Images that a network computes at a time in evaluation: more need no more memory."""
@@ -60,6 +63,8 @@ def eval_loop(
     compute: ComputeSettings = ComputeSettings(),
     feed_timeout_secs: float | None = 600,
     names: Names = BY_LABEL,
+    prepare: PrepareCheckpoint = contextlib.nullcontext,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, float] | None:
     """Evaluate each new checkpoint of a run: CMC rank-1, 5, 10 and 20.
 
@@ -122,6 +127,12 @@ def eval_loop(
         As in `deep_reid.queued_trainer.QueuedTrainer`.
     names : deep_reid.scoring.names.Names
         What the projector calls identities and image files.
+    prepare : callable
+        ``prepare(checkpoint_path)`` is a context manager that gives the checkpoint to evaluate in
+        its place, as `deep_reid.export.PreciseBatchNorm.applied` does.
+    facts : dict
+        What ``metrics.jsonl`` tells about `prepare`: ``{"precise_batch_norm": num_batches}``. Only
+        scores with the same facts count as those of an earlier evaluation.
 
     Returns
     -------
@@ -164,6 +175,8 @@ def eval_loop(
         compute=compute,
         feed_timeout_secs=feed_timeout_secs,
         names=names,
+        prepare=prepare,
+        facts=facts,
     ) as (evaluation, log):
         step = None
         if eval_once:
@@ -199,6 +212,8 @@ def open_evaluation(
     compute: ComputeSettings = ComputeSettings(),
     feed_timeout_secs: float | None = 600,
     names: Names = BY_LABEL,
+    prepare: PrepareCheckpoint = contextlib.nullcontext,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[tuple[CheckpointEvaluation, ScoreLog]]:
     """Lock an evaluation directory, and prepare to evaluate checkpoints of a run, one by one.
 
@@ -208,7 +223,7 @@ def open_evaluation(
         As in `eval_loop`.
     image_shape, run_id, loss_mode, num_galleries, random_seed, projector, keep_best, compute
         As in `eval_loop`.
-    feed_timeout_secs, names
+    feed_timeout_secs, names, prepare, facts
         As in `eval_loop`.
 
     Yields
@@ -228,9 +243,18 @@ def open_evaluation(
     galleries = _draw_galleries(labels, camera_indices, num_galleries, random_seed)
     # A batch per gallery: all probes, then all gallery images, in the same order of identities.
     rows = np.concatenate(galleries, axis=None)
-    encode_images = functools.partial(
-        encode, preprocess_fn, network_factory, image_shape=image_shape, compute=compute
-    )
+
+    def encode_images(checkpoint_path, images):
+        with prepare(checkpoint_path) as prepared:
+            return encode(
+                preprocess_fn,
+                network_factory,
+                prepared,
+                images,
+                image_shape=image_shape,
+                compute=compute,
+            )
+
     shown_images = reporting.to_rgb(images, preprocess_fn)
     run_dir, eval_dir = (os.path.join(path, run_id or "") for path in (log_dir, eval_log_dir))
     with (
@@ -248,6 +272,7 @@ def open_evaluation(
             galleries[-1],
             best=best,
             projector=ProjectorFiles(*shown, encode_images, names) if projector else None,
+            facts=facts,
         )
         with tf.Graph().as_default():
             trainer = _create_trainer(
@@ -259,6 +284,7 @@ def open_evaluation(
                 **_create_metrics(trainer, network_factory, len(rows) // num_galleries, loss_mode),
                 on_evaluation=report,
                 is_evaluated=report.log.has,
+                prepare=prepare,
             )
         yield stack.enter_context(evaluation), report.log
 

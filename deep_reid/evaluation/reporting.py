@@ -75,6 +75,8 @@ class Report:
     best : BestCheckpoint, optional
         Keeps the best checkpoint, also among those that were evaluated before.
     projector : ProjectorFiles, optional
+    facts : dict
+        As in `deep_reid.evaluation.score_log.ScoreLog`.
 
     Attributes
     ----------
@@ -88,9 +90,10 @@ class Report:
     _: dataclasses.KW_ONLY
     best: BestCheckpoint | None = None
     projector: "ProjectorFiles | None" = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.log = score_log.ScoreLog(self.eval_dir)
+        self.log = score_log.ScoreLog(self.eval_dir, self.facts)
         if self.best is not None:
             self.best.catch_up(self.log)
 
@@ -112,7 +115,8 @@ class Report:
         scores = {name: float(score) for name, score in value["scores"].items()}
         _logger.info("step %d: %s", step, format_scores(scores))
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        line = {"step": step, **scores, "checkpoint": os.fspath(checkpoint_path), "time": now}
+        line = {"step": step, **scores, **self.facts}
+        line |= {"checkpoint": os.fspath(checkpoint_path), "time": now}
         if self.best is not None:
             self.best.offer(line)
         self.log.append(line)

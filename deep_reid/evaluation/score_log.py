@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deep_reid.errors import RunError
@@ -15,6 +15,8 @@ from deep_reid.system import files
 from deep_reid.system.files import Path
 
 FILENAME = "metrics.jsonl"
+FACTS = ("precise_batch_norm",)
+"""What else a line may tell: how the checkpoint was changed before it was evaluated."""
 
 _logger = logging.getLogger(__name__)
 
@@ -29,16 +31,18 @@ class ScoreLog:
     ----------
     eval_dir : str or Path
         Need not exist yet.
+    facts : dict, optional
+        Those of `FACTS` that hold now. Lines with other facts count as not there.
 
     Attributes
     ----------
     lines : list of dict
-        The recorded scores, the oldest first.
+        The recorded scores with these facts, the oldest first.
     """
 
-    def __init__(self, eval_dir: Path) -> None:
+    def __init__(self, eval_dir: Path, facts: Mapping[str, Any] = {}) -> None:  # noqa: B006
         self._path = pathlib.Path(eval_dir) / FILENAME
-        self.lines = self._read()
+        self.lines = [line for line in self._read() if _facts_of(line) == facts]
         self._digests: dict[int, str | None] = {}
         self._by_step = {line["step"]: line for line in self.lines}
         if self._by_step:
@@ -142,6 +146,10 @@ def _parse(text):
     except ValueError:
         return None
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+def _facts_of(line):
+    return {name: line[name] for name in FACTS if name in line}
 
 
 def _cut_torn_line(file):

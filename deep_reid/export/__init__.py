@@ -6,6 +6,7 @@ __getattr__, __dir__ = hand_on(
     __name__,
     {
         "Encoder": "encoder",
+        "PreciseBatchNorm": "precise_batch_norm",
         "encode": "encoding",
         "encode_with_frozen_graph": "encoding",
         "finalize": "encoding",
