@@ -5,6 +5,7 @@ import datetime
 import json
 import logging
 import os
+from typing import Any
 
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.runs import folder
@@ -117,23 +118,26 @@ def warn_of_overwriting(path: str, origin: Origin) -> None:
         _logger.warning("Overwriting %s, which is of %s, with %s", path, earlier, origin)
 
 
-def write_manifest(path: str, origin: Origin) -> None:
+def write_manifest(path: str, origin: Origin, **facts: Any) -> None:
     """Write the manifest of a file, beside it.
 
     Parameters
     ----------
     path : str
-        The file; of a checkpoint, its prefix. A device or a pipe gets none.
+        The file or folder; of a checkpoint, its prefix. A device or a pipe gets none.
     origin : Origin
+    **facts
+        What else it tells.
     """
     if not _is_file(path):
         return
-    facts = {
+    manifest = {
         "file": os.path.basename(path),
         **dataclasses.asdict(origin),
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        **facts,
     }
-    files.write_output(path + _ENDING, json.dumps(facts, indent=2) + "\n")
+    files.write_output(path + _ENDING, json.dumps(manifest, indent=2) + "\n")
 
 
 def read_origin(path: str) -> Origin | None:
@@ -157,8 +161,8 @@ def read_origin(path: str) -> Origin | None:
 
 
 def _is_file(path):
-    """Tell whether there is a file of this name, or a checkpoint of this prefix."""
-    return os.path.isfile(path) or os.path.isfile(f"{path}.index")
+    """Tell whether there is a file or folder of this name, or a checkpoint of this prefix."""
+    return os.path.isfile(path) or os.path.isdir(path) or os.path.isfile(f"{path}.index")
 
 
 def _own_folder(run_dir):

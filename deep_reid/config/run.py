@@ -39,7 +39,10 @@ NETWORK = ChoiceOrImport(NETWORKS)
 
 CONFIG_FILENAME = "config.json"
 _OF_DATA: dict[str, Any] = {"group": "data", "modes": MODES}
-_OF_SPLITS: dict[str, Any] = {"group": "data", "modes": ("train", "eval", "test", "export")}
+_OF_SPLITS: dict[str, Any] = {
+    "group": "data",
+    "modes": ("train", "eval", "test", "export", "freeze"),
+}
 _OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 
 

@@ -16,8 +16,8 @@ from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.export import encoder as encoder_module
 from deep_reid.export.encoder import Encoder
+from deep_reid.export.formats import pb
 from deep_reid.nets import deep_sort, mars_small128
 from deep_reid.runtime import sessions
 
@@ -317,9 +317,9 @@ class TestSources:
 
     def test_how_tensorflow_computes(self, checkpoint, encoder, monkeypatch):
         configs = []
-        create = encoder_module.create_session_config
+        create = pb.create_session_config
         monkeypatch.setattr(
-            encoder_module,
+            pb,
             "create_session_config",
             lambda compute: configs.append(compute) or create(compute),
         )
