@@ -1,5 +1,6 @@
 """Frozen graphs: the network with its weights in one file, as Deep SORT reads it."""
 
+import logging
 import os
 import pathlib
 
@@ -27,6 +28,8 @@ from deep_reid.runs import restoring
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.precision import set_precision
 from deep_reid.runtime.sessions import create_session_config
+
+_logger = logging.getLogger(__name__)
 
 INPUT_FACTS = "_deep_reid"
 """The attribute of the node ``images`` that tells which values it takes. TensorFlow ignores
@@ -247,7 +250,8 @@ class _FrozenInput:
             is_bgr_expected = self._infer(session, placeholder, network_input)
         if bool(is_bgr_expected) != was_expected:
             network_input = self._preprocess(images, is_bgr_expected)
-        return placeholder, network_input
+        images = self._order(images, is_bgr_expected)
+        return placeholder, self._without_loop(session, placeholder, images, network_input)
 
     def _to_range_of_files(self, images):
         """Convert to channels last, in [0, 255], as images of files are before preprocessing."""
@@ -260,9 +264,35 @@ class _FrozenInput:
         return 255.0 * images
 
     def _preprocess(self, images, is_bgr_expected):
-        if self._is_color and bool(is_bgr_expected) != self._is_bgr:
-            images = tf.reverse(images, axis=[-1])
+        images = self._order(images, is_bgr_expected)
         return pipeline.apply_preprocessing(self._preprocess_fn, images)
+
+    def _order(self, images, is_bgr_expected):
+        if self._is_color and bool(is_bgr_expected) != self._is_bgr:
+            return tf.reverse(images, axis=[-1])
+        return images
+
+    def _without_loop(self, session, placeholder, images, network_input):
+        """Preprocess a batch in one call, where the function gives the same for it.
+
+        A function that does not declare that it takes batches is called for one image, in a loop.
+        A loop is slow, and most other runtimes do not have it.
+        """
+        if self._preprocess_fn.takes_batches or len(images.get_shape()) != 4:
+            return network_input
+        random = np.random.RandomState(0)
+        values = random.randint(0, 256, (4, *self._image_shape)).astype(np.uint8)
+        try:
+            batched = self._preprocess_fn(images, is_training=False)
+            session.run(tf.global_variables_initializer())
+            expected, found = session.run(
+                [network_input, batched], {placeholder: self._model_input.convert(values)}
+            )
+        except Exception as error:  # noqa: BLE001 a function of one image may fail in any way
+            _logger.debug("Preprocessing stays in a loop: %s", first_line(error))
+            return network_input
+        is_same = np.shape(found) == expected.shape and np.allclose(found, expected, atol=1e-6)
+        return batched if is_same else network_input
 
     def _infer(self, session, placeholder, network_input):
         """Tell whether a function expects BGR that does not declare its order.
