@@ -146,6 +146,24 @@ def run_openvino(path, batch):
 RUN = {name: globals()[f"run_{name}"] for name in FORMATS}
 
 
+def preprocess_one(image, is_training=False):
+    """Take one image, and nothing else: it stays in a loop."""
+    assert image.get_shape().ndims == 3
+    return deep_sort.preprocess(image, is_training)
+
+
+def scale(image, is_training=False):
+    """Take an image or a batch, without telling so."""
+    del is_training
+    return tf.cast(image, tf.float32) / 255.0
+
+
+def scale_integers(image, is_training=False):
+    """Scale uint8; images of another type stay in [0, 255]."""
+    del is_training
+    return tf.image.convert_image_dtype(image, tf.float32)
+
+
 class TestFeatures:
     @pytest.mark.parametrize("name", FORMATS)
     def test_are_those_of_the_checkpoint(self, models, expected, name):
@@ -193,20 +211,12 @@ class TestFeatures:
                     np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
 
     def test_of_a_network_that_preprocesses_image_by_image(self, checkpoint, expected, tmp_path):
-        def preprocess(image, is_training=False):
-            assert image.get_shape().ndims == 3
-            return deep_sort.preprocess(image, is_training)
-
-        def standardize(image, is_training=False):  # takes images and batches
-            del is_training
-            return tf.cast(image, tf.float32) / 255.0
-
         crops, features = expected
-        paths, _ = export_as(checkpoint, tmp_path, INSTALLED, preprocess_fn=standardize)
+        paths, _ = export_as(checkpoint, tmp_path, INSTALLED, preprocess_fn=scale)
         for path in paths.values():
             with Encoder(path) as encoder:
                 np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
-        paths, _ = export_as(checkpoint, tmp_path, ["pb"], preprocess_fn=preprocess)
+        paths, _ = export_as(checkpoint, tmp_path, ["pb"], preprocess_fn=preprocess_one)
         with Encoder(paths["pb"]) as encoder:
             np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
 
@@ -301,15 +311,10 @@ class TestFiles:
 
 class TestParity:
     def test_a_file_with_other_features_is_not_kept(self, checkpoint, tmp_path):
-        def only_integers(image, is_training=False):
-            """Scales uint8; images of another type stay in [0, 255]."""
-            del is_training
-            return tf.image.convert_image_dtype(image, tf.float32)
-
         model_input = ModelInput(IMAGE_SHAPE, "rgb01")
         for name in INSTALLED:
             with pytest.raises(DataError, match=r"was not kept: of 12 images, .* (cosine|diff)"):
-                export_as(checkpoint, tmp_path, [name], model_input, preprocess_fn=only_integers)
+                export_as(checkpoint, tmp_path, [name], model_input, preprocess_fn=scale_integers)
             assert os.listdir(tmp_path) == []
 
     def test_scores_before_and_after(self, checkpoint, tmp_path):
