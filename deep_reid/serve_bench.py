@@ -1,7 +1,7 @@
 """Times exported networks on this machine, and recommends one; free of TensorFlow.
 
-The command is ``python -m deep_reid.serve_bench MODEL...``. Crops go through `deep_reid.Encoder`, so
-that resizing counts. The models take turns, so that a busy moment of the machine meets all of them.
+The command is ``python -m deep_reid.serve_bench MODEL...``. Crops go through `deep_reid.Encoder`:
+resizing counts. The models take turns, so that a busy moment of the machine meets all of them.
 """
 
 import argparse

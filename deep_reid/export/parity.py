@@ -47,8 +47,9 @@ class Samples:
         """
         if self.labels is None or len(np.unique(self.labels)) in (1, len(self.labels)):
             return None
-        cameras = np.zeros_like(self.labels)
-        items = ranking.FeatureSet(features, self.labels, cameras, name="gallery")
+        # From 1 on: in rankings, 0 is a distractor.
+        labels = 1 + np.unique(self.labels, return_inverse=True)[1]
+        items = ranking.FeatureSet(features, labels, np.zeros_like(labels), name="gallery")
         result = ranking.rank(
             items,
             items,

@@ -232,7 +232,7 @@ class TestFeatures:
         with Encoder(paths[name]) as encoder:
             quantized = encoder(crops)
         cosines = np.sum(quantized * features, axis=1)
-        assert 0.95 < cosines.min() < 1 - 1e-6
+        assert 0.9 < cosines.min() < 1 - 1e-6
         assert compared[name].quantization == "int8"
 
     @pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")
@@ -456,23 +456,43 @@ class TestProcesses:
         )  # fmt: skip
         np.testing.assert_allclose(np.load(tmp_path / "out.npy"), features, atol=ATOL)
 
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_a_pickled_encoder_is_loaded_anew(self, models, expected, name):
+        crops, features = expected
+        with Encoder(models[name]) as encoder, pickle.loads(pickle.dumps(encoder)) as copy:
+            np.testing.assert_allclose(copy(crops), features, atol=ATOL)
+
+    @pytest.mark.parametrize("has_computed", [False, True])
     @pytest.mark.parametrize("name", OTHER_RUNTIMES)
-    def test_an_encoder_works_in_a_forked_process_and_pickles(self, models, expected, name):
+    def test_after_a_fork_an_encoder_works_or_says_why_not(self, models, name, has_computed):
         if name not in models:
             pytest.skip("its packages are not installed")
-        crops, features = expected
-        with Encoder(models[name]) as encoder:
-            encoder(crops)
-            with pickle.loads(pickle.dumps(encoder)) as copy:
-                np.testing.assert_allclose(copy(crops), features, atol=ATOL)
-            read, write = os.pipe()
-            child = os.fork()
-            if child == 0:
-                result = encoder(crops)
-                os.write(write, np.float32(abs(result - features).max()).tobytes())
-                os._exit(0)
-            os.close(write)
-            with os.fdopen(read, "rb") as pipe:
-                content = pipe.read()
-            os.waitpid(child, 0)
-            assert np.frombuffer(content, np.float32)[0] < ATOL
+        process = subprocess.run(
+            [sys.executable, "-c", FORK, models[name], str(int(has_computed))],
+            capture_output=True, text=True, check=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        works = name == "tflite" or not has_computed
+        assert process.stdout.split("\n")[0] == ("True" if works else "RunError")
+
+
+FORK = """
+import os, signal, sys
+import numpy as np
+from deep_reid import Encoder
+from deep_reid.errors import RunError
+crops = [np.full((40, 20, 3), value, np.uint8) for value in (0, 90, 200)]
+with Encoder(sys.argv[1]) as encoder:
+    if sys.argv[2] == "1":
+        encoder(crops)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            lengths = np.linalg.norm(encoder(crops), axis=1)
+            print(bool(np.allclose(lengths, 1, atol=1e-4)), flush=True)
+        except RunError as error:
+            print("RunError", error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""

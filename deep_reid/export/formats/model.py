@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deep_reid.errors import DataError, UsageError, first_line
+from deep_reid.errors import DataError, RunError, UsageError, first_line
 from deep_reid.export.model_input import ModelInput
 
 
@@ -143,6 +143,31 @@ def check_feature_shape(path: str, shape: tuple[int | None, ...], dtype: str) ->
     if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 1 or dtype != "float32":
         raise damaged(path, f"it gives {dtype} of shape {shape}, not one vector for each image")
     return shape[1]
+
+
+# The process in which each runtime has computed, whose threads no forked process has.
+_computing_in: dict[str, int] = {}
+
+
+def enter_process(runtime: str) -> None:
+    """Note that a runtime computes in this process, before it does.
+
+    Parameters
+    ----------
+    runtime : str
+
+    Raises
+    ------
+    RunError
+        In a forked process where the runtime would wait for threads that it does not have.
+    """
+    if _computing_in.setdefault(runtime, os.getpid()) != os.getpid():
+        raise RunError(
+            f"this process was forked from one in which {runtime} had computed already, and has "
+            "none of its threads: start processes by multiprocessing.get_context('spawn'), or call "
+            "the encoder only in them; one of a checkpoint has computed when it is made, others "
+            "have not; .tflite files work in any process"
+        )
 
 
 def closed_error() -> UsageError:

@@ -14,6 +14,7 @@ from deep_reid.export.formats.model import (
     check_feature_shape,
     count_threads,
     damaged,
+    enter_process,
     find_input,
 )
 from deep_reid.export.model_input import read_facts, write_facts
@@ -45,7 +46,14 @@ def write(graph: Graph, path: str, quantization: str) -> None:
         import nncf
 
         images = nncf.Dataset([image[None] for image in graph.calibration])
-        model = nncf.quantize(model, images, subset_size=len(graph.calibration))
+        # CPUs without VNNI add products of int8 in 16 bits: weights of 7 bits do not overflow.
+        parameters = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+        model = nncf.quantize(
+            model,
+            images,
+            subset_size=len(graph.calibration),
+            advanced_parameters=parameters,
+        )
     text = write_facts(graph.model_input, graph.feature_size, graph.facts)
     model.set_rt_info(text, [_METADATA])
     openvino.save_model(model, os.path.join(path, FILENAME), compress_to_fp16=False)
@@ -117,6 +125,8 @@ def _find_file(path):
 
 def _start(path, model, precision, compute):
     import openvino
+
+    enter_process("OpenVINO")
 
     config = {
         "INFERENCE_PRECISION_HINT": precision,

@@ -1,14 +1,13 @@
 """Frozen graphs of TensorFlow, as Deep SORT reads them, and checkpoints, computed as such."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 
 from deep_reid import nets
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
-from deep_reid.errors import DataError, RunError
-from deep_reid.export.formats.model import Graph, Model, closed_error
+from deep_reid.errors import DataError
+from deep_reid.export.formats.model import Graph, Model, closed_error, enter_process
 from deep_reid.export.frozen_graph import (
     create_frozen_graph,
     describe_input,
@@ -22,9 +21,8 @@ from deep_reid.runtime.sessions import create_session_config
 
 RUNTIME = f"TensorFlow {tf.VERSION}"
 
+_TENSORFLOW = "TensorFlow"
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
-# The process in which encoders have started TensorFlow.
-_computing_in: list[int | None] = [None]
 
 
 def write(graph: Graph, path: str, quantization: str) -> None:
@@ -92,7 +90,7 @@ def load_checkpoint(
     UsageError
         If a setting breaks its rule.
     """
-    _check_process()
+    enter_process(_TENSORFLOW)
     checkpoint_path = records.resolve_checkpoint(path)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
     module = nets.load_network(network)
@@ -148,7 +146,7 @@ def create_model(
 
 
 def _start(graph_def, compute, image_name, feature_name):
-    _check_process()
+    enter_process(_TENSORFLOW)
     config = create_session_config(compute)
     if compute.inter_op_threads is None:
         # The network is a chain of ops, and each op uses all cores. With several threads for ops,
@@ -162,29 +160,13 @@ def _start(graph_def, compute, image_name, feature_name):
     run = session.make_callable(graph.get_tensor_by_name(feature_name), [image_name])
 
     def encode(batch):
-        _check_process()
+        enter_process(_TENSORFLOW)
         try:
             return run(batch)
         except tf.errors.CancelledError as error:
             raise closed_error() from error
 
-    def close():
-        if _computing_in[0] == os.getpid():
-            session.close()
-
-    return encode, close
-
-
-def _check_process():
-    """Raise an error in a process where TensorFlow would wait for threads that it does not have."""
-    if _computing_in[0] not in (None, os.getpid()):
-        raise RunError(
-            "this process was forked from one in which TensorFlow had computed already, and has "
-            "none of its threads: start processes by multiprocessing.get_context('spawn'), or call "
-            "the encoder only in them; one of a checkpoint has computed when it is made, one of a "
-            "frozen graph has not"
-        )
-    _computing_in[0] = os.getpid()
+    return encode, session.close
 
 
 def _settle(checkpoint_path, network, image_shape):
