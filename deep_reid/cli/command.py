@@ -4,8 +4,11 @@ import dataclasses
 import functools
 from typing import Any
 
-from deep_reid.config.kinds import COUNT, POSITIVE, Choice, On, Path, Switch, Text
+from deep_reid.config.kinds import COUNT, POSITIVE, Choice, Choices, On, Path, Switch, Text
 from deep_reid.config.setting import COMMAND, MODES, setting
+from deep_reid.export.clients import CLIENTS
+from deep_reid.export.formats import FORMATS, QUANTIZATIONS
+from deep_reid.export.model_input import BGR_UINT8, KINDS, LAYOUTS
 
 _setting = functools.partial(setting, belongs_to=COMMAND)
 _of_all = functools.partial(_setting, modes=MODES, group="run")
@@ -15,6 +18,7 @@ _of_each_evaluation = functools.partial(
 )
 _of_test = functools.partial(_setting, modes=("test",), group="test")
 _of_search = functools.partial(_setting, modes=("search",), group="search", is_main=True)
+_of_freeze = functools.partial(_setting, modes=("freeze",), group="export")
 _of_export = functools.partial(_setting, group="export", is_main=True)
 
 
@@ -204,13 +208,49 @@ class Command:
         Text(),
         "file to write",
         modes=("finalize", "freeze"),
-        default_text="in the run's folder, export/{name}.ckpt for finalize, export/{name}.pb for "
-        "freeze",
+        default_text="in the run's folder, export/{name}.ckpt for finalize, export/{name}.pb, or "
+        "of another format, for freeze",
     )
     no_preprocess: bool = _of_export(
         False,
         On(),
         "freeze a graph whose input is the network's: float32, RGB, scaled",
         modes=("freeze",),
+    )
+    formats: tuple[str, ...] = _of_freeze(
+        (),
+        Choices(tuple(FORMATS)),
+        "formats to write, separated by commas",
+        flags=("--format",),
+        is_main=True,
+        default_text="pb, a frozen graph; with --for, what the client reads",
+    )
+    client: str | None = _of_freeze(
+        None,
+        Choice(tuple(CLIENTS)),
+        "write what this program reads, with the files that it needs beside it",
+        flags=("--for",),
+        is_main=True,
+        default_text="none",
+    )
+    quantize: str = _of_freeze(
+        "none",
+        Choice(QUANTIZATIONS),
+        "type to compute in: int8 for onnx, tflite and openvino, bfloat16 for openvino",
+        is_main=True,
+    )
+    calibration_images: int = _of_freeze(
+        512, COUNT, "training images by which int8 finds the ranges of activations"
+    )
+    model_input: str | None = _of_freeze(
+        None,
+        Choice(KINDS),
+        "values that the file takes: as OpenCV reads them, or RGB in [0, 1], or RGB normalized as "
+        "for ImageNet",
+        flags=("--input",),
+        default_text=BGR_UINT8,
+    )
+    layout: str | None = _of_freeze(
+        None, Choice(LAYOUTS), "order of axes: channels last or first", default_text=LAYOUTS[0]
     )
     given: dict[str, Any] = dataclasses.field(default_factory=dict)

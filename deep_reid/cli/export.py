@@ -1,4 +1,4 @@
-"""``--mode=export``, ``finalize`` and ``freeze``: write features, weights and graphs."""
+"""``--mode=export`` and ``finalize``: write features and weights."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
     if args.sdk_dir is not None:
         outputs.check_paths(*(os.path.join(args.sdk_dir, name) for name in image_files))
     origin = find_checkpoint(args, config)
-    folder = args.sdk_dir or _default_path(dataset_class, origin)
+    folder = args.sdk_dir or default_path(dataset_class, origin)
     paths = {os.path.join(folder, name): images for name, images in image_files.items()}
     for path in paths:
         outputs.check_paths(feature_index.path_of(path))
@@ -72,36 +72,26 @@ def finalize(args: Command, dataset_class: type[Dataset]) -> None:
     network_factory = network.create_network_factory(
         is_training=False, num_classes=num_classes, add_logits=num_classes is not None
     )
-    path = args.output or _default_path(dataset_class, origin, f"{dataset_class.NAME}.ckpt")
+    path = args.output or default_path(dataset_class, origin, f"{dataset_class.NAME}.ckpt")
     outputs.warn_of_overwriting(path, origin)
     with weights.of(origin.checkpoint) as checkpoint_path:
         write_model(network.preprocess, network_factory, checkpoint_path, config.image_shape, path)
     outputs.write_manifest(path, origin)
 
 
-def freeze(args: Command, dataset_class: type[Dataset]) -> None:
-    """Write a frozen graph."""
-    outputs.check_paths(args.output)
-    config = settle(args, dataset_class, find_run_dir(args))
-    weights = Weights(args, dataset_class, config)
-    origin = find_checkpoint(args, config)
-    from deep_reid.export.encoding import freeze as write_graph
+def default_path(dataset_class: type[Dataset], origin: outputs.Origin, *names: str) -> str:
+    """Return where an export goes if the command line does not say.
 
-    network = nets.load_network(config.network)
-    path = args.output or _default_path(dataset_class, origin, f"{dataset_class.NAME}.pb")
-    outputs.warn_of_overwriting(path, origin)
-    with weights.of(origin.checkpoint) as checkpoint_path:
-        write_graph(
-            network.preprocess,
-            nets.create_inference_network(network),
-            checkpoint_path,
-            config.image_shape,
-            path,
-            with_preprocessing=not args.no_preprocess,
-        )
-    outputs.write_manifest(path, origin)
+    Parameters
+    ----------
+    dataset_class : type
+    origin : Origin
+        What it is made of.
+    *names : str
 
-
-def _default_path(dataset_class, origin, *names):
+    Returns
+    -------
+    str
+    """
     run_dir = os.path.dirname(origin.checkpoint)
     return outputs.default_path(dataset_class.NAME, run_dir, "export", *names)

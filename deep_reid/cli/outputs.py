@@ -141,7 +141,7 @@ def check_paths(*paths: str | None) -> None:
             files.check_output(path + ENDING)
 
 
-def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
+def warn_of_overwriting(path: str, origin: Origin, *others: str, is_folder: bool = False) -> None:
     """Log that files are overwritten which are of another run, other inputs or unknown origin.
 
     Parameters
@@ -152,13 +152,15 @@ def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
         What the new file is made of.
     *others : str
         Further files that are written with it: one manifest is for all.
+    is_folder : bool
+        Whether `path` is a folder.
 
     Raises
     ------
     OSError
         If the file or its manifest cannot be written, as `check_paths` says.
     """
-    check_paths(path, *others)
+    check_paths(*([] if is_folder else [path]), *others)
     existing = [each for each in (path, *others) if _is_file(each)]
     if not existing:
         return
@@ -170,23 +172,26 @@ def warn_of_overwriting(path: str, origin: Origin, *others: str) -> None:
         _logger.warning("Overwriting %s, which %s of %s, with %s", names, verb, earlier, origin)
 
 
-def write_manifest(path: str, origin: Origin) -> None:
+def write_manifest(path: str, origin: Origin, **facts: Any) -> None:
     """Write the manifest of a file, beside it.
 
     Parameters
     ----------
     path : str
-        The file; of a checkpoint, its prefix. A device or a pipe gets none.
+        The file or folder; of a checkpoint, its prefix. A device or a pipe gets none.
     origin : Origin
+    **facts
+        What else it tells.
     """
     if not _is_file(path):
         return
-    facts = {
+    manifest = {
         "file": os.path.basename(path),
         **dataclasses.asdict(origin),
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        **facts,
     }
-    files.write_output(path + ENDING, json.dumps(facts, indent=2) + "\n")
+    files.write_output(path + ENDING, json.dumps(manifest, indent=2) + "\n")
     _logger.info("Wrote run and step of it to %s", path + ENDING)
 
 
@@ -213,8 +218,8 @@ def read_origin(path: str) -> Origin | None:
 
 
 def _is_file(path):
-    """Tell whether there is a file of this name, or a checkpoint of this prefix."""
-    return os.path.isfile(path) or os.path.isfile(f"{path}.index")
+    """Tell whether there is a file or folder of this name, or a checkpoint of this prefix."""
+    return os.path.isfile(path) or os.path.isdir(path) or os.path.isfile(f"{path}.index")
 
 
 def _own_folder(run_dir):

@@ -44,7 +44,7 @@ _FUNCTIONS = {
     "search": ("search", "search"),
     "export": ("export", "export"),
     "finalize": ("export", "finalize"),
-    "freeze": ("export", "freeze"),
+    "freeze": ("freeze", "freeze"),
 }
 
 

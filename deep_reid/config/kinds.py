@@ -157,6 +157,27 @@ class Choice(Kind):
         return None if value in self.names else describe_unknown(value, self.names, self._further)
 
 
+class Choices(Choice):
+    """Some of some names; the command line separates them by commas."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self.type_name = f"sequence of {self.type_name}"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``add_argument``."""
+        return {"type": self.read, "metavar": ",".join(self.names)}
+
+    def _to_plain(self, value):
+        return tuple(dict.fromkeys(value))
+
+    def _from_text(self, text):
+        return tuple(dict.fromkeys(text.split(",")))
+
+    def _find_problem(self, value):
+        return next(filter(None, map(super()._find_problem, value)), None)
+
+
 class ChoiceOrImport(Choice):
     """One of some names, or ``MODULE:NAME`` for the user's own code.
 

@@ -1,36 +1,27 @@
-"""Features of crops, or of boxes on a frame, with a trained network: for trackers and searches."""
+"""Features of crops, or of boxes on a frame, for trackers and searches; free of TensorFlow.
 
+A frozen graph, a SavedModel and a checkpoint need TensorFlow; the other formats need their runtime.
+"""
+
+import contextlib
 import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deep_reid import nets
-from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
-from deep_reid.config.run import NETWORKS
-from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.export.frozen_graph import (
-    check_features,
-    create_frozen_graph,
-    find_run_config,
-    read_frozen_graph,
-)
-from deep_reid.runs import checkpoints, records
-from deep_reid.runtime.compat import tf
-from deep_reid.runtime.sessions import create_session_config
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.export import formats
+from deep_reid.export.formats.model import closed_error
 
 _logger = logging.getLogger(__name__)
-_DEFAULT_IMAGE_SHAPE = (128, 64, 3)
 # As in Deep SORT. Larger batches are no faster, and slower if other programs use the caches, too.
 _MAX_BATCH_SIZE = 32
-# The process in which encoders have started TensorFlow.
-_computing_in: list[int | None] = [None]
 
 
 class Encoder:
@@ -104,16 +95,16 @@ class Encoder:
             "trust": trust,
         }
         self._path = os.path.abspath(path)
-        self._graph_def, self._graph_shape, self._feature_size = _load(
-            os.fspath(path), network, image_shape, compute, trust
-        )
-        self._image_shape = add_channels(self._graph_shape)
+        self._model = _load(os.fspath(path), network, image_shape, compute, trust)
+        self._image_shape = add_channels(self._model.model_input.image_shape)
         self._max_batch_size = max_batch_size
-        self._compute = compute
         self._lock = threading.Lock()
+        # Some runtimes compute one batch at a time.
+        self._turn = contextlib.nullcontext() if self._model.is_concurrent else threading.Lock()
         self._is_closed = False
-        self._session: Any = None
-        self._run: Any = None
+        self._started: tuple | None = None
+        self._started_in: int | None = None
+        _logger.debug("Encoding with %s in %s", path, self._model.runtime)
 
     def __reduce__(self) -> tuple:
         return _create, (type(self), self._path, self._settings)
@@ -126,7 +117,12 @@ class Encoder:
     @property
     def feature_size(self) -> int:
         """Length of a feature, D."""
-        return self._feature_size
+        return self._model.feature_size
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of the runtime that computes, such as ``"LiteRT 2.1.0"``."""
+        return self._model.runtime
 
     def __call__(
         self, images: Sequence[np.ndarray] | np.ndarray, boxes: ArrayLike | None = None
@@ -159,12 +155,12 @@ class Encoder:
             If images or boxes have the wrong shape, or the encoder is closed.
         """
         if self._is_closed:
-            raise _closed_error()
+            raise closed_error()
         if boxes is None:
             crops = self._check_crops(images)
         else:
             crops = self._cut(self._check_image(images, "the frame"), _check_boxes(boxes))
-        features = np.empty((len(crops), self._feature_size), np.float32)
+        features = np.empty((len(crops), self._model.feature_size), np.float32)
         for start in range(0, len(crops), self._max_batch_size):
             batch = slice(start, start + self._max_batch_size)
             features[batch] = self._encode(self._resize(crops[batch]))
@@ -172,10 +168,11 @@ class Encoder:
 
     def close(self) -> None:
         """Free the network's memory. The encoder cannot be called after that."""
-        self._is_closed = True
-        session, self._session, self._run, self._graph_def = self._session, None, None, None
-        if session is not None and _computing_in[0] == os.getpid():
-            session.close()
+        with self._lock:
+            self._is_closed = True
+            started, self._started = self._started, None
+        if started is not None and self._started_in == os.getpid():
+            started[1]()
 
     def __enter__(self) -> "Encoder":
         return self
@@ -184,25 +181,20 @@ class Encoder:
         self.close()
 
     def _encode(self, batch):
-        run = self._open()
-        try:
-            features = run(batch.reshape(-1, *self._graph_shape))
-        except tf.errors.CancelledError as error:
-            raise _closed_error() from error
+        compute = self._start()
+        inputs = self._model.model_input.convert(batch)
+        with self._turn:
+            features = compute(inputs)
         return check_features(features, self._path)
 
-    def _open(self):
-        """Return the function that computes; start TensorFlow on the first call."""
-        _check_process()
+    def _start(self):
+        """Return the function that computes; start the runtime on the first call in a process."""
         with self._lock:
             if self._is_closed:  # another thread may close the encoder meanwhile
-                raise _closed_error()
-            if self._run is None:
-                self._session = _start_session(self._graph_def, self._compute)
-                features = self._session.graph.get_tensor_by_name("features:0")
-                # Looks up the nodes once.
-                self._run = self._session.make_callable(features, ["images:0"])
-            return self._run
+                raise closed_error()
+            if self._started is None or self._started_in != os.getpid():
+                self._started, self._started_in = self._model.start(), os.getpid()
+            return self._started[0]
 
     def _check_crops(self, images):
         if isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4:
@@ -267,68 +259,34 @@ def _create(encoder_class, path, settings):
     return encoder_class(path, **settings)
 
 
-def _check_process():
-    """Raise an error in a process where TensorFlow would wait for threads that it does not have."""
-    if _computing_in[0] not in (None, os.getpid()):
-        raise RunError(
-            "this process was forked from one in which TensorFlow had computed already, and has "
-            "none of its threads: start processes by multiprocessing.get_context('spawn'), or call "
-            "the encoder only in them; one of a checkpoint has computed when it is made, one of a "
-            "frozen graph has not"
-        )
-    _computing_in[0] = os.getpid()
-
-
-def _closed_error():
-    return UsageError("the encoder is closed: create another one")
-
-
 def _load(path, network, image_shape, compute, trust):
-    """Return the frozen graph of a file, the shape of its images, and the size of features."""
-    if path.lower().endswith(".pb"):
-        if network is not None or image_shape is not None:
-            raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
-        return read_frozen_graph(path, compute, trust=trust)
-    try:
-        checkpoint_path = records.resolve_checkpoint(path)
-    except DataError as error:
-        raise type(error)(f"{error}. A frozen graph has a name that ends in .pb") from error
-    _check_process()
-    network, image_shape = _settle(checkpoint_path, network, image_shape)
-    module = nets.load_network(network)
-    if not nets.may_fit(module, checkpoints.variable_shapes(checkpoint_path)):
-        others = ", ".join(name for name in NETWORKS if name != network)
+    known = formats.find_format(path)
+    if known is None:
+        from deep_reid.export.formats import pb
+
+        return pb.load_checkpoint(path, network, image_shape, compute)
+    if network is not None or image_shape is not None:
+        raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
+    if not os.path.exists(path):
+        raise MissingPathError(f"{known.title} {path} does not exist: --mode=freeze writes it")
+    formats.require(known.to_read, f"to compute {path}")
+    return known.module.load(path, compute, trust)
+
+
+def check_features(features: np.ndarray, path: str) -> np.ndarray:
+    """Return features, if all of them are finite.
+
+    Raises
+    ------
+    DataError
+        If one is not.
+    """
+    if not np.isfinite(features).all():
         raise DataError(
-            f"checkpoint {checkpoint_path} is not of the network {network}: use network={others}"
+            f"{path} gives features that are not finite: its weights are damaged, or training had "
+            "failed: freeze another checkpoint"
         )
-    graph_def, feature_size = create_frozen_graph(
-        module.preprocess,
-        nets.create_inference_network(module),
-        checkpoint_path,
-        image_shape,
-        compute=compute,
-    )
-    return graph_def, image_shape, feature_size
-
-
-def _settle(checkpoint_path, network, image_shape):
-    """Return network and image shape of a checkpoint: arguments, then record, then default."""
-    recorded = find_run_config(checkpoint_path) or RunConfig(image_shape=_DEFAULT_IMAGE_SHAPE)
-    network = network or recorded.network or NETWORKS[0]
-    config = RunConfig(image_shape=image_shape or recorded.image_shape, network=network)
-    return config.network, config.image_shape
-
-
-def _start_session(graph_def, compute):
-    config = create_session_config(compute)
-    if compute.inter_op_threads is None:
-        # The network is a chain of ops, and each op uses all cores. With several threads for ops,
-        # passing them on takes some per cent of the time of a crop.
-        config.use_per_session_threads = True
-        config.inter_op_parallelism_threads = 1
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
-    return tf.Session(graph=graph, config=config)
+    return features
 
 
 def _check_boxes(boxes):

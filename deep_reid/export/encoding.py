@@ -11,11 +11,9 @@ import numpy as np
 from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
-from deep_reid.export.frozen_graph import (
-    check_features,
-    create_frozen_graph,
-    read_frozen_graph,
-)
+from deep_reid.export.encoder import check_features
+from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
+from deep_reid.export.model_input import BGR_UINT8, ModelInput
 from deep_reid.images import decoding, pipeline
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
@@ -148,14 +146,21 @@ def encode_with_frozen_graph(
     images, read_from_file = as_image_source(filenames)
     if not read_from_file:
         raise TypeError("these are images, not names of files: use deep_reid.Encoder, or encode")
-    graph_def, graph_shape, _ = read_frozen_graph(frozen_graph_path, compute, trust=trust)
-    image_shape = add_channels(graph_shape)
+    graph_def, model_input, _ = read_frozen_graph(frozen_graph_path, compute, trust=trust)
+    if model_input.kind != BGR_UINT8:
+        raise UsageError(
+            f"{frozen_graph_path} takes {model_input.describe()}: use deep_reid.Encoder, or a "
+            f"graph that was frozen with input {BGR_UINT8}"
+        )
+    image_shape = add_channels(model_input.image_shape)
     with _new_session(compute) as session:
         with session.graph.as_default():
             image_var, rgb_images = pipeline.create_image_input(
                 _round_to_uint8, image_shape, True, jpeg_dct=decoding.OPENCV_DCT
             )
-            bgr_images = tf.reshape(tf.reverse(rgb_images, axis=[-1]), [-1, *graph_shape])
+            bgr_images = tf.reshape(
+                tf.reverse(rgb_images, axis=[-1]), [-1, *model_input.image_shape]
+            )
             (features,) = tf.import_graph_def(
                 graph_def, {"images:0": bgr_images}, ["features:0"], name="frozen"
             )
@@ -257,7 +262,7 @@ def freeze(
         preprocess_fn,
         network_factory,
         checkpoint_path,
-        image_shape,
+        ModelInput(tuple(image_shape)),
         input_name,
         feature_name,
         with_preprocessing=with_preprocessing,

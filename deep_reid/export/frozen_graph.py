@@ -1,8 +1,8 @@
 """Frozen graphs: the network with its weights in one file, as Deep SORT reads it."""
 
+import logging
 import os
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -11,6 +11,14 @@ from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import DataError, MissingPathError, UsageError, first_line
 from deep_reid.export import folding
+from deep_reid.export.model_input import (
+    BGR_UINT8,
+    IMAGENET,
+    IMAGENET_MEAN,
+    IMAGENET_STDDEV,
+    ModelInput,
+    read_facts,
+)
 from deep_reid.export.trust import check_ops
 from deep_reid.images import pipeline
 from deep_reid.images.channel_order import KEEP_ORDER_OF_ARRAYS, WatchedPreprocessing
@@ -21,12 +29,18 @@ from deep_reid.runtime.compat import tf
 from deep_reid.runtime.precision import set_precision
 from deep_reid.runtime.sessions import create_session_config
 
+_logger = logging.getLogger(__name__)
+
+INPUT_FACTS = "_deep_reid"
+"""The attribute of the node ``images`` that tells which values it takes. TensorFlow ignores
+attributes that begin with an underscore."""
+
 
 def create_frozen_graph(
     preprocess_fn: Preprocess,
     network_factory: NetworkFactory,
     checkpoint_path: str | os.PathLike[str],
-    image_shape: Sequence[int],
+    model_input: ModelInput,
     input_name: str = "images",
     feature_name: str = "features",
     *,
@@ -37,10 +51,12 @@ def create_frozen_graph(
 
     Parameters
     ----------
-    preprocess_fn, network_factory, checkpoint_path, image_shape, input_name, feature_name
+    preprocess_fn, network_factory, checkpoint_path, input_name, feature_name
         As in `deep_reid.export.freeze`.
+    model_input : ModelInput
+        What the graph takes.
     with_preprocessing : bool
-        As in `deep_reid.export.freeze`.
+        As in `deep_reid.export.freeze`. Without it, only the shape of `model_input` matters.
     compute : ComputeSettings
         The settings that the graph will run with. In a narrower precision, some ops must stay
         exact: they are computed in float64.
@@ -62,10 +78,10 @@ def create_frozen_graph(
         with session.graph.as_default():
             set_precision(compute)
             if with_preprocessing:
-                frozen_input = _FrozenInput(preprocess_fn, image_shape, checkpoint_path)
+                frozen_input = _FrozenInput(preprocess_fn, model_input, checkpoint_path)
                 images, network_input = frozen_input.add(session, input_name)
             else:
-                shape = (None, *add_channels(image_shape))
+                shape = (None, *add_channels(model_input.image_shape))
                 images = network_input = tf.placeholder(tf.float32, shape, name=input_name)
             features, _ = build_network(allow_reuse(network_factory), network_input)
             output = tf.identity(features, name=feature_name)
@@ -79,8 +95,8 @@ def create_frozen_graph(
 
 def read_frozen_graph(
     path: str | os.PathLike[str], compute: ComputeSettings, *, trust: bool = False
-) -> tuple[tf.GraphDef, tuple[int, ...], int]:
-    """Read a frozen graph that takes images, and find their shape.
+) -> tuple[tf.GraphDef, ModelInput, int]:
+    """Read a frozen graph that takes images, and find out what it takes.
 
     Parameters
     ----------
@@ -95,9 +111,7 @@ def read_frozen_graph(
     Returns
     -------
     graph_def : tf.GraphDef
-    image_shape : tuple of int
-        (height, width, channels), or (height, width) if the graph takes gray images without a
-        channel axis.
+    model_input : ModelInput
     feature_size : int
 
     Raises
@@ -121,19 +135,41 @@ def read_frozen_graph(
         raise DataError(
             f"{path} has no nodes 'images' and 'features': name a file of --mode=freeze"
         )
-    images = nodes["images"]
+    return graph_def, _find_input(nodes["images"], path), _find_feature_size(graph_def, path)
+
+
+def _find_input(images, path):
+    """Tell what the node ``images`` takes."""
+    shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
+    told = read_facts(images.attr[INPUT_FACTS].s) if INPUT_FACTS in images.attr else None
+    if told is not None and told.shape == shape:
+        return told
     if images.attr["dtype"].type != tf.uint8.as_datatype_enum:
         raise DataError(
             f"{path} takes preprocessed images, not those of files: name a file of --mode=freeze "
             "without --no_preprocess"
         )
-    image_shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
-    if len(image_shape) not in (2, 3) or not 1 <= min(image_shape) <= max(image_shape) < 2**15:
+    if len(shape) not in (2, 3) or not 1 <= min(shape) <= max(shape) < 2**15:
         raise DataError(
             f"{path} does not tell the size of its images: freeze it with a placeholder of shape "
             "(None, height, width, channels)"
         )
-    return graph_def, image_shape, _find_feature_size(graph_def, path)
+    return ModelInput(shape)
+
+
+def describe_input(graph_def: tf.GraphDef, facts: str) -> None:
+    """Write into a frozen graph what it takes, for `read_frozen_graph`.
+
+    Parameters
+    ----------
+    graph_def : tf.GraphDef
+        Changed in place.
+    facts : str
+        Of `deep_reid.export.model_input.write_facts`.
+    """
+    for node in graph_def.node:
+        if node.name == "images":
+            node.attr[INPUT_FACTS].s = facts.encode()
 
 
 def _find_feature_size(graph_def, path):
@@ -155,22 +191,6 @@ def _find_feature_size(graph_def, path):
             f"float32 of shape (None, number): {way_out}"
         )
     return shape.as_list()[1]
-
-
-def check_features(features: np.ndarray, path: str) -> np.ndarray:
-    """Return features, if all of them are finite.
-
-    Raises
-    ------
-    DataError
-        If one is not.
-    """
-    if not np.isfinite(features).all():
-        raise DataError(
-            f"{path} gives features that are not finite: its weights are damaged, or training had "
-            "failed: freeze another checkpoint"
-        )
-    return features
 
 
 def _read_graph_def(path):
@@ -202,44 +222,85 @@ def find_run_config(checkpoint_path: str | os.PathLike[str]) -> RunConfig | None
 
 
 class _FrozenInput:
-    """The input of a frozen graph: BGR images, in the order that preprocessing expects."""
+    """The input of a frozen graph: images, in the order of channels that preprocessing expects."""
 
-    def __init__(self, preprocess_fn, image_shape, checkpoint_path):
+    def __init__(self, preprocess_fn, model_input, checkpoint_path):
         self._preprocess_fn = WatchedPreprocessing(preprocess_fn)
-        self._given_shape = tuple(image_shape)
-        self._image_shape = add_channels(image_shape)
+        self._model_input = model_input
+        self._image_shape = add_channels(model_input.image_shape)
         config = find_run_config(checkpoint_path)
         # The run was trained from "files", "arrays", or None: unknown.
         self._image_source = None if config is None else config.image_source
         self._is_color = self._image_shape[2] == 3
+        self._is_bgr = model_input.kind == BGR_UINT8
 
     def add(self, session, input_name):
         """Add a placeholder for images, and the ops between it and the network."""
-        images = tf.placeholder(tf.uint8, (None, *self._given_shape), name=input_name)
+        placeholder = tf.placeholder(
+            self._model_input.dtype, (None, *self._model_input.shape), name=input_name
+        )
+        images = self._to_range_of_files(placeholder)
         if self._image_source == "arrays" and KEEP_ORDER_OF_ARRAYS.get():
-            return images, self._preprocess(images, is_bgr_expected=True)
+            return placeholder, self._preprocess(images, is_bgr_expected=self._is_bgr)
         was_expected = bool(self._preprocess_fn.is_bgr_expected)
         network_input = self._preprocess(images, was_expected)
         # The function may have called the package's own preprocessing, and shown its order so.
         is_bgr_expected = self._preprocess_fn.is_bgr_expected
         if is_bgr_expected is None and self._is_color:
-            is_bgr_expected = self._infer(session, images, network_input)
+            is_bgr_expected = self._infer(session, placeholder, network_input)
         if bool(is_bgr_expected) != was_expected:
             network_input = self._preprocess(images, is_bgr_expected)
-        return images, network_input
+        images = self._order(images, is_bgr_expected)
+        return placeholder, self._without_loop(session, placeholder, images, network_input)
+
+    def _to_range_of_files(self, images):
+        """Convert to channels last, in [0, 255], as images of files are before preprocessing."""
+        if self._model_input.layout == "nchw":
+            images = tf.transpose(images, (0, 2, 3, 1))
+        if self._model_input.kind == BGR_UINT8:
+            return images
+        if self._model_input.kind == IMAGENET:
+            return 255.0 * (images * IMAGENET_STDDEV + IMAGENET_MEAN)
+        return 255.0 * images
 
     def _preprocess(self, images, is_bgr_expected):
-        if self._is_color and not is_bgr_expected:
-            images = tf.reverse(images, axis=[-1])
+        images = self._order(images, is_bgr_expected)
         return pipeline.apply_preprocessing(self._preprocess_fn, images)
 
-    def _infer(self, session, images, network_input):
+    def _order(self, images, is_bgr_expected):
+        if self._is_color and bool(is_bgr_expected) != self._is_bgr:
+            return tf.reverse(images, axis=[-1])
+        return images
+
+    def _without_loop(self, session, placeholder, images, network_input):
+        """Preprocess a batch in one call, where the function gives the same for it.
+
+        A function that does not declare that it takes batches is called for one image, in a loop.
+        A loop is slow, and most other runtimes do not have it.
+        """
+        if self._preprocess_fn.takes_batches or len(images.get_shape()) != 4:
+            return network_input
+        random = np.random.RandomState(0)
+        values = random.randint(0, 256, (4, *self._image_shape)).astype(np.uint8)
+        try:
+            batched = self._preprocess_fn(images, is_training=False)
+            session.run(tf.global_variables_initializer())
+            expected, found = session.run(
+                [network_input, batched], {placeholder: self._model_input.convert(values)}
+            )
+        except Exception as error:  # noqa: BLE001 a function of one image may fail in any way
+            _logger.debug("Preprocessing stays in a loop: %s", first_line(error))
+            return network_input
+        is_same = np.shape(found) == expected.shape and np.allclose(found, expected, atol=1e-6)
+        return batched if is_same else network_input
+
+    def _infer(self, session, placeholder, network_input):
         """Tell whether a function expects BGR that does not declare its order.
 
         The network takes RGB. If the function moves channels, and the run was trained on arrays, it
         converts them to RGB: they were BGR. Images from files are RGB.
         """
-        if not self._moves_channels(session, images, network_input):
+        if not self._moves_channels(session, placeholder, network_input):
             return False
         if self._image_source is None:
             raise UsageError(
@@ -249,14 +310,15 @@ class _FrozenInput:
             )
         return self._image_source == "arrays"
 
-    def _moves_channels(self, session, images, network_input):
+    def _moves_channels(self, session, placeholder, network_input):
         if network_input.get_shape().as_list()[-1] != 3:
             return False
         values = np.full((4, *self._image_shape), 100, np.uint8)
         for channel in range(3):
             values[channel + 1, ..., channel] = 200
         session.run(tf.global_variables_initializer())
-        plain, *changed = session.run(network_input, {images: values})
+        values = self._model_input.convert(values)
+        plain, *changed = session.run(network_input, {placeholder: values})
         changes = np.array([abs(image - plain).mean(axis=(0, 1)) for image in changed])
         # Row: the changed channel of a BGR image. Column: the RGB channel that changes with it.
         stayed = np.diag(changes[:, ::-1])

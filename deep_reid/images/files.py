@@ -196,6 +196,41 @@ def read(filename: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
+def read_for_network(
+    filename: str | os.PathLike[str], image_shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Read an image as a tracker does, by OpenCV, and resize it.
+
+    Parameters
+    ----------
+    filename : str or Path
+    image_shape : tuple of int
+        (height, width, channels).
+
+    Returns
+    -------
+    np.ndarray of uint8, shape (height, width, channels)
+        BGR or gray.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read. The message names the file.
+    """
+    height, width, num_channels = image_shape
+    flags = cv2.IMREAD_GRAYSCALE if num_channels == 1 else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(np.frombuffer(read(filename), np.uint8), flags)
+    except (OSError, DataError, cv2.error):
+        image = None
+    if image is None:
+        raise DataError(
+            f"image {os.fsdecode(filename)} cannot be read ({explain_file(filename)}): replace the "
+            "file, or remove it from the data set"
+        )
+    return cv2.resize(image, (width, height)).reshape(image_shape)
+
+
 def find_endless(filenames: Iterable[str | os.PathLike[str]]) -> str | os.PathLike[str] | None:
     """Find the first file that must not be read: a device, a pipe, or larger than `MAX_SIZE`.
 

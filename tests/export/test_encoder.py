@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import logging
-import pathlib
 import subprocess
 import sys
 
@@ -10,46 +9,26 @@ import cv2
 import numpy as np
 import pytest
 import tiny
+from exporting import (
+    IMAGE_SHAPE,
+    draw_crops,
+    freeze,
+    resize,
+    run_graph,
+    save_checkpoint,
+    save_run,
+)
 
 import deep_reid
-from deep_reid import export
-from deep_reid.compat import slim, tf
-from deep_reid.config import ComputeSettings, RunConfig
+from deep_reid.compat import tf
+from deep_reid.config import ComputeSettings
 from deep_reid.errors import DataError, MissingPathError, UsageError
-from deep_reid.export import encoder as encoder_module
 from deep_reid.export.encoder import Encoder
+from deep_reid.export.formats import pb
 from deep_reid.nets import deep_sort, mars_small128
 from deep_reid.runtime import sessions
 
-IMAGE_SHAPE = (32, 16, 3)
 FRAME_SHAPE = (120, 160, 3)
-
-
-def save_checkpoint(directory, factory, image_shape, step=7):
-    """Save a checkpoint with weights that make all layers matter."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        factory(tf.zeros((1, *image_shape)))
-        random = np.random.RandomState(0)
-        for variable in slim.get_model_variables():
-            shape = variable.get_shape().as_list()
-            value = random.normal(size=shape) / np.sqrt(np.prod(shape[:-1]) if shape[1:] else 10)
-            is_variance = variable.op.name.endswith("moving_variance")
-            variable.load(abs(value) + 0.5 if is_variance else value, session)
-        return tf.train.Saver().save(session, str(directory / "model.ckpt"), step)
-
-
-def save_run(directory, network=deep_sort, image_shape=IMAGE_SHAPE, recorded=None):
-    """Save a checkpoint and its run's settings, with the name of a network or without."""
-    factory = network.create_network_factory(False, None, add_logits=False)
-    checkpoint = save_checkpoint(directory, factory, image_shape)
-    RunConfig(image_shape=image_shape, network=recorded).save(directory)
-    return checkpoint
-
-
-def freeze(checkpoint, path, network=deep_sort, image_shape=IMAGE_SHAPE, **settings):
-    factory = network.create_network_factory(False, None, add_logits=False)
-    export.freeze(network.preprocess, factory, checkpoint, image_shape, path, **settings)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -68,33 +47,10 @@ def encoder(frozen):
         yield encoder
 
 
-def draw_crops(count, seed=0, num_channels=3):
-    """Crops of many sizes, smooth as photographs."""
-    random = np.random.RandomState(seed)
-    crops = []
-    for _ in range(count):
-        coarse = random.randint(0, 256, (8, 4, num_channels), np.uint8)
-        width, height = random.randint(1, 60, 2)
-        crop = cv2.resize(coarse, (int(width), int(height)))
-        crops.append(crop.reshape(height, width, num_channels))
-    return crops
-
-
 @pytest.fixture(scope="module")
 def frame():
     coarse = np.random.RandomState(5).randint(0, 256, (12, 16, 3), np.uint8)
     return cv2.resize(coarse, FRAME_SHAPE[1::-1])
-
-
-def run_graph(path, images):
-    graph_def = tf.GraphDef.FromString(pathlib.Path(path).read_bytes())
-    with tf.Graph().as_default(), tf.Session() as session:
-        (features,) = tf.import_graph_def(graph_def, return_elements=["features:0"], name="")
-        return session.run(features, {"images:0": images})
-
-
-def resize(crops, image_shape=IMAGE_SHAPE):
-    return np.stack([cv2.resize(crop, image_shape[1::-1]) for crop in crops])
 
 
 def cut_as_deep_sort(image, bbox, patch_shape):
@@ -317,9 +273,9 @@ class TestSources:
 
     def test_how_tensorflow_computes(self, checkpoint, encoder, monkeypatch):
         configs = []
-        create = encoder_module.create_session_config
+        create = pb.create_session_config
         monkeypatch.setattr(
-            encoder_module,
+            pb,
             "create_session_config",
             lambda compute: configs.append(compute) or create(compute),
         )
@@ -396,7 +352,7 @@ class TestErrors:
             Encoder(tmp_path / name)
         line = str(caught.value)
         assert line.startswith(f"{tmp_path / name} is no checkpoint: name a run's directory, or a ")
-        assert line.endswith(". A frozen graph has a name that ends in .pb")
+        assert ". An exported network has a name that ends in .pb, _saved_model, .onnx" in line
 
     @pytest.mark.parametrize("name", ["nothing.pb", "nothing"])
     def test_a_missing_file(self, tmp_path, name):

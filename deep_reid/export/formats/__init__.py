@@ -1,0 +1,221 @@
+"""File formats of exported networks, and the runtimes that compute them; free of TensorFlow.
+
+Each module has ``write(graph, path, quantization)``, for `deep_reid.export.convert`, and
+``load(path, compute, trust)``, for `deep_reid.Encoder`. Writing needs TensorFlow. Except for ``pb``
+and ``savedmodel``, loading needs only the runtime itself.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+
+from deep_reid.errors import UsageError
+from deep_reid.system import files
+
+INT8 = "int8"
+BFLOAT16 = "bfloat16"
+QUANTIZATIONS = ("none", INT8, BFLOAT16)
+"""Types of the weights and of the computation: float32, or a narrower one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A file format of networks.
+
+    Parameters
+    ----------
+    name : str
+        Its name on the command line, and of its module in this package.
+    title : str
+        Its name for people.
+    ending : str
+        Of its files, or of its folders.
+    is_folder : bool
+    quantizations : sequence of str
+        Those of `QUANTIZATIONS` that it can have.
+    to_write : dict of str -> str
+        Import names of the packages that a converter needs, with the extra that brings each.
+    to_read : dict of str -> str
+        The same for the runtime.
+    """
+
+    name: str
+    title: str
+    ending: str
+    is_folder: bool = False
+    quantizations: Sequence[str] = ("none",)
+    to_write: dict[str, str] = dataclasses.field(default_factory=dict)
+    to_read: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def module(self) -> ModuleType:
+        """The module that writes and loads it."""
+        return importlib.import_module(f"{__name__}.{self.name}")
+
+    def check_packages(self, quantization: str) -> None:
+        """Check that the packages to write and to read it are installed.
+
+        Parameters
+        ----------
+        quantization : str
+
+        Raises
+        ------
+        UsageError
+            If one is missing.
+        """
+        needs = {**self.to_write, **self.to_read}
+        if self.name == "openvino" and quantization == INT8:
+            needs["nncf"] = "openvino"
+        require(needs, f"format {self.name}")
+
+    def check_output(self, path: str | os.PathLike[str]) -> None:
+        """Check, before the work that it needs, that a file or folder may be written.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        OSError
+            If a file is to be written where a folder is.
+        UsageError
+            If a folder would be replaced that is neither empty nor a model of this format.
+        """
+        path = os.fspath(path)
+        if not self.is_folder:
+            files.check_output(path)
+        elif os.path.exists(path) and not self._can_replace(path):
+            raise UsageError(
+                f"{path} exists and is no {self.title}: name a new folder, or remove this one"
+            )
+
+    def _can_replace(self, path):
+        return os.path.isdir(path) and (not os.listdir(path) or find_format(path) == self)
+
+
+FORMATS = {
+    known.name: known
+    for known in (
+        Format("pb", "frozen graph of TensorFlow", ".pb"),
+        Format("savedmodel", "SavedModel of TensorFlow", "_saved_model", is_folder=True),
+        Format(
+            "onnx",
+            "ONNX",
+            ".onnx",
+            quantizations=("none", INT8),
+            to_write={"onnx": "export", "tf2onnx": "export"},
+            to_read={"onnxruntime": "export"},
+        ),
+        Format(
+            "tflite",
+            "TensorFlow Lite",
+            ".tflite",
+            quantizations=("none", INT8),
+            to_read={"ai_edge_litert": "export"},
+        ),
+        Format(
+            "openvino",
+            "OpenVINO",
+            "_openvino_model",
+            is_folder=True,
+            quantizations=QUANTIZATIONS,
+            to_write={"onnx": "export", "tf2onnx": "export"},
+            to_read={"openvino": "openvino"},
+        ),
+    )
+}
+ENDINGS = tuple(known.ending for known in FORMATS.values())
+"""Of the names of files and folders, in the order of `FORMATS`."""
+
+_PACKAGES = {"ai_edge_litert": "ai-edge-litert"}
+
+
+def require(packages: dict[str, str], purpose: str) -> None:
+    """Check that packages are installed.
+
+    Parameters
+    ----------
+    packages : dict of str -> str
+        From the import name of each to the extra that brings it.
+    purpose : str
+        What needs them, for the message.
+
+    Raises
+    ------
+    UsageError
+        If one is missing.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = sorted({packages[name] for name in missing})
+        names = " and ".join(_PACKAGES.get(name, name) for name in missing)
+        raise UsageError(
+            f"{purpose} needs {names}: pip install 'deep-reid[{','.join(extras)}]', or "
+            f"pip install {' '.join(_PACKAGES.get(name, name) for name in missing)}"
+        )
+
+
+def check_quantization(formats: Iterable[str], quantization: str) -> None:
+    """Check that formats can have a quantization.
+
+    Parameters
+    ----------
+    formats : iterable of str
+    quantization : str
+
+    Raises
+    ------
+    UsageError
+        If one cannot.
+    """
+    for name in formats:
+        if quantization not in FORMATS[name].quantizations:
+            able = [known.name for known in FORMATS.values() if quantization in known.quantizations]
+            raise UsageError(
+                f"format {name} has no quantization {quantization}: use format {' or '.join(able)}"
+            )
+
+
+def find_format(path: str | os.PathLike[str]) -> Format | None:
+    """Tell the format of a file or folder by its name and what is in it.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Format or None
+        None: it may be a checkpoint.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        names = os.listdir(path)
+        if "saved_model.pb" in names:
+            return FORMATS["savedmodel"]
+        return FORMATS["openvino"] if any(name.endswith(".xml") for name in names) else None
+    ending = os.path.splitext(path)[1].lower()
+    if ending == ".xml":
+        return FORMATS["openvino"]
+    return next((known for known in FORMATS.values() if known.ending == ending), None)
+
+
+def without_ending(path: str) -> str:
+    """Return a path without the ending of a format.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+    """
+    for known in FORMATS.values():
+        path = path.removesuffix(known.ending)
+    return path

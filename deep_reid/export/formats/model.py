@@ -1,0 +1,191 @@
+"""A network that a runtime computes; free of TensorFlow."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from deep_reid.errors import DataError, RunError, UsageError, first_line
+from deep_reid.export.model_input import ModelInput
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network in a file, ready to be computed.
+
+    Parameters
+    ----------
+    path : str
+    runtime : str
+        Name and version of the runtime, for logs.
+    model_input : ModelInput
+    feature_size : int
+        Length of a feature, D.
+    start : callable
+        ``start() -> (compute, close)``. Starts the runtime in this process: `compute` maps a batch,
+        as ``model_input.convert`` returns it, to float32 features of shape (N, D). `close` frees
+        the memory.
+    is_concurrent : bool
+        Whether several threads may call `compute` at once.
+    """
+
+    path: str
+    runtime: str
+    model_input: ModelInput
+    feature_size: int
+    start: Callable[[], tuple[Callable[[np.ndarray], np.ndarray], Callable[[], object]]]
+    is_concurrent: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A network to be written to a file.
+
+    Parameters
+    ----------
+    graph_def : tf.GraphDef
+        With constants instead of variables, and the nodes ``images`` and ``features``.
+    model_input : ModelInput
+    feature_size : int
+    facts : dict
+        What the file tells about itself, beside its input.
+    calibration : np.ndarray or None
+        Images by which int8's ranges are found, as the network takes them.
+    """
+
+    graph_def: Any
+    model_input: ModelInput
+    feature_size: int
+    facts: Mapping[str, Any]
+    calibration: np.ndarray | None = None
+
+
+def find_input(
+    path: str, facts: ModelInput | None, shape: tuple[int | None, ...], dtype: str
+) -> ModelInput:
+    """Tell what a file of a network takes, from what it tells about itself and from its tensor.
+
+    Parameters
+    ----------
+    path : str
+        For the message.
+    facts : ModelInput or None
+        None: the file says nothing.
+    shape : tuple of int or None
+        Of the input tensor, with the batch's axis.
+    dtype : str
+
+    Returns
+    -------
+    ModelInput
+
+    Raises
+    ------
+    DataError
+        If the file takes something else than images, or it is unknown which values it takes.
+    """
+    sizes = tuple(shape[1:])
+    if facts is not None:
+        if (facts.shape, facts.dtype.name) != (sizes, dtype):
+            raise damaged(path, f"it takes {dtype} of shape {sizes}, but tells {facts.describe()}")
+        return facts
+    is_image = len(sizes) == 3 and all(sizes) and sizes[2] in (1, 3)
+    if dtype == "uint8" and is_image:
+        return ModelInput(sizes)
+    raise DataError(
+        f"{path} takes {dtype} of shape {sizes}, and does not tell which values: name a file of "
+        "--mode=freeze"
+    )
+
+
+def damaged(path: str | os.PathLike[str], reason: BaseException | str) -> DataError:
+    """Return the error for a file that a runtime cannot use.
+
+    Parameters
+    ----------
+    path : str or Path
+    reason : Exception or str
+
+    Returns
+    -------
+    DataError
+    """
+    if isinstance(reason, BaseException):
+        reason = first_line(reason) or type(reason).__name__
+    return DataError(
+        f"{os.fspath(path)} is damaged, or not of such a network ({reason}): write it again with "
+        "--mode=freeze"
+    )
+
+
+def check_feature_shape(path: str, shape: tuple[int | None, ...], dtype: str) -> int:
+    """Return the length of features.
+
+    Parameters
+    ----------
+    path : str
+        For the message.
+    shape : tuple of int or None
+        Of the output tensor, with the batch's axis.
+    dtype : str
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    DataError
+        If they are not vectors of float32.
+    """
+    if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 1 or dtype != "float32":
+        raise damaged(path, f"it gives {dtype} of shape {shape}, not one vector for each image")
+    return shape[1]
+
+
+# The process in which each runtime has computed, whose threads no forked process has.
+_computing_in: dict[str, int] = {}
+
+
+def enter_process(runtime: str) -> None:
+    """Note that a runtime computes in this process, before it does.
+
+    Parameters
+    ----------
+    runtime : str
+
+    Raises
+    ------
+    RunError
+        In a forked process where the runtime would wait for threads that it does not have.
+    """
+    if _computing_in.setdefault(runtime, os.getpid()) != os.getpid():
+        raise RunError(
+            f"this process was forked from one in which {runtime} had computed already, and has "
+            "none of its threads: start processes by multiprocessing.get_context('spawn'), or call "
+            "the encoder only in them; one of a checkpoint has computed when it is made, others "
+            "have not; .tflite files work in any process"
+        )
+
+
+def closed_error() -> UsageError:
+    """Return the error for a call of a closed encoder."""
+    return UsageError("the encoder is closed: create another one")
+
+
+def count_threads(given: int | None) -> int:
+    """Return the number of threads to compute with: `given`, or all cores of this process.
+
+    Parameters
+    ----------
+    given : int or None
+
+    Returns
+    -------
+    int
+    """
+    if given is None and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return given or os.cpu_count() or 1

@@ -1,0 +1,147 @@
+"""OpenVINO, computed by its CPU plugin; loading is free of TensorFlow."""
+
+import os
+import tempfile
+
+import numpy as np
+
+from deep_reid.config import ComputeSettings
+from deep_reid.errors import DataError
+from deep_reid.export.formats import onnx as onnx_format
+from deep_reid.export.formats.model import (
+    Graph,
+    Model,
+    check_feature_shape,
+    count_threads,
+    damaged,
+    enter_process,
+    find_input,
+)
+from deep_reid.export.model_input import read_facts, write_facts
+
+FILENAME = "model.xml"
+_METADATA = "deep_reid"
+
+
+def write(graph: Graph, path: str, quantization: str) -> None:
+    """Write a network for OpenVINO.
+
+    Parameters
+    ----------
+    graph : Graph
+    path : str
+        A folder that exists.
+    quantization : {"none", "int8", "bfloat16"}
+        int8: by NNCF, activations by the calibration images. bfloat16: the file asks the runtime to
+        compute in it; the weights in the file stay float32.
+    """
+    import onnx
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        filename = os.path.join(folder, "model.onnx")
+        onnx.save_model(onnx_format.convert(graph), filename)
+        model = openvino.Core().read_model(filename)
+    if quantization == "int8":
+        import nncf
+
+        images = nncf.Dataset([image[None] for image in graph.calibration])
+        # CPUs without VNNI add products of int8 in 16 bits: weights of 7 bits do not overflow.
+        parameters = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+        model = nncf.quantize(
+            model,
+            images,
+            subset_size=len(graph.calibration),
+            advanced_parameters=parameters,
+        )
+    text = write_facts(graph.model_input, graph.feature_size, graph.facts)
+    model.set_rt_info(text, [_METADATA])
+    openvino.save_model(model, os.path.join(path, FILENAME), compress_to_fp16=False)
+
+
+def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
+    """Load a network of OpenVINO.
+
+    Parameters
+    ----------
+    path : str
+        Its folder, or its .xml file.
+    compute : ComputeSettings
+    trust : bool
+        Not used: OpenVINO's own ops do nothing but compute, and no others are registered.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or is not of such a network.
+    """
+    del trust
+    import openvino
+
+    filename = _find_file(path)
+    # Everywhere the same features: without it, machines that can would compute in bfloat16.
+    precision = openvino.Type.f32
+
+    def read():
+        try:
+            return openvino.Core().read_model(filename)
+        except RuntimeError as error:
+            raise damaged(path, error) from error
+
+    model = read()
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise damaged(path, f"it has {len(model.inputs)} inputs and {len(model.outputs)} outputs")
+    tensors = model.inputs[0], model.outputs[0]
+    shapes = [
+        tuple(None if size.is_dynamic else size.get_length() for size in tensor.partial_shape)
+        for tensor in tensors
+    ]
+    types = [tensor.element_type.to_dtype().name for tensor in tensors]
+    text = model.get_rt_info([_METADATA]).astype(str) if model.has_rt_info([_METADATA]) else ""
+    if '"bfloat16"' in text:
+        precision = openvino.Type.bf16
+    return Model(
+        path=path,
+        runtime=f"OpenVINO {openvino.__version__.partition('-')[0]}",
+        model_input=find_input(path, read_facts(text), shapes[0], types[0]),
+        feature_size=check_feature_shape(path, shapes[1], types[1]),
+        start=lambda: _start(path, read(), precision, compute),
+        is_concurrent=False,
+    )
+
+
+def _find_file(path):
+    if not os.path.isdir(path):
+        return path
+    names = sorted(name for name in os.listdir(path) if name.endswith(".xml"))
+    if len(names) != 1:
+        raise DataError(f"{path} has {len(names)} files *.xml, but one is expected: name it")
+    return os.path.join(path, names[0])
+
+
+def _start(path, model, precision, compute):
+    import openvino
+
+    enter_process("OpenVINO")
+
+    config = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": count_threads(compute.intra_op_threads),
+    }
+    try:
+        request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+    except RuntimeError as error:
+        raise damaged(path, error) from error
+
+    def run(batch):
+        try:
+            return np.array(request.infer([batch], share_inputs=True)[0])
+        except RuntimeError as error:
+            raise damaged(path, error) from error
+
+    return run, lambda: None

@@ -1,0 +1,150 @@
+"""Times exported networks on this machine, and recommends one; free of TensorFlow.
+
+The command is ``python -m deep_reid.serve_bench MODEL...``. Crops go through `deep_reid.Encoder`:
+resizing counts. The models take turns, so that a busy moment of the machine meets all of them.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from deep_reid.config.kinds import COUNT, POSITIVE
+from deep_reid.errors import UserError
+from deep_reid.export.encoder import Encoder
+from deep_reid.system.tables import align
+
+NUM_CROPS = (1, 10, 32, 128)
+_MIN_ROUNDS = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Default: those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    args = _parse(argv)
+    try:
+        encoders = {path: Encoder(path) for path in args.models}
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    seconds = {
+        count: measure(encoders, count, args.seconds) for count in sorted(set(args.num_crops))
+    }
+    sys.stdout.write(f"{align(tabulate(encoders, seconds))}\n\n")
+    sys.stdout.write(f"The fastest, over these numbers of crops: {recommend(seconds)}\n")
+    return 0
+
+
+def measure(encoders: Mapping[str, Encoder], num_crops: int, seconds: float) -> dict[str, float]:
+    """Measure how long each model takes for some crops.
+
+    Parameters
+    ----------
+    encoders : dict of str -> Encoder
+    num_crops : int
+        In one call.
+    seconds : float
+        To measure each model for, at least.
+
+    Returns
+    -------
+    dict of str -> float
+        The median, in seconds.
+    """
+    random = np.random.default_rng(0)
+    crops = [random.integers(0, 256, (160, 64, 3), np.uint8) for _ in range(num_crops)]
+    times: dict[str, list[float]] = {path: [] for path in encoders}
+    for encoder in encoders.values():
+        encoder(_fit(crops, encoder))  # starts the runtime
+    end = time.perf_counter() + seconds * len(encoders)
+    while time.perf_counter() < end or len(next(iter(times.values()))) < _MIN_ROUNDS:
+        for path, encoder in encoders.items():
+            given = _fit(crops, encoder)
+            start = time.perf_counter()
+            encoder(given)
+            times[path].append(time.perf_counter() - start)
+    return {path: statistics.median(values) for path, values in times.items()}
+
+
+def tabulate(
+    encoders: Mapping[str, Encoder], seconds: Mapping[int, Mapping[str, float]]
+) -> list[list[str]]:
+    """Tabulate times: milliseconds, and how many times as fast as the first model.
+
+    Parameters
+    ----------
+    encoders : dict of str -> Encoder
+    seconds : dict of int -> dict of str -> float
+        For each number of crops, what `measure` returns.
+
+    Returns
+    -------
+    list of list of str
+    """
+    first = next(iter(encoders))
+    rows = [["model", "runtime", *(f"{count} crops" for count in seconds)]]
+    for path, encoder in encoders.items():
+        cells = [
+            f"{1000 * times[path]:.1f} ms, {times[first] / times[path]:.2f} x"
+            for times in seconds.values()
+        ]
+        rows.append([path, encoder.runtime, *cells])
+    return rows
+
+
+def recommend(seconds: Mapping[int, Mapping[str, float]]) -> str:
+    """Return the model with the smallest geometric mean of times.
+
+    Parameters
+    ----------
+    seconds : dict of int -> dict of str -> float
+
+    Returns
+    -------
+    str
+    """
+    models = list(next(iter(seconds.values())))
+    return min(
+        models,
+        key=lambda path: statistics.geometric_mean(times[path] for times in seconds.values()),
+    )
+
+
+def _fit(crops, encoder):
+    return [crop[..., : encoder.image_shape[2]] for crop in crops]
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m deep_reid.serve_bench",
+        description="Times exported networks on this machine, and recommends one.",
+    )
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="what Encoder takes; the first is 1.00 x"
+    )
+    parser.add_argument(
+        "--num_crops", nargs="+", default=NUM_CROPS, metavar="N", **COUNT.arguments(),
+        help="crops in a call (default: 1 10 32 128)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", default=2.0, help="to measure each model and number for (default: 2)",
+        **POSITIVE.arguments(),
+    )  # fmt: skip
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

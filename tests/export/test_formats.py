@@ -1,0 +1,498 @@
+"""Exported networks in all formats: each gives the checkpoint's features in its own runtime."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from exporting import (
+    IMAGE_SHAPE,
+    draw_crops,
+    resize,
+    run_graph,
+    save_run,
+)
+
+from deep_reid import export, nets
+from deep_reid.compat import tf
+from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.export.convert import convert
+from deep_reid.export.encoder import Encoder
+from deep_reid.export.formats import FORMATS
+from deep_reid.export.formats.onnx import OPSET
+from deep_reid.export.model_input import KINDS, LAYOUTS, ModelInput
+from deep_reid.export.parity import Samples
+from deep_reid.nets import deep_sort
+
+ROOT = pathlib.Path(__file__).parents[2]
+ATOL = 2e-5
+BGR_UINT8 = ModelInput(IMAGE_SHAPE)
+
+
+def is_installed(name, quantization="none"):
+    try:
+        FORMATS[name].check_packages(quantization)
+    except UsageError:
+        return False
+    return True
+
+
+INSTALLED = [name for name in FORMATS if is_installed(name)]
+needs_all = pytest.mark.skipif(
+    len(INSTALLED) < len(FORMATS), reason="needs the extras export and openvino"
+)
+OTHER_RUNTIMES = ["onnx", "tflite", "openvino"]
+
+
+def path_of(folder, name):
+    return str(folder / f"model{FORMATS[name].ending}")
+
+
+def export_as(checkpoint, folder, names, model_input=BGR_UINT8, **settings):
+    network = settings.pop("network", deep_sort)
+    samples = settings.pop("samples", Samples(resize(draw_crops(12, seed=3))))
+    paths = {name: path_of(folder, name) for name in names}
+    compared = convert(
+        settings.pop("preprocess_fn", network.preprocess),
+        nets.create_inference_network(network),
+        checkpoint,
+        model_input,
+        paths,
+        samples,
+        **settings,
+    )
+    return paths, compared
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("run"), recorded="deep_sort")
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint):
+    """Crops, and their features with the network of the checkpoint, which nothing has folded."""
+    crops = draw_crops(37)
+    factory = deep_sort.create_network_factory(False, None, add_logits=False)
+    images = np.ascontiguousarray(resize(crops)[..., ::-1])
+    return crops, export.encode(deep_sort.preprocess, factory, checkpoint, images)
+
+
+@pytest.fixture(scope="module")
+def models(checkpoint, tmp_path_factory):
+    """A file or folder in each format that can be written here."""
+    paths, _ = export_as(
+        checkpoint, tmp_path_factory.mktemp("models"), INSTALLED, facts={"run": "r", "step": 7}
+    )
+    return paths
+
+
+def convert_by_hand(images, kind, layout):
+    """What a client does before it calls a network, written without the package."""
+    values = images
+    if kind != "bgr_uint8":
+        values = np.float32(images[:, :, :, [2, 1, 0]]) / 255
+    if kind == "imagenet":
+        for channel, (mean, stddev) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]):
+            values[..., channel] = (values[..., channel] - mean) / stddev
+    return np.ascontiguousarray(np.transpose(values, (0, 3, 1, 2)) if layout == "nchw" else values)
+
+
+def run_pb(path, batch):
+    return run_graph(path, batch)
+
+
+def run_savedmodel(path, batch):
+    with tf.Graph().as_default(), tf.Session() as session:
+        loaded = tf.saved_model.load(session, ["serve"], path)
+        signature = loaded.signature_def["serving_default"]
+        return session.run(
+            signature.outputs["features"].name, {signature.inputs["images"].name: batch}
+        )
+
+
+def run_onnx(path, batch):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["features"], {"images": batch})[0]
+
+
+def run_tflite(path, batch):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], batch.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], batch)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def run_openvino(path, batch):
+    import openvino
+
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino.Core().compile_model(os.path.join(path, "model.xml"), "CPU", hint)
+    return model({"images": batch})["features"]
+
+
+RUN = {name: globals()[f"run_{name}"] for name in FORMATS}
+
+
+def preprocess_one(image, is_training=False):
+    """Take one image, and nothing else: it stays in a loop."""
+    assert image.get_shape().ndims == 3
+    return deep_sort.preprocess(image, is_training)
+
+
+def scale(image, is_training=False):
+    """Take an image or a batch, without telling so."""
+    del is_training
+    return tf.cast(image, tf.float32) / 255.0
+
+
+def scale_integers(image, is_training=False):
+    """Scale uint8; images of another type stay in [0, 255]."""
+    del is_training
+    return tf.image.convert_image_dtype(image, tf.float32)
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_are_those_of_the_checkpoint(self, models, expected, name):
+        if name not in models:
+            pytest.skip("its packages are not installed")
+        crops, features = expected
+        with Encoder(models[name]) as encoder:
+            assert encoder.image_shape == IMAGE_SHAPE
+            assert encoder.feature_size == 128
+            for count in (1, 37, 2):
+                np.testing.assert_allclose(encoder(crops[:count]), features[:count], atol=ATOL)
+            assert encoder([]).shape == (0, 128)
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_for_each_input_are_those_of_a_client_without_the_package(
+        self, checkpoint, expected, tmp_path, kind, layout
+    ):
+        crops, features = expected
+        model_input = ModelInput(IMAGE_SHAPE, kind, layout)
+        paths, compared = export_as(checkpoint, tmp_path, INSTALLED, model_input)
+        batch = convert_by_hand(resize(crops), kind, layout)
+        for name, path in paths.items():
+            np.testing.assert_allclose(RUN[name](path, batch), features, atol=ATOL, err_msg=name)
+            with Encoder(path) as encoder:
+                np.testing.assert_allclose(encoder(crops), features, atol=ATOL, err_msg=name)
+            assert compared[name].largest_difference < ATOL
+            assert compared[name].equal_nearest == 1.0
+
+    def test_of_gray_images(self, tmp_path):
+        shape = (32, 16, 1)
+        checkpoint = save_run(tmp_path, image_shape=shape)
+        crops = draw_crops(5, num_channels=1)
+        images = resize(crops, shape)[..., np.newaxis]
+        factory = deep_sort.create_network_factory(False, None, add_logits=False)
+        features = export.encode(deep_sort.preprocess, factory, checkpoint, images)
+        for kind in ("bgr_uint8", "rgb01"):
+            (tmp_path / kind).mkdir()
+            paths, _ = export_as(
+                checkpoint, tmp_path / kind, INSTALLED, ModelInput(shape, kind),
+                samples=Samples(images),
+            )  # fmt: skip
+            for path in paths.values():
+                with Encoder(path) as encoder:
+                    np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
+
+    def test_of_a_network_that_preprocesses_image_by_image(self, checkpoint, expected, tmp_path):
+        crops, features = expected
+        paths, _ = export_as(checkpoint, tmp_path, INSTALLED, preprocess_fn=scale)
+        for path in paths.values():
+            with Encoder(path) as encoder:
+                np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
+        paths, _ = export_as(checkpoint, tmp_path, ["pb"], preprocess_fn=preprocess_one)
+        with Encoder(paths["pb"]) as encoder:
+            np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
+
+    @pytest.mark.parametrize("name", OTHER_RUNTIMES)
+    def test_in_int8_are_close(self, checkpoint, expected, tmp_path, name):
+        if not is_installed(name, "int8"):
+            pytest.skip("its packages are not installed")
+        crops, features = expected
+        paths, compared = export_as(
+            checkpoint, tmp_path, [name],
+            quantization="int8", calibration_images=resize(draw_crops(64, seed=9)),
+        )  # fmt: skip
+        with Encoder(paths[name]) as encoder:
+            quantized = encoder(crops)
+        cosines = np.sum(quantized * features, axis=1)
+        assert 0.9 < cosines.min() < 1 - 1e-6
+        assert compared[name].quantization == "int8"
+
+    @pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")
+    def test_in_bfloat16_are_close(self, checkpoint, expected, tmp_path):
+        crops, features = expected
+        paths, _ = export_as(checkpoint, tmp_path, ["openvino"], quantization="bfloat16")
+        with Encoder(paths["openvino"]) as encoder:
+            assert np.sum(encoder(crops) * features, axis=1).min() > 0.99
+
+
+class TestFiles:
+    @pytest.mark.skipif("onnx" not in INSTALLED, reason="onnx is not installed")
+    def test_onnx_states_names_batch_and_opset(self, models):
+        import onnx
+
+        model = onnx.load(models["onnx"])
+        onnx.checker.check_model(model, full_check=True)
+        assert [one.name for one in model.graph.input] == ["images"]
+        assert [one.name for one in model.graph.output] == ["features"]
+        for one in (*model.graph.input, *model.graph.output):
+            assert one.type.tensor_type.shape.dim[0].dim_param == "batch"
+        assert {one.domain: one.version for one in model.opset_import}[""] == OPSET
+
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_tell_about_themselves(self, models, name):
+        path = models[name]
+        if name == "pb":
+            graph_def = tf.GraphDef.FromString(pathlib.Path(path).read_bytes())
+            (images,) = [node for node in graph_def.node if node.name == "images"]
+            text = images.attr["_deep_reid"].s
+        elif name == "savedmodel":
+            text = pathlib.Path(path, "assets.extra", "deep_reid.json").read_text()
+        elif name == "onnx":
+            import onnx
+
+            (text,) = [p.value for p in onnx.load(path).metadata_props if p.key == "deep_reid"]
+        elif name == "tflite":
+            text = zipfile.ZipFile(path).read("metadata.json")
+        else:
+            import openvino
+
+            model = openvino.Core().read_model(os.path.join(path, "model.xml"))
+            text = model.get_rt_info(["deep_reid"]).astype(str)
+        facts = json.loads(text)
+        assert facts["image_shape"] == list(IMAGE_SHAPE)
+        assert (facts["input"], facts["layout"]) == ("bgr_uint8", "nhwc")
+        assert (facts["run"], facts["step"]) == ("r", 7)
+        assert facts["feature_size"] == 128
+
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_images_of_another_size_fail(self, models, name):
+        batch = np.zeros((1, 2 * IMAGE_SHAPE[0], IMAGE_SHAPE[1], 3), np.uint8)
+        if name == "tflite":  # LiteRT lays out memory for any size, and would give two rows
+            pytest.skip("the client resizes LiteRT's input itself")
+        with pytest.raises(Exception, match=r"(?i)shape|dimension|size"):
+            RUN[name](models[name], batch)
+
+    def test_a_folder_that_is_no_model_is_never_replaced(self, checkpoint, tmp_path):
+        folder = pathlib.Path(path_of(tmp_path, "savedmodel"))
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("precious")
+        with pytest.raises(UsageError, match="exists and is no SavedModel"):
+            export_as(checkpoint, tmp_path, ["pb", "savedmodel"])
+        assert (folder / "thesis.txt").read_text() == "precious"
+        assert os.listdir(tmp_path) == [folder.name]
+
+    def test_an_earlier_model_is_replaced(self, checkpoint, tmp_path, expected):
+        crops, features = expected
+        for _ in range(2):
+            paths, _ = export_as(checkpoint, tmp_path, INSTALLED)
+        assert len(os.listdir(tmp_path)) == len(INSTALLED)
+        for path in paths.values():
+            with Encoder(path) as encoder:
+                np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
+
+
+class TestParity:
+    def test_a_file_with_other_features_is_not_kept(self, checkpoint, tmp_path):
+        model_input = ModelInput(IMAGE_SHAPE, "rgb01")
+        for name in INSTALLED:
+            with pytest.raises(DataError, match=r"was not kept: of 12 images, .* (cosine|diff)"):
+                export_as(checkpoint, tmp_path, [name], model_input, preprocess_fn=scale_integers)
+            assert os.listdir(tmp_path) == []
+
+    def test_scores_before_and_after(self, checkpoint, tmp_path):
+        images = resize(draw_crops(8))
+        labels = np.arange(8) // 2
+        _, compared = export_as(checkpoint, tmp_path, ["pb"], samples=Samples(images, labels))
+        features = Encoder(path_of(tmp_path, "pb"))(list(images))
+        distances = 1 - features @ features.T
+        np.fill_diagonal(distances, np.inf)
+        rank1 = np.mean(labels[distances.argmin(axis=1)] == labels)
+        assert (
+            compared["pb"].scores_before["rank1"] == compared["pb"].scores_after["rank1"] == rank1
+        )
+
+
+class TestErrors:
+    def test_int8_without_images(self, checkpoint, tmp_path):
+        for name in set(OTHER_RUNTIMES) & set(INSTALLED):
+            with pytest.raises(UsageError, match="int8 needs images"):
+                export_as(checkpoint, tmp_path, [name], quantization="int8")
+
+    @pytest.mark.parametrize("name", FORMATS)
+    @pytest.mark.parametrize("quantization", ["int8", "bfloat16"])
+    def test_quantizations_that_a_format_has_not(self, checkpoint, tmp_path, name, quantization):
+        if quantization in FORMATS[name].quantizations:
+            return
+        with pytest.raises(UsageError, match=f"{name} has no quantization {quantization}: use"):
+            export_as(checkpoint, tmp_path, [name], quantization=quantization)
+
+    @pytest.mark.parametrize("name", OTHER_RUNTIMES)
+    def test_missing_packages_are_named_with_what_installs_them(
+        self, checkpoint, tmp_path, monkeypatch, name
+    ):
+        find = importlib.util.find_spec
+        packages = {**FORMATS[name].to_write, **FORMATS[name].to_read}
+        for package, extra in packages.items():
+            monkeypatch.setattr(
+                importlib.util, "find_spec",
+                lambda asked, package=package: None if asked == package else find(asked),
+            )  # fmt: skip
+            with pytest.raises(UsageError) as caught:
+                export_as(checkpoint, tmp_path, [name])
+            shown = package.replace("ai_edge_litert", "ai-edge-litert")
+            assert f"needs {shown}: pip install 'deep-reid[{extra}]'" in str(caught.value)
+            assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_a_file_that_does_not_exist(self, tmp_path, name):
+        with pytest.raises(MissingPathError):
+            Encoder(path_of(tmp_path, name))
+
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_a_file_of_another_kind(self, tmp_path, name):
+        known = FORMATS[name]
+        for content in (b"", b"\0" * 500, b"<?xml version='1.0'?><net/>", os.urandom(900)):
+            path = pathlib.Path(path_of(tmp_path, name))
+            if known.is_folder:
+                path.mkdir(exist_ok=True)
+                file = path / ("saved_model.pb" if name == "savedmodel" else "model.xml")
+                (path / "model.bin").write_bytes(content)
+            else:
+                file = path
+            file.write_bytes(content)
+            with pytest.raises(DataError):
+                Encoder(path)
+
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_damaged_files_give_an_error_or_features(self, models, tmp_path, name):
+        """In a process of its own, which must end by itself: runtimes are native code."""
+        source = pathlib.Path(models[name])
+        if source.is_dir():
+            source = source / ("saved_model.pb" if name == "savedmodel" else "model.xml")
+        arguments = [sys.executable, "-c", DAMAGE, str(source), models[name], str(tmp_path)]
+        process = subprocess.run(
+            arguments, capture_output=True, text=True, check=False, timeout=600,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr[-3000:]
+        assert process.stdout.splitlines()[-1] == "done"
+
+
+DAMAGE = """
+import os, pathlib, random, shutil, sys
+import numpy as np
+from deep_reid import Encoder
+from deep_reid.errors import DataError
+source, model, folder = sys.argv[1:]
+content = pathlib.Path(source).read_bytes()
+rng = random.Random(0)
+for number in range(24):
+    target = os.path.join(folder, f"{number}", os.path.basename(model))
+    os.makedirs(os.path.dirname(target))
+    (shutil.copytree if os.path.isdir(model) else shutil.copy)(model, target)
+    damaged = bytearray(content)
+    if number % 3 == 0:
+        del damaged[rng.randrange(len(damaged)):]
+    else:
+        for _ in range(1 + number):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+    path = target if os.path.isfile(target) else os.path.join(target, os.path.basename(source))
+    pathlib.Path(path).write_bytes(damaged)
+    print(number, flush=True)
+    try:
+        with Encoder(target) as encoder:
+            features = encoder([np.zeros((9, 9, 3), np.uint8)])
+        assert np.isfinite(features).all()
+    except DataError as error:
+        print(str(error)[:200].splitlines()[0], flush=True)
+    shutil.rmtree(os.path.dirname(target))
+print("done", flush=True)
+"""
+
+
+LIGHT = """
+import sys, time
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"tensorflow", "tf_keras", "tf_slim", "scipy", "PIL"}:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+from deep_reid import Encoder
+with Encoder(sys.argv[1]) as encoder:
+    np.save(sys.argv[2], encoder(list(np.load(sys.argv[3]))))
+"""
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("name", OTHER_RUNTIMES)
+    def test_encoding_needs_no_tensorflow(self, models, expected, tmp_path, name):
+        if name not in models:
+            pytest.skip("its packages are not installed")
+        crops, features = expected
+        np.save(tmp_path / "crops.npy", resize(crops))
+        files = models[name], tmp_path / "out.npy", tmp_path / "crops.npy"
+        subprocess.run(
+            [sys.executable, "-c", LIGHT, *files],
+            check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        np.testing.assert_allclose(np.load(tmp_path / "out.npy"), features, atol=ATOL)
+
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_a_pickled_encoder_is_loaded_anew(self, models, expected, name):
+        crops, features = expected
+        with Encoder(models[name]) as encoder, pickle.loads(pickle.dumps(encoder)) as copy:
+            np.testing.assert_allclose(copy(crops), features, atol=ATOL)
+
+    @pytest.mark.parametrize("has_computed", [False, True])
+    @pytest.mark.parametrize("name", OTHER_RUNTIMES)
+    def test_after_a_fork_an_encoder_works_or_says_why_not(self, models, name, has_computed):
+        if name not in models:
+            pytest.skip("its packages are not installed")
+        process = subprocess.run(
+            [sys.executable, "-c", FORK, models[name], str(int(has_computed))],
+            capture_output=True, text=True, check=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        works = name == "tflite" or not has_computed
+        assert process.stdout.split("\n")[0] == ("True" if works else "RunError")
+
+
+FORK = """
+import os, signal, sys
+import numpy as np
+from deep_reid import Encoder
+from deep_reid.errors import RunError
+crops = [np.full((40, 20, 3), value, np.uint8) for value in (0, 90, 200)]
+with Encoder(sys.argv[1]) as encoder:
+    if sys.argv[2] == "1":
+        encoder(crops)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            lengths = np.linalg.norm(encoder(crops), axis=1)
+            print(bool(np.allclose(lengths, 1, atol=1e-4)), flush=True)
+        except RunError as error:
+            print("RunError", error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
