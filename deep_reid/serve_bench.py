@@ -4,7 +4,6 @@ The command is ``python -m deep_reid.serve_bench MODEL...``. Crops go through `d
 resizing counts. The models take turns, so that a busy moment of the machine meets all of them.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -12,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deep_reid.cli.program import report_errors
 from deep_reid.config.kinds import COUNT, POSITIVE
-from deep_reid.errors import UserError
 from deep_reid.export.encoder import Encoder
+from deep_reid.system.parsers import BaseParser
 from deep_reid.system.tables import align
 
 NUM_CROPS = (1, 10, 32, 128)
@@ -34,18 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    args = _parse(argv)
-    try:
-        encoders = {path: Encoder(path) for path in args.models}
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    return report_errors(lambda: _run(_parse(argv)))
+
+
+def _run(args):
+    encoders = {path: Encoder(path) for path in args.models}
     seconds = {
         count: measure(encoders, count, args.seconds) for count in sorted(set(args.num_crops))
     }
-    sys.stdout.write(f"{align(tabulate(encoders, seconds))}\n\n")
+    sys.stdout.write(f"{align(tabulate(encoders, seconds), left=(0, 1))}\n\n")
     sys.stdout.write(f"The fastest, over these numbers of crops: {recommend(seconds)}\n")
-    return 0
 
 
 def measure(encoders: Mapping[str, Encoder], num_crops: int, seconds: float) -> dict[str, float]:
@@ -128,7 +126,7 @@ def _fit(crops, encoder):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
+    parser = BaseParser(
         prog="python -m deep_reid.serve_bench",
         description="Times exported networks on this machine, and recommends one.",
     )

@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deep_reid.cli import signals
@@ -71,43 +71,61 @@ def main(
         Exit code: 0, 1 (data or run), 2 (usage), 130 (Ctrl-C), 143 (SIGTERM),
         129 (SIGHUP).
     """
+    return report_errors(lambda: _run(dataset_class, argv, prog))
+
+
+def report_errors(function: Callable[[], object]) -> int:
+    """Run a program, with one line for each error that a user can mend.
+
+    Parameters
+    ----------
+    function : callable
+        The program; what it returns is passed over.
+
+    Returns
+    -------
+    int
+        Exit code, as of `main`.
+    """
     try:
         with signals.handled():
-            return _run(dataset_class, argv, prog)
+            return _report_errors(function)
     except KeyboardInterrupt as error:
-        _set_up_logging()  # the signal may have come before the arguments were read
+        set_up_logging()  # the signal may have come before the arguments were read
         _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
         return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
 
 
-def _run(dataset_class, argv, prog):
+def _report_errors(function):
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    debug = False
     try:
         with packages.missing_explained():
             memory.check_limit("NumPy with OpenCV")
-            from deep_reid.cli.arguments import ArgumentParser
-
-            if isinstance(dataset_class, str):
-                module_name, _, name = dataset_class.partition(":")
-                dataset_class = getattr(importlib.import_module(module_name), name)
-            args = ArgumentParser(dataset_class, prog).parse_args(argv)
-            debug = args.debug
-            _set_up_logging(debug)
-            module_name, name = _FUNCTIONS[args.mode]
-            run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
-            run_mode(args, dataset_class)
+            function()
         sys.stdout.flush()  # what cannot be written is an error now, and not a trace at the end
     except Exception as error:
         if not _is_expected(error):
             raise
-        _set_up_logging()
-        _logger.error("%s", _describe(error), exc_info=debug)
+        set_up_logging()
+        _logger.error("%s", _describe(error), exc_info=_logger.isEnabledFor(logging.DEBUG))
         _close_stdout()
         return getattr(error, "exit_code", 1)
     return 0
+
+
+def _run(dataset_class, argv, prog):
+    from deep_reid.cli.arguments import ArgumentParser
+
+    if isinstance(dataset_class, str):
+        module_name, _, name = dataset_class.partition(":")
+        dataset_class = getattr(importlib.import_module(module_name), name)
+    args = ArgumentParser(dataset_class, prog).parse_args(argv)
+    set_up_logging(args.debug)
+    module_name, name = _FUNCTIONS[args.mode]
+    run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
+    run_mode(args, dataset_class)
 
 
 def _close_stdout():
@@ -119,7 +137,14 @@ def _close_stdout():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _set_up_logging(debug=False):
+def set_up_logging(debug: bool = False) -> None:
+    """Let log lines go to standard error; a second call changes nothing.
+
+    Parameters
+    ----------
+    debug : bool
+        Whether to log more.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
