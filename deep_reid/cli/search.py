@@ -22,8 +22,6 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
         raise UsageError(
             "search needs --query (an image or a folder) and --gallery (a folder of images)"
         )
-    if args.frozen_graph is not None and args.checkpoint is not None:
-        raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
     outputs.check_paths(*(os.path.join(args.search_dir, name) for name in searching.FILENAMES))
     paths = {
         "gallery": searching.list_images(args.gallery),

@@ -160,15 +160,9 @@ def choose_encoder(
     encode_images : callable
         Takes `images_or_filenames`, `batch_size` and `progress`, as `deep_reid.export.encode` does.
     """
+    source = _find_source(args, config)
     if args.frozen_graph is None:
-        origin = find_checkpoint(args, config)
-        source = {**dataclasses.asdict(origin), "precision": config.precision}
-        return source, create_encoder(origin.checkpoint, config)
-    if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
-        raise MissingPathError(
-            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
-        )
-    import_tensorflow()
+        return source, create_encoder(source["checkpoint"], config)
     from deep_reid.export.encoding import encode_with_frozen_graph
 
     encode_images = functools.partial(
@@ -177,9 +171,53 @@ def choose_encoder(
         compute=ComputeSettings.of(config),
         trust=args.trust_graph,
     )
+    return source, encode_images
+
+
+def open_encoder(args: Command, config: RunConfig) -> tuple[dict[str, Any], Any]:
+    """Load the graph or the checkpoint that is named, to compute features of boxes on frames.
+
+    Parameters
+    ----------
+    args : Command
+    config : RunConfig
+
+    Returns
+    -------
+    source : dict
+        What computes them, for reports.
+    encoder : deep_reid.Encoder
+    """
+    source = _find_source(args, config)
+    from deep_reid.export.encoder import Encoder
+
+    of_checkpoint = args.frozen_graph is None
+    encoder = Encoder(
+        source["checkpoint" if of_checkpoint else "frozen_graph"],
+        network=config.network if of_checkpoint else None,
+        image_shape=config.image_shape if of_checkpoint else None,
+        max_batch_size=args.batch_size,
+        compute=ComputeSettings.of(config),
+        trust=args.trust_graph,
+    )
+    return source, encoder
+
+
+def _find_source(args, config):
+    """Find what computes features, and import TensorFlow."""
+    if args.frozen_graph is None:
+        origin = find_checkpoint(args, config)
+        return {**dataclasses.asdict(origin), "precision": config.precision}
+    if args.checkpoint is not None:
+        raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
+    if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
+        raise MissingPathError(
+            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
+        )
+    import_tensorflow()
     maker = read_origin(args.frozen_graph)
     made_of = {} if maker is None else {"run": maker.run, "step": maker.step}
-    return {"frozen_graph": args.frozen_graph, **made_of}, encode_images
+    return {"frozen_graph": args.frozen_graph, **made_of}
 
 
 def take_run_of_graph(args: Command) -> Command:
