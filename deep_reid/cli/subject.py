@@ -270,13 +270,15 @@ def import_tensorflow() -> None:
         importlib.import_module("deep_reid.runtime.compat")
 
 
-def progress_bar(total: int, title: str) -> Any:
-    """Open a progress bar over images.
+def progress_bar(total: int, title: str, unit: str = "images") -> Any:
+    """Open a progress bar.
 
     Parameters
     ----------
     total : int
     title : str
+    unit : str
+        What is counted.
 
     Returns
     -------
@@ -285,7 +287,7 @@ def progress_bar(total: int, title: str) -> Any:
     from tqdm import tqdm
 
     # With a delay: an error at the start leaves no bar behind.
-    return tqdm(total=total, desc=title, unit=" images", delay=1)
+    return tqdm(total=total, desc=title, unit=f" {unit}", delay=1)
 
 
 @contextlib.contextmanager

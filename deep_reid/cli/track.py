@@ -42,7 +42,7 @@ def track(args: Command, dataset_class: type[Dataset]) -> None:
             parts,
             args.max_cosine_distance,
             settings,
-            lambda num: stack.enter_context(progress_bar(num, "tracking")).update,
+            lambda num: stack.enter_context(progress_bar(num, "tracking", "runs")).update,
         )
     _logger.info("%s", result.reason)
     facts = {
@@ -116,7 +116,10 @@ def _paths_of(track_dir, name):
 
 
 def _encode(sequence, encoder):
-    with progress_bar(len(sequence.detections), sequence.name) as bar, _outside() as counts:
+    with (
+        progress_bar(len(sequence.detections), sequence.name, "boxes") as bar,
+        _outside() as counts,
+    ):
         found = features.compute(sequence, encoder, bar.update)
     if counts:
         _logger.warning(
@@ -172,7 +175,7 @@ def _round(scores):
 
 
 def _write_videos(track_dir, sequences, result):
-    with progress_bar(sum(len(one.frames) for one in sequences), "video") as bar:
+    with progress_bar(sum(len(one.frames) for one in sequences), "video", "frames") as bar:
         for one in sequences:
             path = _paths_of(track_dir, one.name)[2]
             pictures.write_video(
@@ -184,7 +187,15 @@ def _write_videos(track_dir, sequences, result):
 def _tabulate(result):
     """Return a table of the scores: Deep SORT's default, and the threshold that was chosen."""
     rows = [("sequence", "part", "threshold", "IDF1", "HOTA", "MOTA", "switches")]
-    of_parts = [(ALL, part, by_distance) for part, by_distance in result.totals.items()]
+    names_of = {
+        part: [n for n, p in result.parts.items() if p == part and n in result.scores]
+        for part in result.totals
+    }
+    of_parts = [
+        (ALL, part, by_distance)
+        for part, by_distance in result.totals.items()
+        if len(names_of[part]) > 1
+    ]
     of_each = [(name, result.parts[name], found) for name, found in result.scores.items()]
     for name, part, by_distance in sorted(of_each + of_parts, key=lambda row: row[1] == TRAIN):
         for distance in dict.fromkeys((deep_sort.DEFAULT_DISTANCE, result.distance)):

@@ -121,6 +121,8 @@ def _choose(given, parts, totals):
         f"max_cosine_distance {distance:g} is recommended: it has the best IDF1 on {names}, "
         f"{100 * totals[TRAIN][distance].idf1:.1f} %"
     )
+    if len(set(totals[TRAIN].values())) == 1:
+        reason += ", as all other thresholds have: there, the features do not matter"
     if TEST in totals:
         return distance, f"{reason}; the scores of the other sequences tell what to expect."
     return distance, (

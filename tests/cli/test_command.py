@@ -83,7 +83,7 @@ class TestUnknownPrograms:
         assert as_installed(["imagenet"]) == 2
         assert capsys.readouterr().err == (
             "deep-reid: error: no program 'imagenet' (the programs are market1501, mars, custom, "
-            "draw)\n"
+            "track, draw)\n"
         )
 
     def test_a_setting_before_the_program(self, capsys, as_installed):
