@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 import pytest
+from tracks import walk, write_frames, write_rows, write_sequence
 
 from deep_reid.errors import DataError, MissingPathError, ReidError
 from deep_reid.tracking import sequences
-from tracks import walk, write_frames, write_rows, write_sequence
 
 
 def load_one(folder):
