@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+import cv2
+
 from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, settle
@@ -120,7 +122,7 @@ def _encode(sequence, encoder):
         progress_bar(len(sequence.detections), sequence.name, "boxes") as bar,
         _outside() as counts,
     ):
-        found = features.compute(sequence, encoder, bar.update)
+        found = features.compute(sequence, _take_colors(encoder), bar.update)
     if counts:
         _logger.warning(
             "%s: %d of %d boxes have no pixel on their frame: they get the feature of noise",
@@ -129,6 +131,13 @@ def _encode(sequence, encoder):
             len(found),
         )
     return found
+
+
+def _take_colors(encoder):
+    """Let an encoder of gray images take frames in color."""
+    if encoder.image_shape[2] == 3:
+        return encoder
+    return lambda frame, boxes: encoder(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), boxes)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def compute(
     encode : callable
         Such as a `deep_reid.Encoder`.
     progress : callable, optional
-        Called with the number of detections after each frame.
+        Called with the number of detections after each frame that has some.
 
     Returns
     -------
@@ -53,10 +53,12 @@ def compute(
     """
     numbers = sequence.detections[:, 0]
     features = []
-    for frame in np.unique(numbers):
-        rows = np.flatnonzero(numbers == frame)
-        path = sequence.frames[int(frame)]
+    # Frames without detections are read, too: they are shown.
+    for frame, path in sorted(sequence.frames.items()):
         image = read_bgr_image(path, "frame")
+        rows = np.flatnonzero(numbers == frame)
+        if not len(rows):
+            continue
         features.append(encode(image, sequence.detections[rows, _LEFT:_END]))
         check(features[-1], f"{path}, detection")
         if progress is not None:

@@ -32,6 +32,7 @@ class FakeEncoder:
 
     def __init__(self, value=1.0):
         self.value = value
+        self.image_shape = (32, 16, 3)
 
     def __enter__(self):
         return self
@@ -40,6 +41,7 @@ class FakeEncoder:
         pass
 
     def __call__(self, frame, boxes):
+        assert frame.ndim == (3 if self.image_shape[2] == 3 else 2)
         features = np.ones((len(boxes), 128), np.float32) * self.value
         features[:, 0] *= boxes[:, 2]
         return features
@@ -72,8 +74,9 @@ def run(folder, monkeypatch, caplog, capsys):
     monkeypatch.setattr(track_mode, "open_encoder", lambda *_: ({"run": "fake"}, encoder))
     monkeypatch.setattr(threshold, "track_all", track_here)
 
-    def run(*argv, value=1.0, code=0):
+    def run(*argv, value=1.0, num_channels=3, code=0):
         caplog.clear()
+        encoder.image_shape = (32, 16, num_channels)
         capsys.readouterr()
         encoder.value = value
         argv = ["--mode=track", "--track_dir=out", *argv]
@@ -153,6 +156,10 @@ class TestOutputs:
         assert "without gt/gt.txt, so without scores" in caplog.text
         assert "is Deep SORT&#39;s default" in (folder / "out/track.html").read_text()
 
+    def test_a_network_of_gray_images_gets_gray_frames(self, run, folder):
+        run("--sequences", "all", "--no-video", num_channels=1)
+        assert np.load(folder / "out/features/a.npy").shape == (16, 138)
+
     def test_made_detections_are_said_to_be_made(self, run, folder, caplog):
         os.unlink(folder / "all/b/det/det.txt")
         run("--sequences", "all", "--no-video")
@@ -192,6 +199,11 @@ class TestErrors:
         assert "Deep SORT divides by its length" in line
 
     def test_a_damaged_frame_of_the_last_sequence_leaves_no_file_of_the_others(self, run, folder):
+        (folder / "all/c/img1/000005.png").write_bytes(b"no image")
+        assert "c/img1/000005.png cannot be decoded" in run("--sequences", "all", code=1)
+
+    def test_so_does_a_damaged_frame_without_detections(self, run, folder):
+        write_rows(folder / "all/c/det/det.txt", [(1, -1, 5, 5, 8, 16)], "1")
         (folder / "all/c/img1/000005.png").write_bytes(b"no image")
         assert "c/img1/000005.png cannot be decoded" in run("--sequences", "all", code=1)
 
