@@ -10,6 +10,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
@@ -92,8 +93,17 @@ def track_all(
 def _start_worker(sequences, settings):
     # Ctrl-C also reaches this process: the main one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # If the main process is killed, this one would wait for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _sequences.update(sequences)
     _settings[0] = settings
+
+
+def _end_with_parent():
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _track(name, max_cosine_distance):

@@ -1,6 +1,10 @@
 """A threshold that is chosen on some sequences and reported on others."""
 
 import os
+import pathlib
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -70,6 +74,48 @@ def evaluate(crossings, parts, given=None, **kwargs):
     loaded = [sequence for sequence, _ in crossings]
     features = {sequence.name: values for sequence, values in crossings}
     return threshold.evaluate(loaded, features, parts, given, **kwargs)
+
+
+KILLED = """
+import os, pathlib, sys, time
+import numpy as np
+from deep_reid.tracking import deep_sort, processes
+
+if __name__ == "__main__":
+    rows = np.array([[frame, -1, 5, 5, 8, 16, 1, -1, -1, -1] for frame in range(1, 2000)], float)
+    inputs = {"a": processes.Detections(rows, np.ones((1999, 4), np.float32), range(1, 2000))}
+    def show(_):
+        print(*(process.pid for process in processes.multiprocessing.active_children()), flush=True)
+    processes.track_all(inputs, [("a", 0.1 + i / 1e4) for i in range(1000)], progress=show)
+"""
+
+
+def is_running(pid):
+    try:
+        return "Z" not in pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks Linux which processes run")
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    root = str(pathlib.Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "killed.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert pids
+    assert all(map(is_running, pids))
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    end = time.monotonic() + 300
+    while any(map(is_running, pids)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
