@@ -120,7 +120,7 @@ class TestOutputs:
         assert {(line["sequence"], line["part"]) for line in lines} == {
             ("a", "train"), ("b", "test"), ("all", "train"), ("all", "test")
         }  # fmt: skip
-        assert len(lines) == 4 * 15
+        assert len(lines) == 4 * len(threshold.DISTANCES)
         assert {line["max_cosine_distance"] for line in lines} >= {"0.2", "1"}
         assert all(0 <= float(line["idf1"]) <= 1 for line in lines)
         assert not (folder / "out/videos").exists()

@@ -128,8 +128,8 @@ class TestEvaluate:
             return counts.append
 
         result = evaluate(crossings, {"a": "train", "b": "test"}, start=start)
-        # The network is not asked: 15 thresholds, two sequences.
-        assert counts == [30, *[1] * 30]
+        num_runs = 2 * len(threshold.DISTANCES)
+        assert counts == [num_runs, *[1] * num_runs]
         assert list(result.totals["train"]) == sorted(threshold.DISTANCES)
         assert result.distance == threshold.recommend(result.totals["train"])
         assert result.reported == "test"
