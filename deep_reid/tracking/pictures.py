@@ -57,6 +57,8 @@ def draw(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         color, text = color_of(int(track)), f"{track:.0f}"
         cv2.rectangle(image, (x, y), (right, bottom), color, 2 * size)
         (text_width, text_height), _ = cv2.getTextSize(text, font, scale, size)
+        # Above the box, where there is room: a label inside hides a face.
+        y = max(0, y - text_height - 4 * size)
         end = x + text_width + 4 * size, y + text_height + 4 * size
         cv2.rectangle(image, (x, y), end, color, cv2.FILLED)
         is_light = np.dot(color, (0.114, 0.587, 0.299)) > 140
