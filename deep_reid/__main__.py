@@ -22,6 +22,7 @@ _PROGRAMS = {
     "market1501": ("market1501", "Market1501", f"{_TASK} Market-1501"),
     "mars": ("mars", "Mars", f"{_TASK} MARS"),
     "custom": ("custom", "Custom", f"{_TASK} your own images"),
+    "track": ("custom", "Custom", "find tracks in video sequences with a trained network"),
     "draw": ("synthetic", None, "draw a small data set of pedestrians, to try the others on"),
 }
 
@@ -65,6 +66,8 @@ def _run(command, argv):
     if class_name is None:
         importlib.import_module("numpy")  # where it is missing, OpenCV writes lines of its own
         return importlib.import_module(module_name).main(argv, command)
+    if name == "track":  # a mode that needs no data set
+        argv = [*argv, "--mode=track"]
     return cli.main(f"{module_name}:{class_name}", argv, prog=f"{command} {name}")
 
 

@@ -1,11 +1,11 @@
-"""Parses boxes of tracks: lines of MOTChallenge's ``gt.txt`` and of KITTI's ``label_02``."""
+"""Parses boxes: lines of MOTChallenge's ``gt.txt`` and ``det.txt``, and of KITTI's ``label_02``."""
 
 import io
 import math
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from deep_reid.errors import DataError, UsageError
 
@@ -34,14 +34,51 @@ WAYS_OUT = {
 
 _MAX_NUMBER = 10**15  # below it, floats hold every whole number
 _LARGELY_OCCLUDED = 2
+_NUM_DETECTION_COLUMNS = 10
+# Confidence, and the position in the world, where a row of det.txt has none.
+_DETECTION_DEFAULTS = (1.0, -1.0, -1.0, -1.0)
 
 Parsed: TypeAlias = tuple[crops.Box, str | None]
 """A box, and the reason to leave it out (None: keep it)."""
 
 
+class TrueBox(NamedTuple):
+    """A box of the ground truth with all that scores of tracking depend on."""
+
+    line: int
+    frame: int
+    track: int
+    left: float
+    top: float
+    width: float
+    height: float
+    counts: bool  # its flag is not 0
+    kind: int  # class; -1: unknown
+    visibility: float
+
+
+class Detection(NamedTuple):
+    """A row of ``det.txt``."""
+
+    line: int
+    frame: int
+    columns: tuple[float, ...]  # ten: frame,id,left,top,width,height,confidence,x,y,z
+
+
+class _Entry(Protocol):
+    @property
+    def frame(self) -> int: ...
+
+
+_Row = TypeVar("_Row", bound=_Entry)
+
+
 def read(
-    path: Path, data: bytes, parse: Callable[..., Parsed], classes: Collection[str]
-) -> tuple[list[crops.Box], Counter[str], int | None]:
+    path: Path,
+    data: bytes,
+    parse: Callable[..., tuple[_Row, str | None]],
+    classes: Collection[str] = (),
+) -> tuple[list[_Row], Counter[str], int | None]:
     """Read the boxes of a sequence.
 
     Parameters
@@ -50,13 +87,14 @@ def read(
         The file, for messages.
     data : bytes
         Its content.
-    parse : {parse_mot, parse_kitti}
+    parse : {parse_mot, parse_kitti, parse_truth, parse_detection}
     classes : collection of str
         Classes of the boxes to keep. Empty: all.
 
     Returns
     -------
-    boxes : list of crops.Box
+    boxes : list
+        What `parse` returns: `crops.Box`, `TrueBox` or `Detection`.
     left_out : Counter of str
         Number of the others by reason.
     first : int or None
@@ -88,14 +126,7 @@ def read(
 
 def parse_mot(row: str, line: int, place: str, classes: Collection[str]) -> Parsed:
     """Parse ``frame,id,left,top,width,height[,flag[,class[,visibility]]]``; see `read`."""
-    cells = row.split(",")
-    if len(cells) < 6:
-        raise DataError(
-            f"{place}: the row has {len(cells)} of at least six columns "
-            "frame,id,left,top,width,height, separated by commas: complete or remove it"
-        )
-    frame, track = (_parse_whole_number(cell, place) for cell in cells[:2])
-    box = crops.Box(line, frame, track, *(_parse_number(cell, place) for cell in cells[2:6]))
+    cells, box = _parse_mot_box(row, line, place)
     flag = _parse_number(cells[6], place) if len(cells) > 6 else 1
     visibility = _parse_visibility(cells[8], place) if len(cells) == 9 else 1
     if flag == 0:
@@ -105,6 +136,39 @@ def parse_mot(row: str, line: int, place: str, classes: Collection[str]) -> Pars
     if classes and not _has_class(cells, place, classes):
         return box, OTHER_CLASS
     return box, HIDDEN if visibility < MIN_VISIBILITY else _flat(box)
+
+
+def parse_truth(row: str, line: int, place: str, classes: Collection[str]) -> tuple:
+    """Parse a row as `parse_mot` does, and keep what scores of tracking count or ignore."""
+    cells, box = _parse_mot_box(row, line, place)
+    flag = _parse_number(cells[6], place) if len(cells) > 6 else 1
+    # Rows of ten columns have a position in the world instead of a class.
+    kind = _parse_whole_number(cells[7], place) if len(cells) in (8, 9) else -1
+    visibility = _parse_visibility(cells[8], place) if len(cells) == 9 else 1
+    truth = TrueBox._make((*box, flag != 0, kind, visibility))
+    return truth, NO_TRACK if box.track < 0 else _flat(box)
+
+
+def parse_detection(row: str, line: int, place: str, classes: Collection[str]) -> tuple:
+    """Parse ``frame,id,left,top,width,height[,confidence[,x,y,z]]``, a row of ``det.txt``."""
+    cells, box = _parse_mot_box(row, line, place)
+    further = [_parse_number(cell, place) for cell in cells[6:_NUM_DETECTION_COLUMNS]]
+    columns = (*box[1:], *further, *_DETECTION_DEFAULTS[len(further) :])
+    return Detection(line, box.frame, tuple(map(float, columns))), _flat(box)
+
+
+def _parse_mot_box(row, line, place):
+    """Return the cells of a row, and the box in the first six."""
+    cells = row.split(",")
+    if len(cells) < 6:
+        raise DataError(
+            f"{place}: the row has {len(cells)} of at least six columns "
+            "frame,id,left,top,width,height, separated by commas: complete or remove it"
+        )
+    frame, track = (_parse_whole_number(cell, place) for cell in cells[:2])
+    return cells, crops.Box(
+        line, frame, track, *(_parse_number(cell, place) for cell in cells[2:6])
+    )
 
 
 def parse_kitti(row: str, line: int, place: str, classes: Collection[str]) -> Parsed:

@@ -34,7 +34,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from deep_reid.errors import DataError, MissingPathError
@@ -54,7 +54,14 @@ from .sequences import (
     load_kitti,
 )
 
-__all__ = ["find_sequences", "holds_sequences", "is_sequence", "read_sequences"]
+__all__ = [
+    "check_frames",
+    "check_tracks",
+    "find_sequences",
+    "holds_sequences",
+    "is_sequence",
+    "read_sequences",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -200,31 +207,69 @@ def _key(directory, sequences, classes):
 
 def _plan(sequence, kept, first_box):
     """Return the jobs of a sequence, one for each frame: sequence name, image, boxes."""
-    missing = {box.frame: box.line for box in reversed(kept) if box.frame not in sequence.frames}
-    first_image = min(sequence.frames, default=None)
+    check_frames(sequence.ground_truth_path, kept, sequence.frames, first_box)
+    check_tracks(sequence.ground_truth_path, kept)
+    by_frame = collections.defaultdict(list)
+    for box in kept:
+        by_frame[box.frame].append(box)
+    return [(sequence.name, sequence.frames[frame], by_frame[frame]) for frame in sorted(by_frame)]
+
+
+def check_frames(
+    path: Path,
+    kept: Iterable[crops.Box | boxes.TrueBox | boxes.Detection],
+    frames: Mapping[int, Path],
+    first_box: int | None,
+) -> None:
+    """Check that each box has a frame; warn if all boxes may be one frame off.
+
+    Parameters
+    ----------
+    path : Path
+        The file of the boxes, for messages.
+    kept : iterable of boxes
+    frames : dict of int to Path
+    first_box : int or None
+        The lowest number of a frame, of all boxes.
+
+    Raises
+    ------
+    DataError
+    """
+    missing: dict[int, int] = {}
+    for box in kept:
+        if box.frame not in frames:
+            missing.setdefault(box.frame, box.line)
+    first_image = min(frames, default=None)
     if missing:
         frame = min(missing, key=missing.__getitem__)
         raise DataError(
-            f"{sequence.ground_truth_path}, line {missing[frame]}: frame {frame} has no image: "
+            f"{path}, line {missing[frame]}: frame {frame} has no image: "
             f"{_advise(first_box, first_image)} ({len(missing)} frames are missing)"
         )
     if (first_image, first_box) == (0, 1):
         _logger.warning(
             "%s: the boxes begin in frame 1, the images with 0: if these are the same frame, all "
             "boxes are one frame off; then subtract 1 from the first column.",
-            sequence.ground_truth_path,
+            path,
         )
+
+
+def check_tracks(path: Path, kept: Iterable[crops.Box | boxes.TrueBox]) -> None:
+    """Check that no track has two boxes in a frame.
+
+    Raises
+    ------
+    DataError
+    """
     seen: dict[tuple[int, int], int] = {}
-    by_frame = collections.defaultdict(list)
     for box in kept:
         first = seen.setdefault((box.frame, box.track), box.line)
         if first != box.line:
             raise DataError(
-                f"{sequence.ground_truth_path}, line {box.line}: track {box.track} has a second "
+                f"{path}, line {box.line}: track {box.track} has a second "
                 f"box in frame {box.frame}, the first is in line {first}: remove one of them"
             )
-        by_frame[box.frame].append(box)
-    return [(sequence.name, sequence.frames[frame], by_frame[frame]) for frame in sorted(by_frame)]
 
 
 def _advise(first_box, first_image):

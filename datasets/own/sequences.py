@@ -16,6 +16,9 @@ _IMAGE_DIR = "img1"
 _KITTI_LABELS, _KITTI_IMAGES = "label_02", "image_02"
 _NUM_NAMED = 3
 
+FRAME_RATE = 25.0
+"""Frames per second of a sequence that does not name its own."""
+
 
 class Sequence(NamedTuple):
     """A sequence; `parse` reads a line of its boxes."""
@@ -125,7 +128,7 @@ def find_incomplete(directory: str | os.PathLike[str]) -> list[Path]:
 def _lacks_boxes(folder):
     """Return whether a folder has what only a sequence has, apart from ground truth."""
     has_frames = (folder / _IMAGE_DIR).is_dir()
-    has_parts = (folder / "det" / "det.txt").is_file() or (folder / "seqinfo.ini").is_file()
+    has_parts = detections_path(folder).is_file() or (folder / "seqinfo.ini").is_file()
     return has_parts or (has_frames and {path.name for path in _subfolders(folder)} <= {
         _IMAGE_DIR, "det", "gt"})  # fmt: skip
 
@@ -202,6 +205,11 @@ def load_kitti(labels: Path) -> Sequence:
     return Sequence(labels.stem, labels, labels.read_bytes(), frames, boxes.parse_kitti)
 
 
+def detections_path(directory: str | os.PathLike[str]) -> Path:
+    """Return where a MOTChallenge sequence has its detections."""
+    return Path(directory, "det", "det.txt")
+
+
 def ground_truth_path(directory: str | os.PathLike[str]) -> Path:
     """Return where a MOTChallenge sequence has its ground truth."""
     return Path(directory, "gt", "gt.txt")
@@ -225,7 +233,30 @@ def find_frames(sequence_dir: Path) -> dict[int, Path]:
     DataError
         If images are not named by numbers, or two have one number.
     """
-    return _list_frames(Path(sequence_dir, _read_image_dir(sequence_dir)))
+    folder = _read_info(sequence_dir).get("Sequence", "imDir", fallback="") or _IMAGE_DIR
+    return _list_frames(Path(sequence_dir, folder))
+
+
+def read_frame_rate(sequence_dir: Path) -> float:
+    """Return the frames per second of a MOTChallenge sequence, `FRAME_RATE` if it names none.
+
+    Parameters
+    ----------
+    sequence_dir : Path
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    DataError
+        If ``seqinfo.ini`` cannot be read.
+    """
+    text = _read_info(sequence_dir).get("Sequence", "frameRate", fallback="")
+    return (
+        float(text) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", text) and float(text) else FRAME_RATE
+    )
 
 
 def _list_frames(directory):
@@ -254,7 +285,7 @@ def _list_frames(directory):
     return frames
 
 
-def _read_image_dir(sequence_dir):
+def _read_info(sequence_dir):
     path = Path(sequence_dir, "seqinfo.ini")
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -263,4 +294,4 @@ def _read_image_dir(sequence_dir):
         # Messages of the parser have several lines.
         reason = " ".join(str(error).split())
         raise DataError(f"{path} cannot be read: {reason}; correct or remove it") from None
-    return parser.get("Sequence", "imDir", fallback="") or _IMAGE_DIR
+    return parser

@@ -4,7 +4,20 @@ import dataclasses
 import functools
 from typing import Any
 
-from deep_reid.config.kinds import COUNT, POSITIVE, Choice, Choices, On, Path, Switch, Text
+from deep_reid.config.kinds import (
+    COSINE_DISTANCE,
+    COUNT,
+    FINITE,
+    POSITIVE,
+    SHARE,
+    Choice,
+    Choices,
+    Names,
+    On,
+    Path,
+    Switch,
+    Text,
+)
 from deep_reid.config.setting import COMMAND, MODES, setting
 from deep_reid.export.clients import CLIENTS
 from deep_reid.export.formats import FORMATS, QUANTIZATIONS
@@ -19,6 +32,7 @@ _of_each_evaluation = functools.partial(
 _of_test = functools.partial(_setting, modes=("test",), group="test")
 _of_search = functools.partial(_setting, modes=("search",), group="search", is_main=True)
 _of_freeze = functools.partial(_setting, modes=("freeze",), group="export")
+_of_tracking = functools.partial(_setting, modes=("track",), group="track")
 _of_export = functools.partial(_setting, group="export", is_main=True)
 
 
@@ -51,7 +65,7 @@ class Command:
         None,
         Path(),
         "checkpoint to use: its prefix, any of its files or its directory",
-        modes=("test", "search", "export", "finalize", "freeze"),
+        modes=("test", "search", "track", "export", "finalize", "freeze"),
         group="run",
         is_main=True,
         flags=("--restore_path", "--checkpoint"),
@@ -140,7 +154,7 @@ class Command:
         128,
         COUNT,
         "images that are encoded at once",
-        modes=("test", "search", "export"),
+        modes=("test", "search", "track", "export"),
         group="machine",
     )
     metrics_file: str | None = _of_test(
@@ -161,7 +175,7 @@ class Command:
         None,
         Text(),
         "use this graph instead of a checkpoint",
-        modes=("test", "search"),
+        modes=("test", "search", "track"),
         is_main=True,
         default_text="none",
     )
@@ -169,7 +183,7 @@ class Command:
         False,
         On(),
         "run a frozen graph with any ops, also those that read or write files, or call programs",
-        modes=("test", "search"),
+        modes=("test", "search", "track"),
     )
     features: str | None = _of_test(
         None,
@@ -195,6 +209,44 @@ class Command:
         "./output/{name}/search",
         Text(),
         "where search writes results.csv, search.html and features",
+    )
+    sequences: tuple[str, ...] = _of_tracking(
+        (),
+        Names(),
+        "MOTChallenge sequences to track in: folders of them, or above several; detections are "
+        "those of det/det.txt, or made from gt/gt.txt",
+        is_main=True,
+        default_text="none",
+    )
+    train_sequences: tuple[str, ...] = _of_tracking(
+        (),
+        Names(),
+        "sequences to choose the threshold on; the others report its scores",
+        is_main=True,
+        default_text="the first half of --sequences, by name",
+    )
+    max_cosine_distance: float | None = _of_tracking(
+        None,
+        COSINE_DISTANCE,
+        "Deep SORT's threshold",
+        is_main=True,
+        default_text="the best one on --train_sequences",
+    )
+    min_confidence: float = _of_tracking(
+        0.3, FINITE, "confidence of a detection below which it is left out"
+    )
+    nms_max_overlap: float = _of_tracking(
+        1.0,
+        SHARE,
+        "overlap above which the less confident of two boxes is left out",
+        default_text="1, none is left out",
+    )
+    video: bool = _of_tracking(True, Switch(), "write videos with the tracks")
+    track_dir: str = _of_tracking(
+        "./output/{name}/track",
+        Text(),
+        "where track writes features, tracks, videos, scores.csv and track.html",
+        is_main=True,
     )
     sdk_dir: str | None = _of_export(
         None,

@@ -42,6 +42,7 @@ _FUNCTIONS = {
     "eval": ("evaluate", "evaluate"),
     "test": ("test", "test"),
     "search": ("search", "search"),
+    "track": ("track", "track"),
     "export": ("export", "export"),
     "finalize": ("export", "finalize"),
     "freeze": ("freeze", "freeze"),

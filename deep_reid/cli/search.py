@@ -62,8 +62,6 @@ def _find_folders(args):
     missing = [f"--{name} ({kinds[name]})" for name, path in folders.items() if path is None]
     if missing:
         raise UsageError(f"search needs {' and '.join(missing)}")
-    if args.frozen_graph is not None and args.checkpoint is not None:
-        raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
     return folders
 
 

@@ -22,6 +22,8 @@ from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
 from deep_reid.engine.progress import count_epochs
 from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.export import formats
+from deep_reid.images.files import read_for_network
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records
 from deep_reid.system.tables import list_some
@@ -168,15 +170,17 @@ def choose_encoder(
     encode_images : callable
         Takes `images_or_filenames`, `batch_size` and `progress`, as `deep_reid.export.encode` does.
     """
+    source = _find_source(args, config)
     if args.frozen_graph is None:
-        origin = find_checkpoint(args, config)
-        source = {**dataclasses.asdict(origin), "precision": config.precision}
-        return source, create_encoder(prepare(origin.checkpoint), config)
-    if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
-        raise MissingPathError(
-            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
+        return source, create_encoder(prepare(source["checkpoint"]), config)
+    if not _is_frozen_graph(args.frozen_graph):
+        encode_images = functools.partial(
+            _encode_files,
+            args.frozen_graph,
+            compute=ComputeSettings.of(config),
+            trust=args.trust_graph,
         )
-    import_tensorflow()
+        return source, encode_images
     from deep_reid.export.encoding import encode_with_frozen_graph
 
     encode_images = functools.partial(
@@ -185,9 +189,78 @@ def choose_encoder(
         compute=ComputeSettings.of(config),
         trust=args.trust_graph,
     )
+    return source, encode_images
+
+
+def open_encoder(
+    args: Command, config: RunConfig, prepare: Callable[[str], str] = lambda path: path
+) -> tuple[dict[str, Any], Any]:
+    """Load the graph or the checkpoint that is named, to compute features of boxes on frames.
+
+    Parameters
+    ----------
+    args : Command
+    config : RunConfig
+    prepare : callable
+        As in `choose_encoder`.
+
+    Returns
+    -------
+    source : dict
+        What computes them, for reports.
+    encoder : deep_reid.Encoder
+    """
+    source = _find_source(args, config)
+    from deep_reid.export.encoder import Encoder
+
+    of_checkpoint = args.frozen_graph is None
+    encoder = Encoder(
+        prepare(source["checkpoint"]) if of_checkpoint else source["frozen_graph"],
+        network=config.network if of_checkpoint else None,
+        image_shape=config.image_shape if of_checkpoint else None,
+        max_batch_size=args.batch_size,
+        compute=ComputeSettings.of(config),
+        trust=args.trust_graph,
+    )
+    return source, encoder
+
+
+def _find_source(args, config):
+    """Find what computes features, and import TensorFlow."""
+    if args.frozen_graph is None:
+        origin = find_checkpoint(args, config)
+        return {**dataclasses.asdict(origin), "precision": config.precision}
+    if args.checkpoint is not None:
+        raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
+    if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
+        raise MissingPathError(
+            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
+        )
+    if _is_frozen_graph(args.frozen_graph):
+        import_tensorflow()
     maker = read_origin(args.frozen_graph)
     made_of = {} if maker is None else {"run": maker.run, "step": maker.step}
-    return {"frozen_graph": args.frozen_graph, **made_of}, encode_images
+    return {"frozen_graph": args.frozen_graph, **made_of}
+
+
+def _is_frozen_graph(path):
+    known = formats.find_format(path)
+    return known is None or known.name == "pb"
+
+
+def _encode_files(path, filenames, batch_size, progress=None, **settings):
+    """Compute the features of image files with an exported network, in any format."""
+    from deep_reid.export.encoder import Encoder
+
+    with Encoder(path, max_batch_size=batch_size, **settings) as encoder:
+        features = np.empty((len(filenames), encoder.feature_size), np.float32)
+        for start in range(0, len(filenames), batch_size):
+            names = filenames[start : start + batch_size]
+            images = [read_for_network(name, encoder.image_shape) for name in names]
+            features[start : start + len(names)] = encoder(images)
+            if progress is not None:
+                progress(len(names))
+    return features
 
 
 def take_run_of_graph(args: Command) -> Command:
@@ -258,13 +331,15 @@ def import_tensorflow() -> None:
         importlib.import_module("deep_reid.runtime.compat")
 
 
-def progress_bar(total: int, title: str) -> Any:
-    """Open a progress bar over images.
+def progress_bar(total: int, title: str, unit: str = "images") -> Any:
+    """Open a progress bar.
 
     Parameters
     ----------
     total : int
     title : str
+    unit : str
+        What is counted.
 
     Returns
     -------
@@ -273,7 +348,7 @@ def progress_bar(total: int, title: str) -> Any:
     from tqdm import tqdm
 
     # With a delay: an error at the start leaves no bar behind.
-    return tqdm(total=total, desc=title, unit=" images", delay=1)
+    return tqdm(total=total, desc=title, unit=f" {unit}", delay=1)
 
 
 @contextlib.contextmanager

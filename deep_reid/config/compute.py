@@ -9,7 +9,7 @@ from deep_reid.config.setting import MACHINE, Checked, documented, setting
 PRECISIONS = ("float32", "bfloat16", "float16")
 _THREADS = count(at_most=1024)
 _OF_MACHINE: dict[str, Any] = {
-    "modes": ("train", "eval", "test", "search", "export"),
+    "modes": ("train", "eval", "test", "search", "track", "export"),
     "group": "machine",
     "belongs_to": MACHINE,
 }

@@ -125,6 +125,9 @@ SEED = Number(
     "int", int, lambda x: is_integer(x) and 0 <= x < 2**31, "a whole number from 0 to 2^31 - 1"
 )
 POSITIVE = Number("float", float, lambda x: 0 < x <= sys.float_info.max, "a number greater than 0")
+FINITE = Number("float", float, lambda x: abs(x) <= sys.float_info.max, "a number")
+SHARE = Number("float", float, lambda x: 0 < x <= 1, "a number greater than 0 and at most 1")
+COSINE_DISTANCE = dataclasses.replace(POSITIVE, at_most=2)
 PERCENT = Number("float", float, lambda x: 0 <= x <= 100, "a percentage from 0 to 100")
 COUNT_OR_SHARE = Number(
     "int or float",

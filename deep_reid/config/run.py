@@ -43,7 +43,7 @@ _OF_SPLITS: dict[str, Any] = {
     "group": "data",
     "modes": MODES,
     # These modes read no split, except to set batch norm anew.
-    "needs": dict.fromkeys(("search", "finalize"), "--precise_batch_norm"),
+    "needs": dict.fromkeys(("search", "track", "finalize"), "--precise_batch_norm"),
 }
 _OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from deep_reid.config.kinds import Kind
 
-MODES = ("train", "eval", "test", "search", "export", "finalize", "freeze")
+MODES = ("train", "eval", "test", "search", "track", "export", "finalize", "freeze")
 GROUPS = {
     "run": "run",
     "data": "network and data (a run keeps them; the other modes take them from there)",
@@ -22,6 +22,7 @@ GROUPS = {
     "evaluation": "evaluation",
     "test": "test",
     "search": "search",
+    "track": "track",
     "export": "export, finalize, freeze",
 }
 """``--help=all`` lists settings under these titles; ``--help=GROUP`` lists those of one group."""

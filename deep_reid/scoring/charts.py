@@ -1,6 +1,7 @@
 """The charts of a report, as SVG images in data URLs. Only drawing imports matplotlib."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,41 @@ def draw_distances(distances: TrackDistances, threshold: Threshold, measure: str
             yticks=[],
         )
         axes.set_ylim(0)
+        axes.figure.legend(loc="outside upper left", ncols=3)
+
+    return _draw(draw, height=4.4)
+
+
+def draw_thresholds(curves: Mapping[str, Mapping[float, Any]], name: str, chosen: float) -> str:
+    """Draw a score of tracks against the threshold of the tracker.
+
+    Parameters
+    ----------
+    curves : dict of str to dict of float to scores
+        By name of the curve, and by threshold.
+    name : str
+        Of the score: a share is drawn in percent, a number as it is.
+    chosen : float
+        The threshold to mark.
+
+    Returns
+    -------
+    str
+        A data URL.
+    """
+    forms = (("o-", COLORS["query"]), ("s--", COLORS["reranked"]))
+
+    def draw(axes):
+        for (label, scores), (form, color) in zip(curves.items(), forms, strict=False):
+            distances = sorted(scores)
+            values = [getattr(scores[distance], name) for distance in distances]
+            shown = [100 * x if isinstance(x, float) else x for x in values]
+            axes.plot(distances, shown, form, color=color, label=label)
+        label = f"threshold {chosen:.3g}"
+        axes.axvline(chosen, color=COLORS["ink"], ls="--", lw=1.4, label=label)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set(xlabel="max_cosine_distance")
         axes.figure.legend(loc="outside upper left", ncols=3)
 
     return _draw(draw, height=4.4)

@@ -48,7 +48,9 @@ class TestArguments:
             assert directory.startswith(f"./output/{dataset_class.NAME}/")
 
     def test_the_modes_are_these_in_this_order(self):
-        assert list(MODES) == ["train", "eval", "test", "search", "export", "finalize", "freeze"]
+        assert list(MODES) == [
+            "train", "eval", "test", "search", "track", "export", "finalize", "freeze"
+        ]  # fmt: skip
 
     @pytest.mark.parametrize(
         ("argv", "reason"),

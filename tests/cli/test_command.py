@@ -13,9 +13,11 @@ from deep_reid import __main__ as command
 from deep_reid.config.setting import MODES
 
 ROOT = pathlib.Path(__file__).parents[2]
-PROGRAMS = ["market1501", "mars", "custom", "draw"]
+DATA_SETS = ["market1501", "mars", "custom"]
+PROGRAMS = [*DATA_SETS, "track", "draw"]
 SCRIPTS = {
-    **{name: [f"train_{name}.py"] for name in PROGRAMS[:-1]},
+    **{name: [f"train_{name}.py"] for name in DATA_SETS},
+    "track": ["train_custom.py", "--mode=track"],
     "draw": ["-m", "datasets.synthetic"],
 }
 WITHOUT_TENSORFLOW = (
@@ -73,6 +75,7 @@ class TestUnknownPrograms:
             ("MARS", "mars"),
             ("mras", "mars"),
             ("costum", "custom"),
+            ("trakc", "track"),
             ("drwa", "draw"),
         ],
     )
@@ -85,7 +88,7 @@ class TestUnknownPrograms:
         assert as_installed(["imagenet"]) == 2
         assert capsys.readouterr().err == (
             "deep-reid: error: no program 'imagenet' (the programs are market1501, mars, custom, "
-            "draw)\n"
+            "track, draw)\n"
         )
 
     @pytest.mark.parametrize("mode", MODES)
@@ -157,7 +160,7 @@ class TestSameAsTheScripts:
         )
         assert SCRIPTS[program][-1] not in process.stderr
 
-    @pytest.mark.parametrize("program", PROGRAMS[:-1])
+    @pytest.mark.parametrize("program", DATA_SETS)
     def test_missing_data_ends_with_1_and_a_command_that_draws_some(self, program, tmp_path):
         process = run(program, f"--dataset_dir={tmp_path}/data", cwd=tmp_path)
         assert process.returncode == 1

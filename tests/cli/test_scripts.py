@@ -409,7 +409,7 @@ class TestUsage:
         process = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        assert "{train,eval,test,search,export,finalize,freeze}" in process.stdout
+        assert "{train,eval,test,search,track,export,finalize,freeze}" in process.stdout
         assert "default: None" not in process.stdout
 
     def test_a_wrong_mode(self, script, tmp_path):

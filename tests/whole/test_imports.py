@@ -27,6 +27,7 @@ FLOORS = [
     {"runs"},
     {"compat"},
     {"runtime"},
+    {"tracking"},
     {"datasets"},
     {"scoring"},
     {"config"},
@@ -42,7 +43,8 @@ ROOMS_FREE_OF_TENSORFLOW = {"cli"}.union(*FLOORS[FLOOR_OF["runtime"] + 1 :])
 def room_of(module):
     """The room of a module of the package: the first name below ``deep_reid``."""
     names = module.split(".")
-    return names[1] if len(names) > 1 and names[1] in FLOOR_OF else None
+    is_ours = names[0] == "deep_reid" and len(names) > 1
+    return names[1] if is_ours and names[1] in FLOOR_OF else None
 
 
 def module_of(path):

@@ -1,0 +1,1 @@
+"""Tracking: MOTChallenge sequences, features, Deep SORT's tracks, their scores and pictures."""
