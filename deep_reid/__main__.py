@@ -98,11 +98,11 @@ def _describe_unknown(name, command):
         if proposal:
             return f"{name} is unknown{proposal}"
         return f"{name} stands before the program: write {command} PROGRAM {name}"
+    from deep_reid.config.setting import MODES  # it imports NumPy
+
     words = {program.rstrip(string.digits): program for program in _PROGRAMS}
     similar = find_similar(name.rstrip(string.digits), words)
-    if similar is None:
-        from deep_reid.config.setting import MODES  # it imports NumPy
-
+    if similar is None or name in MODES:
         mode = find_similar(name, MODES)
         if mode is not None:
             return (

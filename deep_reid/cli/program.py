@@ -5,6 +5,7 @@ time to import, `main` imports itself: from its first line on, signals end it wi
 """
 
 import contextlib
+import contextvars
 import importlib
 import logging
 import os
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # it imports NumPy
     from deep_reid.interfaces import Dataset
 
 _logger = logging.getLogger(__name__)
+_with_trace = contextvars.ContextVar("with_trace", default=False)
 _EXIT_CODE_INTERRUPTED = 130
 # TensorFlow's messages about errors of the operating system end with these texts.
 _WAYS_OUT = {
@@ -98,6 +100,7 @@ def report_errors(function: Callable[[], object]) -> int:
 
 
 def _report_errors(function):
+    _with_trace.set(False)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -109,8 +112,8 @@ def _report_errors(function):
     except Exception as error:
         if not _is_expected(error):
             raise
-        set_up_logging()
-        _logger.error("%s", _describe(error), exc_info=_logger.isEnabledFor(logging.DEBUG))
+        set_up_logging(_with_trace.get())
+        _logger.error("%s", _describe(error), exc_info=_with_trace.get())
         _close_stdout()
         return getattr(error, "exit_code", 1)
     return 0
@@ -144,8 +147,9 @@ def set_up_logging(debug: bool = False) -> None:
     Parameters
     ----------
     debug : bool
-        Whether to log more.
+        Whether to log more, and errors with a trace.
     """
+    _with_trace.set(debug)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])

@@ -23,7 +23,6 @@ from deep_reid.config.run import NETWORKS
 from deep_reid.engine.progress import count_epochs
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.export import formats
-from deep_reid.images.files import read_for_network
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records
 from deep_reid.system.tables import list_some
@@ -173,14 +172,6 @@ def choose_encoder(
     source = _find_source(args, config)
     if args.frozen_graph is None:
         return source, create_encoder(prepare(source["checkpoint"]), config)
-    if not _is_frozen_graph(args.frozen_graph):
-        encode_images = functools.partial(
-            _encode_files,
-            args.frozen_graph,
-            compute=ComputeSettings.of(config),
-            trust=args.trust_graph,
-        )
-        return source, encode_images
     from deep_reid.export.encoding import encode_with_frozen_graph
 
     encode_images = functools.partial(
@@ -246,21 +237,6 @@ def _find_source(args, config):
 def _is_frozen_graph(path):
     known = formats.find_format(path)
     return known is None or known.name == "pb"
-
-
-def _encode_files(path, filenames, batch_size, progress=None, **settings):
-    """Compute the features of image files with an exported network, in any format."""
-    from deep_reid.export.encoder import Encoder
-
-    with Encoder(path, max_batch_size=batch_size, **settings) as encoder:
-        features = np.empty((len(filenames), encoder.feature_size), np.float32)
-        for start in range(0, len(filenames), batch_size):
-            names = filenames[start : start + batch_size]
-            images = [read_for_network(name, encoder.image_shape) for name in names]
-            features[start : start + len(names)] = encoder(images)
-            if progress is not None:
-                progress(len(names))
-    return features
 
 
 def take_run_of_graph(args: Command) -> Command:

@@ -80,7 +80,12 @@ def convert(
         raise UsageError("int8 needs images to find the ranges of activations: name the data set")
     checkpoint_path = records.resolve_checkpoint(checkpoint_path)
     graph_def, feature_size = create_frozen_graph(
-        preprocess_fn, network_factory, checkpoint_path, model_input, compute=ComputeSettings()
+        preprocess_fn,
+        network_factory,
+        checkpoint_path,
+        model_input,
+        without_loop=True,
+        compute=ComputeSettings(),
     )
     calibration = None if calibration_images is None else model_input.convert(calibration_images)
     facts = {"quantization": quantization, **(facts or {})}

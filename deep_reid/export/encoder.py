@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.errors import DataError, UsageError
 from deep_reid.export import formats
 from deep_reid.export.formats.model import closed_error
 
@@ -267,10 +267,7 @@ def _load(path, network, image_shape, compute, trust):
         return pb.load_checkpoint(path, network, image_shape, compute)
     if network is not None or image_shape is not None:
         raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
-    if not os.path.exists(path):
-        raise MissingPathError(f"{known.title} {path} does not exist: --mode=freeze writes it")
-    formats.require(known.to_read, f"to compute {path}")
-    return known.module.load(path, compute, trust)
+    return known.load(path, compute, trust)
 
 
 def check_features(features: np.ndarray, path: str) -> np.ndarray:

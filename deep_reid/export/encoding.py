@@ -11,9 +11,10 @@ import numpy as np
 from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
+from deep_reid.export import formats
 from deep_reid.export.encoder import check_features
-from deep_reid.export.frozen_graph import create_frozen_graph, read_frozen_graph
-from deep_reid.export.model_input import BGR_UINT8, ModelInput
+from deep_reid.export.frozen_graph import create_frozen_graph
+from deep_reid.export.model_input import ModelInput
 from deep_reid.images import decoding, pipeline
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
@@ -103,7 +104,13 @@ def encode(
         restoring.restore_model(session, checkpoint_path)
 
         return _encode_in_batches(
-            session, image_var, features, images, batch_size, explain_error, progress
+            lambda feed_dict: session.run(features, feed_dict),
+            image_var,
+            features.get_shape().as_list()[1],
+            images,
+            batch_size,
+            explain_error,
+            progress,
         )
 
 
@@ -116,12 +123,13 @@ def encode_with_frozen_graph(
     compute: ComputeSettings = ComputeSettings(),
     trust: bool = False,
 ) -> np.ndarray:
-    """Compute the features of image files with a frozen graph, by the names of its nodes.
+    """Compute the features of image files with a frozen graph, or a network in another format.
 
     Parameters
     ----------
     frozen_graph_path : str or Path
-        A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``.
+        A graph that `freeze` wrote, or another with the nodes ``images`` and ``features``; or a
+        file or folder in another format of `deep_reid.export.formats`.
     filenames : sequence of str or Path
         Images of any size: they are resized as in `encode`, and rounded to uint8.
     batch_size : int
@@ -146,29 +154,33 @@ def encode_with_frozen_graph(
     images, read_from_file = as_image_source(filenames)
     if not read_from_file:
         raise TypeError("these are images, not names of files: use deep_reid.Encoder, or encode")
-    graph_def, model_input, _ = read_frozen_graph(frozen_graph_path, compute, trust=trust)
-    if model_input.kind != BGR_UINT8:
-        raise UsageError(
-            f"{frozen_graph_path} takes {model_input.describe()}: use deep_reid.Encoder, or a "
-            f"graph that was frozen with input {BGR_UINT8}"
-        )
-    image_shape = add_channels(model_input.image_shape)
+    path = os.fspath(frozen_graph_path)
+    known = formats.find_format(path) or formats.FORMATS["pb"]  # a graph may have any name
+    model = known.load(path, compute, trust)
+    image_shape = add_channels(model.model_input.image_shape)
     with _new_session(compute) as session:
         with session.graph.as_default():
             image_var, rgb_images = pipeline.create_image_input(
                 _round_to_uint8, image_shape, True, jpeg_dct=decoding.OPENCV_DCT
             )
-            bgr_images = tf.reshape(
-                tf.reverse(rgb_images, axis=[-1]), [-1, *model_input.image_shape]
-            )
-            (features,) = tf.import_graph_def(
-                graph_def, {"images:0": bgr_images}, ["features:0"], name="frozen"
-            )
-        explain_error = pipeline.create_error_explainer(True, image_shape)
+            bgr_images = tf.reverse(rgb_images, axis=[-1])
+        compute_features, close = model.start()
+
+        def encode_batch(feed_dict):
+            batch = model.model_input.convert(session.run(bgr_images, feed_dict))
+            return compute_features(batch)
+
         encoded = _encode_in_batches(
-            session, image_var, features, images, batch_size, explain_error, progress
+            encode_batch,
+            image_var,
+            model.feature_size,
+            images,
+            batch_size,
+            pipeline.create_error_explainer(True, image_shape),
+            progress,
         )
-    return check_features(encoded, os.fspath(frozen_graph_path))
+        close()
+    return check_features(encoded, path)
 
 
 def finalize(
@@ -282,12 +294,14 @@ def freeze(
     )
 
 
-def _encode_in_batches(session, image_var, features, images, batch_size, explain_error, progress):
+def _encode_in_batches(
+    encode, image_var, feature_size, images, batch_size, explain_error, progress
+):
     def encode_batch(feed_dict):
         if image_var.dtype == tf.string:
             decoding.check_ends(feed_dict[image_var])
         try:
-            result = session.run(features, feed_dict)
+            result = encode(feed_dict)
         except tf.errors.OpError as error:
             better_error = explain_error([feed_dict[image_var]])
             if better_error is None:
@@ -297,7 +311,7 @@ def _encode_in_batches(session, image_var, features, images, batch_size, explain
             progress(len(result))
         return result
 
-    out = np.zeros((len(images), features.get_shape().as_list()[1]), np.float32)
+    out = np.zeros((len(images), feature_size), np.float32)
     run_in_batches(encode_batch, {image_var: images}, out, batch_size)
     return out
 

@@ -45,6 +45,7 @@ def create_frozen_graph(
     feature_name: str = "features",
     *,
     with_preprocessing: bool = True,
+    without_loop: bool = False,
     compute: ComputeSettings,
 ) -> tuple[tf.GraphDef, int]:
     """Create the frozen graph that `deep_reid.export.freeze` writes.
@@ -57,6 +58,10 @@ def create_frozen_graph(
         What the graph takes.
     with_preprocessing : bool
         As in `deep_reid.export.freeze`. Without it, only the shape of `model_input` matters.
+    without_loop : bool
+        Whether to try preprocessing in one call for a batch, also if `preprocess_fn` does not
+        declare that it takes batches. It is used if it gives the same. Code written for the
+        original relies on single images.
     compute : ComputeSettings
         The settings that the graph will run with. In a narrower precision, some ops must stay
         exact: they are computed in float64.
@@ -78,7 +83,9 @@ def create_frozen_graph(
         with session.graph.as_default():
             set_precision(compute)
             if with_preprocessing:
-                frozen_input = _FrozenInput(preprocess_fn, model_input, checkpoint_path)
+                frozen_input = _FrozenInput(
+                    preprocess_fn, model_input, checkpoint_path, without_loop
+                )
                 images, network_input = frozen_input.add(session, input_name)
             else:
                 shape = (None, *add_channels(model_input.image_shape))
@@ -224,7 +231,7 @@ def find_run_config(checkpoint_path: str | os.PathLike[str]) -> RunConfig | None
 class _FrozenInput:
     """The input of a frozen graph: images, in the order of channels that preprocessing expects."""
 
-    def __init__(self, preprocess_fn, model_input, checkpoint_path):
+    def __init__(self, preprocess_fn, model_input, checkpoint_path, without_loop):
         self._preprocess_fn = WatchedPreprocessing(preprocess_fn)
         self._model_input = model_input
         self._image_shape = add_channels(model_input.image_shape)
@@ -233,6 +240,10 @@ class _FrozenInput:
         self._image_source = None if config is None else config.image_source
         self._is_color = self._image_shape[2] == 3
         self._is_bgr = model_input.kind == BGR_UINT8
+        takes_batches = self._preprocess_fn.takes_batches
+        self._tries_batches = (
+            without_loop and not takes_batches and len(model_input.image_shape) == 3
+        )
 
     def add(self, session, input_name):
         """Add a placeholder for images, and the ops between it and the network."""
@@ -278,7 +289,7 @@ class _FrozenInput:
         A function that does not declare that it takes batches is called for one image, in a loop.
         A loop is slow, and most other runtimes do not have it.
         """
-        if self._preprocess_fn.takes_batches or len(images.get_shape()) != 4:
+        if not self._tries_batches:
             return network_input
         random = np.random.RandomState(0)
         values = random.randint(0, 256, (4, *self._image_shape)).astype(np.uint8)

@@ -52,7 +52,8 @@ def give(flag):
     """Return the arguments that give a flag a value which it takes."""
     kind = next(argument.kind for argument in ARGUMENTS if argument.flags[0] == flag)
     takes_value = "action" not in kind.arguments()
-    return VALUES.get(flag, [f"{flag}=1" if takes_value else flag])
+    value = getattr(kind, "names", "1")[0]
+    return VALUES.get(flag, [f"{flag}={value}" if takes_value else flag])
 
 
 def modes_of(flag):

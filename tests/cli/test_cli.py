@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy import io
+from tracks import write_sequence
 
 from datasets.market1501 import Market1501
 from datasets.mars import Mars
@@ -173,6 +174,11 @@ class TestWhichRun:
         if "--mode=search" in argv:
             write_image(runs / "image.jpg")
             argv += [f"--query={runs}", f"--gallery={runs}"]
+        elif "--mode=track" in argv:
+            for name in ("deep_sort_realtime", "trackeval"):
+                pytest.importorskip(name, reason="needs the extra 'track'")
+            write_sequence(runs / "sequence")
+            argv += [f"--sequences={runs / 'sequence'}", f"--track_dir={runs / 'out'}"]
         elif "--no_dataset" not in argv:
             argv.append(f"--dataset={drawn_market1501}")
         argv = [arg for arg in argv if arg != "--no_dataset"]

@@ -91,7 +91,7 @@ class TestUnknownPrograms:
             "track, draw)\n"
         )
 
-    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in PROGRAMS])
     def test_a_mode_in_place_of_the_program(self, capsys, as_installed, mode):
         for typed in (mode, f"{mode}x"):
             assert as_installed([typed]) == 2

@@ -12,7 +12,9 @@ import os
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
-from deep_reid.errors import UsageError
+from deep_reid.config import ComputeSettings
+from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.export.formats.model import Model
 from deep_reid.system import files
 
 INT8 = "int8"
@@ -72,6 +74,32 @@ class Format:
             needs["nncf"] = "openvino"
         require(needs, f"format {self.name}")
 
+    def load(self, path: str, compute: ComputeSettings, trust: bool) -> Model:
+        """Load a file or folder of this format.
+
+        Parameters
+        ----------
+        path : str
+        compute : ComputeSettings
+        trust : bool
+            Whether a graph of TensorFlow may have any ops.
+
+        Returns
+        -------
+        deep_reid.export.formats.model.Model
+
+        Raises
+        ------
+        MissingPathError, DataError
+            If it is missing, or cannot be used.
+        UsageError
+            If its runtime is not installed, or would compute in another precision than the file's.
+        """
+        if not os.path.exists(path):
+            raise MissingPathError(f"{self.title} {path} does not exist: --mode=freeze writes it")
+        require(self.to_read, f"to compute {path}")
+        return self.module.load(path, compute, trust)
+
     def check_output(self, path: str | os.PathLike[str]) -> None:
         """Check, before the work that it needs, that a file or folder may be written.
 
@@ -101,7 +129,7 @@ class Format:
 FORMATS = {
     known.name: known
     for known in (
-        Format("pb", "frozen graph of TensorFlow", ".pb"),
+        Format("pb", "frozen graph", ".pb"),
         Format("savedmodel", "SavedModel of TensorFlow", "_saved_model", is_folder=True),
         Format(
             "onnx",
