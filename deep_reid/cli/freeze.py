@@ -146,13 +146,20 @@ def _name_outputs(args, names, client, default):
             path = args.output
         if client is not None:
             path = client.place(path)
-        elif not known.is_folder and not path.endswith(known.ending):
+        elif not _is_recognized(path, known):
             raise UsageError(
-                f"--output={args.output} must end in {known.ending}, by which {known.title} is "
+                f"--output={args.output} must end in {known.ending}, by which the format is "
                 "recognized"
             )
         paths[name] = path
     return paths
+
+
+def _is_recognized(path, known):
+    """Tell whether a name shows the format; a frozen graph may have any but that of another one."""
+    if known.name == "pb":
+        return path.endswith(known.ending) or not path.endswith(formats.ENDINGS)
+    return known.is_folder or path.endswith(known.ending)
 
 
 def _open_splits(args, config, dataset_class):

@@ -13,7 +13,6 @@ import numpy as np
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import UsageError
 from deep_reid.export import formats, parity
-from deep_reid.export.encoder import Encoder
 from deep_reid.export.encoding import encode
 from deep_reid.export.formats.model import Graph
 from deep_reid.export.frozen_graph import create_frozen_graph
@@ -24,6 +23,7 @@ from deep_reid.runs import records
 from deep_reid.system import files
 
 _logger = logging.getLogger(__name__)
+_BATCH_SIZE = 32
 
 
 def convert(
@@ -96,13 +96,23 @@ def convert(
         known = formats.FORMATS[name]
         with _writing(known, path) as temporary:
             known.module.write(graph, temporary, quantization)
-            with Encoder(temporary) as encoder:
-                features = encoder(samples.images)
-                compared[name] = parity.compare(expected, features, samples, quantization)
-                runtime = encoder.runtime
+            model = known.load(temporary, ComputeSettings(), False)
+            features = _compute(model, samples.images)
+            compared[name] = parity.compare(expected, features, samples, quantization)
             compared[name].check(f"{known.title} {os.fspath(path)}")
-        _logger.info("Wrote %s for %s: %s", os.fspath(path), runtime, model_input.describe())
+        _logger.info("Wrote %s for %s: %s", os.fspath(path), model.runtime, model_input.describe())
     return compared
+
+
+def _compute(model, images):
+    """Compute the features of images of the network's size."""
+    run, close = model.start()
+    features = np.empty((len(images), model.feature_size), np.float32)
+    for start in range(0, len(images), _BATCH_SIZE):
+        batch = slice(start, start + _BATCH_SIZE)
+        features[batch] = run(model.model_input.convert(images[batch]))
+    close()
+    return features
 
 
 def _encode_samples(preprocess_fn, network_factory, checkpoint_path, samples):

@@ -12,6 +12,7 @@ from deep_reid.images.channel_order import WatchedPreprocessing
 from deep_reid.images.decoding import ORIGINAL_DCT, decode_files, find_unreadable_image, resize
 from deep_reid.interfaces import Preprocess
 from deep_reid.runtime.compat import tf
+from deep_reid.runtime.sessions import settle_seed
 
 
 def create_image_input(
@@ -94,6 +95,7 @@ def apply_preprocessing(
     -------
     tf.Tensor of float32, shape (N, H, W, C)
     """
+    settle_seed()
     if not isinstance(preprocess_fn, WatchedPreprocessing):
         preprocess_fn = WatchedPreprocessing(preprocess_fn)
     if preprocess_fn.takes_batches:

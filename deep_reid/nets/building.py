@@ -2,7 +2,8 @@
 
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import NetworkFactory
-from deep_reid.runtime.compat import is_op_determinism_enabled, slim, tf
+from deep_reid.runtime.compat import slim, tf
+from deep_reid.runtime.sessions import settle_seed
 
 
 def build_network(
@@ -30,10 +31,7 @@ def build_network(
     UsageError
         If the network returns something else.
     """
-    if is_op_determinism_enabled() and tf.get_default_graph().seed is None:
-        # A deterministic training in this process has switched it on for all graphs. Then ops that
-        # draw initial values need a seed, also where a checkpoint replaces these.
-        tf.set_random_seed(0)
+    settle_seed()
     before = _names_of(tf.global_variables())
     outputs = network_factory(images)
     if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:

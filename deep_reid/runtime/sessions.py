@@ -8,7 +8,7 @@ import numpy as np
 from deep_reid.config import ComputeSettings
 from deep_reid.config.compute import PRECISIONS
 from deep_reid.errors import UsageError
-from deep_reid.runtime.compat import tf
+from deep_reid.runtime.compat import is_op_determinism_enabled, tf
 
 IN_OWN_THREAD = tf.RunOptions(inter_op_thread_pool=-1)
 """Options for reading files. A file on a dead drive then blocks one of the feed's threads, instead
@@ -23,6 +23,16 @@ _REWRITES = {
 }
 _ON = 1  # RewriterConfig.Toggle has no public name
 _XLA_ON_CPUS = "--tf_xla_cpu_global_jit"
+
+
+def settle_seed() -> None:
+    """Give the default graph a seed, if its random ops could not be added without one.
+
+    A deterministic training switches determinism on for all graphs of its process. Then ops that
+    draw initial values need a seed, also where a checkpoint replaces these; so do augmentations.
+    """
+    if is_op_determinism_enabled() and tf.get_default_graph().seed is None:
+        tf.set_random_seed(0)
 
 
 def create_session_config(compute: ComputeSettings = ComputeSettings()) -> tf.ConfigProto:

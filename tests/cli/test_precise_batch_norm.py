@@ -221,8 +221,8 @@ ERRORS = {
     "--mode=freeze --restore_path=weights.ckpt --precise_batch_norm=2": (
         2, "name your own images, as --dataset_dir=DIR",
     ),
-    "--mode=freeze --run_id=run --num_validation=2": (
-        2, "--num_validation needs --precise_batch_norm with --mode=freeze",
+    "--mode=finalize --run_id=run --num_validation=2": (
+        2, "--num_validation needs --precise_batch_norm with --mode=finalize",
     ),
 }  # fmt: skip
 
