@@ -108,16 +108,21 @@ class Parity:
                 f"a difference of {self.largest_difference:.1g}, but at most "
                 f"{_LARGEST_DIFFERENCE:g} is expected"
             )
-        elif self.largest_loss > _LARGEST_LOSS:
+        elif self.quantization != "none" and self.largest_loss > self._bound_of_loss:
             problem = (
                 f"scores that are {100 * self.largest_loss:.1f} points lower, but at most "
-                f"{100 * _LARGEST_LOSS:g} are expected"
+                f"{100 * self._bound_of_loss:.1f} are expected"
             )
         if problem:
             raise DataError(
                 f"{name} was not kept: of {self.num_images} images, its features have {problem}: "
-                "use another format, or another quantization"
+                "use another format or quantization, or train longer (--precise_batch_norm helps "
+                "after a short training)"
             )
+
+    @property
+    def _bound_of_loss(self):
+        return _LARGEST_LOSS + 1 / self.num_images  # one image is no evidence
 
     @property
     def largest_loss(self) -> float:
