@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,51 @@ class Graph:
     feature_size: int
     facts: Mapping[str, Any]
     calibration: np.ndarray | None = None
+
+
+Tensor = tuple[tuple[int | None, ...], str]
+"""The shape of a tensor, None where it is free, and the name of its type."""
+
+
+def describe(
+    path: str,
+    runtime: str,
+    facts: ModelInput | None,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    start: Callable[[], tuple[Callable[[np.ndarray], np.ndarray], Callable[[], object]]],
+    *,
+    is_concurrent: bool = True,
+) -> Model:
+    """Describe a network of which a runtime knows the tensors.
+
+    Parameters
+    ----------
+    path, runtime, start, is_concurrent
+        As in `Model`.
+    facts : ModelInput or None
+        What the file tells about its input. None: nothing.
+    inputs, outputs : sequence of Tensor
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    DataError
+        If it does not map images to one vector each, or it is unknown which values it takes.
+    """
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise damaged(path, f"it has {len(inputs)} inputs and {len(outputs)} outputs")
+    return Model(
+        path=path,
+        runtime=runtime,
+        model_input=find_input(path, facts, *inputs[0]),
+        feature_size=check_feature_shape(path, *outputs[0]),
+        start=start,
+        is_concurrent=is_concurrent,
+    )
 
 
 def find_input(

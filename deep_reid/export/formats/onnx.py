@@ -10,11 +10,10 @@ from deep_reid.config import ComputeSettings
 from deep_reid.export.formats.model import (
     Graph,
     Model,
-    check_feature_shape,
     count_threads,
     damaged,
+    describe,
     enter_process,
-    find_input,
 )
 from deep_reid.export.model_input import read_facts, write_facts
 
@@ -163,22 +162,24 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
             raise damaged(path, error) from error
 
     session = create()
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise damaged(path, f"it has {len(inputs)} inputs and {len(outputs)} outputs")
-    shapes = [
-        tuple(size if isinstance(size, int) else None for size in values[0].shape)
-        for values in (inputs, outputs)
-    ]
-    types = [_TYPES.get(values[0].type, values[0].type) for values in (inputs, outputs)]
-    facts = read_facts(session.get_modelmeta().custom_metadata_map.get(_METADATA, ""))
-    return Model(
-        path=path,
-        runtime=f"ONNX Runtime {onnxruntime.__version__}",
-        model_input=find_input(path, facts, shapes[0], types[0]),
-        feature_size=check_feature_shape(path, shapes[1], types[1]),
-        start=lambda: _start(path, create()),
+    return describe(
+        path,
+        f"ONNX Runtime {onnxruntime.__version__}",
+        read_facts(session.get_modelmeta().custom_metadata_map.get(_METADATA, "")),
+        _list_tensors(session.get_inputs()),
+        _list_tensors(session.get_outputs()),
+        lambda: _start(path, create()),
     )
+
+
+def _list_tensors(values):
+    return [
+        (
+            tuple(size if isinstance(size, int) else None for size in value.shape),
+            _TYPES.get(value.type, value.type),
+        )
+        for value in values
+    ]
 
 
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}

@@ -11,11 +11,10 @@ from deep_reid.export.formats import onnx as onnx_format
 from deep_reid.export.formats.model import (
     Graph,
     Model,
-    check_feature_shape,
     count_threads,
     damaged,
+    describe,
     enter_process,
-    find_input,
 )
 from deep_reid.export.model_input import read_facts, write_facts
 
@@ -93,25 +92,28 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
             raise damaged(path, error) from error
 
     model = read()
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise damaged(path, f"it has {len(model.inputs)} inputs and {len(model.outputs)} outputs")
-    tensors = model.inputs[0], model.outputs[0]
-    shapes = [
-        tuple(None if size.is_dynamic else size.get_length() for size in tensor.partial_shape)
-        for tensor in tensors
-    ]
-    types = [tensor.element_type.to_dtype().name for tensor in tensors]
     text = model.get_rt_info([_METADATA]).astype(str) if model.has_rt_info([_METADATA]) else ""
     if '"bfloat16"' in text:
         precision = openvino.Type.bf16
-    return Model(
-        path=path,
-        runtime=f"OpenVINO {openvino.__version__.partition('-')[0]}",
-        model_input=find_input(path, read_facts(text), shapes[0], types[0]),
-        feature_size=check_feature_shape(path, shapes[1], types[1]),
-        start=lambda: _start(path, read(), precision, compute),
+    return describe(
+        path,
+        f"OpenVINO {openvino.__version__.partition('-')[0]}",
+        read_facts(text),
+        _list_tensors(model.inputs),
+        _list_tensors(model.outputs),
+        lambda: _start(path, read(), precision, compute),
         is_concurrent=False,
     )
+
+
+def _list_tensors(tensors):
+    return [
+        (
+            tuple(None if size.is_dynamic else size.get_length() for size in tensor.partial_shape),
+            tensor.element_type.to_dtype().name,
+        )
+        for tensor in tensors
+    ]
 
 
 def _find_file(path):

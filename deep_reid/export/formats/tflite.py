@@ -6,14 +6,7 @@ import zipfile
 import numpy as np
 
 from deep_reid.config import ComputeSettings
-from deep_reid.export.formats.model import (
-    Graph,
-    Model,
-    check_feature_shape,
-    count_threads,
-    damaged,
-    find_input,
-)
+from deep_reid.export.formats.model import Graph, Model, count_threads, damaged, describe
 from deep_reid.export.model_input import read_facts, write_facts
 
 # LiteRT's models may end with a zip archive of further files. Runtimes do not read it.
@@ -81,23 +74,25 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
             raise damaged(path, error) from error
 
     interpreter = create()
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise damaged(path, f"it has {len(inputs)} inputs and {len(outputs)} outputs")
-    shapes = [
-        tuple(None if size < 0 else int(size) for size in details[0]["shape_signature"])
-        for details in (inputs, outputs)
-    ]
-    types = [np.dtype(details[0]["dtype"]).name for details in (inputs, outputs)]
-    model_input = find_input(path, _read_metadata(path), shapes[0], types[0])
-    return Model(
-        path=path,
-        runtime=f"LiteRT {ai_edge_litert.__version__}",
-        model_input=model_input,
-        feature_size=check_feature_shape(path, shapes[1], types[1]),
-        start=lambda: _start(path, create()),
+    return describe(
+        path,
+        f"LiteRT {ai_edge_litert.__version__}",
+        _read_metadata(path),
+        _list_tensors(interpreter.get_input_details()),
+        _list_tensors(interpreter.get_output_details()),
+        lambda: _start(path, create()),
         is_concurrent=False,
     )
+
+
+def _list_tensors(details):
+    return [
+        (
+            tuple(None if size < 0 else int(size) for size in tensor["shape_signature"]),
+            np.dtype(tensor["dtype"]).name,
+        )
+        for tensor in details
+    ]
 
 
 def _start(path, interpreter):
