@@ -25,6 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Not that of any other network, nor square: a client that assumes a size is found.
 SHAPE = (96, 48, 3)
 ATOL = 2e-5
+TORCH = "torch==2.13.0+cpu"
 
 
 def is_installed(name):
@@ -248,9 +249,17 @@ class TestEnvironments:
         """They share an environment: PyTorch is large."""
         if not is_installed("openvino"):
             pytest.skip("needs the extra openvino")
-        packages = ["boxmot==25.0.0", "ultralytics==8.4.190", "onnxruntime", "openvino",
-                    "ai-edge-litert"]  # fmt: skip
-        self.check(tmp_path, written, packages, f"{BOXMOT}\n{ULTRALYTICS}")
+        probe = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--quiet", TORCH]
+        if subprocess.run(probe, check=False, capture_output=True).returncode:
+            pytest.skip("the package index has no PyTorch for CPUs; that for CUDA takes gigabytes")
+        packages = [TORCH, "onnxruntime", "openvino", "ai-edge-litert", "opencv-python",
+                    "matplotlib", "pandas", "polars", "requests", "rich", "scipy", "pyyaml",
+                    "psutil", "tqdm", "loguru", "gdown", "regex", "ftfy", "joblib"]  # fmt: skip
+        # Their other dependencies would bring another PyTorch.
+        trackers = ["boxmot==25.0.0", "ultralytics==8.4.190", "torchvision", "lapx", "filterpy"]
+        self.check(
+            tmp_path, written, packages, f"{BOXMOT}\n{ULTRALYTICS}", without_dependencies=trackers
+        )
 
 
 @pytest.mark.slow
