@@ -81,4 +81,14 @@ is_op_determinism_enabled = importlib.import_module(
 # TensorFlow's own converters use this to optimize graphs before they write them.
 tf_optimizer = importlib.import_module("tensorflow.python.grappler.tf_optimizer")
 
-__all__ = ["enable_op_determinism", "is_op_determinism_enabled", "slim", "tf", "tf_optimizer"]
+# TensorFlow's loader of this file runs ops of it; the message itself has no public name.
+SavedModel = importlib.import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel
+
+__all__ = [
+    "SavedModel",
+    "enable_op_determinism",
+    "is_op_determinism_enabled",
+    "slim",
+    "tf",
+    "tf_optimizer",
+]

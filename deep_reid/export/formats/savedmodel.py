@@ -4,7 +4,6 @@ import os
 import pathlib
 
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import UsageError
@@ -12,7 +11,7 @@ from deep_reid.export.formats.model import Graph, Model, check_feature_shape, da
 from deep_reid.export.formats.pb import create_model
 from deep_reid.export.model_input import read_facts, write_facts
 from deep_reid.export.trust import check_ops
-from deep_reid.runtime.compat import tf
+from deep_reid.runtime.compat import SavedModel, tf
 
 _FILENAME = "saved_model.pb"
 # Files beside a SavedModel that its loaders pass over are in this folder, by TensorFlow's rule.
