@@ -31,3 +31,9 @@ def test_the_tools_of_the_hooks_are_at_least_as_new_as_those_of_the_extra():
         (version,) = set(re.findall(rf"\b{name}==([\d.]+)", hooks))
         pinned, bound = ([int(x) for x in v.split(".")] for v in (version, lower_bounds()[name]))
         assert pinned >= bound
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Two of one name cannot be collected in one run: folders of tests are no packages."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
