@@ -221,7 +221,7 @@ def test_paths_of_checkpoints(log_dir, path):
     path = str(log_dir / path) if not path.startswith("/") else f"{log_dir}{path}"
     try:
         prefix = records.resolve_checkpoint(path)
-    except MissingPathError as error:
+    except DataError as error:
         assert "\n" not in str(error) or "\n" in path
         return
     assert records.exists(prefix)
