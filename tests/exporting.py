@@ -8,9 +8,20 @@ import numpy as np
 from deep_reid import export
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig
+from deep_reid.errors import UsageError
+from deep_reid.export.formats import FORMATS
 from deep_reid.nets import deep_sort
 
 IMAGE_SHAPE = (32, 16, 3)
+
+
+def is_installed(name, quantization="none"):
+    """Tell whether a format can be written and computed here."""
+    try:
+        FORMATS[name].check_packages(quantization)
+    except UsageError:
+        return False
+    return True
 
 
 def save_checkpoint(directory, factory, image_shape, step=7):

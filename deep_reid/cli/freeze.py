@@ -21,7 +21,7 @@ from deep_reid.export.clients import CLIENTS, Client
 from deep_reid.export.model_input import BGR_UINT8, LAYOUTS, ModelInput
 from deep_reid.export.parity import HEADER, Samples
 from deep_reid.images.files import read_for_network
-from deep_reid.interfaces import Dataset, Split
+from deep_reid.interfaces import Dataset
 from deep_reid.system.tables import align
 
 _logger = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     if args.output is not None:  # before TensorFlow is imported
         for name, path in _name_outputs(args, names, client, None).items():
             formats.FORMATS[name].check_output(path)
-    splits = _open_splits(args, config, dataset_class)
-    weights = Weights(args, dataset_class, config)
+    dataset = _open_dataset(args, config, dataset_class)
+    weights = Weights(args, dataset_class, config, dataset)
     origin = find_checkpoint(args, config)
     paths = _name_outputs(
         args,
@@ -57,7 +57,7 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     )
     for name, path in paths.items():
         outputs.warn_of_overwriting(path, origin, is_folder=formats.FORMATS[name].is_folder)
-    samples = _read_samples(splits, config)
+    samples = _read_samples(dataset, config)
     from deep_reid.export.convert import convert
 
     network = nets.load_network(config.network)
@@ -70,7 +70,7 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
             paths,
             samples,
             quantization=args.quantize,
-            calibration_images=_read_calibration(args, splits, config),
+            calibration_images=_read_calibration(args, dataset, config),
             facts={"run": origin.run, "step": origin.step, **weights.facts},
         )
     for name, path in paths.items():
@@ -162,24 +162,23 @@ def _is_recognized(path, known):
     return known.is_folder or path.endswith(known.ending)
 
 
-def _open_splits(args, config, dataset_class):
-    """Return the images to calibrate with, and those to compare with; None without a data set."""
+def _open_dataset(args, config, dataset_class):
+    """Open the data set to compare and calibrate with; None if it is missing."""
     try:
-        dataset = open_dataset(dataset_class, config)
+        return open_dataset(dataset_class, config)
     except (MissingPathError, UsageError) as error:
         if args.quantize == formats.INT8:
             raise
         _logger.info("The files are compared on drawn images: %s", error)
         return None
-    return dataset.train, dataset.validation if len(dataset.validation) else dataset.train
 
 
-def _read_samples(splits, config: RunConfig) -> Samples:
+def _read_samples(dataset: Dataset | None, config: RunConfig) -> Samples:
     """Read images of whole identities, so that they can be found among each other."""
-    if splits is None:
+    if dataset is None:
         noise = np.random.default_rng(_SEED).integers(0, 256, (64, 8, 4, config.image_shape[2]))
         return Samples(_enlarge(noise.astype(np.uint8), config.image_shape))
-    split: Split = splits[1]
+    split = dataset.validation if len(dataset.validation) else dataset.train
     identities = np.random.default_rng(_SEED).permutation(np.unique(split.labels))
     rows = np.concatenate([np.flatnonzero(split.labels == label) for label in identities])
     rows = rows[:_NUM_SAMPLES]
@@ -187,10 +186,10 @@ def _read_samples(splits, config: RunConfig) -> Samples:
     return Samples(_read(split, rows, config), split.labels[rows], measure)
 
 
-def _read_calibration(args, splits, config):
+def _read_calibration(args, dataset, config):
     if args.quantize != formats.INT8:
         return None
-    split = splits[0]
+    split = dataset.train
     rows = np.random.default_rng(_SEED).permutation(len(split))[: args.calibration_images]
     _logger.info("int8: finding the ranges of activations on %d training images", len(rows))
     return _read(split, rows, config)

@@ -94,7 +94,7 @@ def report_errors(function: Callable[[], object]) -> int:
         with signals.handled():
             return _report_errors(function)
     except KeyboardInterrupt as error:
-        set_up_logging()  # the signal may have come before the arguments were read
+        _set_up_logging()  # the signal may have come before the arguments were read
         _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
         return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
 
@@ -112,7 +112,7 @@ def _report_errors(function):
     except Exception as error:
         if not _is_expected(error):
             raise
-        set_up_logging(_with_trace.get())
+        _set_up_logging()
         _logger.error("%s", _describe(error), exc_info=_with_trace.get())
         _close_stdout()
         return getattr(error, "exit_code", 1)
@@ -126,7 +126,8 @@ def _run(dataset_class, argv, prog):
         module_name, _, name = dataset_class.partition(":")
         dataset_class = getattr(importlib.import_module(module_name), name)
     args = ArgumentParser(dataset_class, prog).parse_args(argv)
-    set_up_logging(args.debug)
+    _with_trace.set(args.debug)
+    _set_up_logging(args.debug)
     module_name, name = _FUNCTIONS[args.mode]
     run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
     run_mode(args, dataset_class)
@@ -141,15 +142,7 @@ def _close_stdout():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def set_up_logging(debug: bool = False) -> None:
-    """Let log lines go to standard error; a second call changes nothing.
-
-    Parameters
-    ----------
-    debug : bool
-        Whether to log more, and errors with a trace.
-    """
-    _with_trace.set(debug)
+def _set_up_logging(debug=False):
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])

@@ -172,6 +172,7 @@ def choose_encoder(
     source = _find_source(args, config)
     if args.frozen_graph is None:
         return source, create_encoder(prepare(source["checkpoint"]), config)
+    import_tensorflow()
     from deep_reid.export.encoding import encode_with_frozen_graph
 
     encode_images = functools.partial(
@@ -202,9 +203,11 @@ def open_encoder(
     encoder : deep_reid.Encoder
     """
     source = _find_source(args, config)
+    of_checkpoint = args.frozen_graph is None
+    if args.frozen_graph is not None and formats.needs_tensorflow(args.frozen_graph):
+        import_tensorflow()
     from deep_reid.export.encoder import Encoder
 
-    of_checkpoint = args.frozen_graph is None
     encoder = Encoder(
         prepare(source["checkpoint"]) if of_checkpoint else source["frozen_graph"],
         network=config.network if of_checkpoint else None,
@@ -217,7 +220,7 @@ def open_encoder(
 
 
 def _find_source(args, config):
-    """Find what computes features, and import TensorFlow."""
+    """Find what computes features; for a checkpoint, import TensorFlow."""
     if args.frozen_graph is None:
         origin = find_checkpoint(args, config)
         return {**dataclasses.asdict(origin), "precision": config.precision}
@@ -227,16 +230,9 @@ def _find_source(args, config):
         raise MissingPathError(
             f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
         )
-    if _is_frozen_graph(args.frozen_graph):
-        import_tensorflow()
     maker = read_origin(args.frozen_graph)
     made_of = {} if maker is None else {"run": maker.run, "step": maker.step}
     return {"frozen_graph": args.frozen_graph, **made_of}
-
-
-def _is_frozen_graph(path):
-    known = formats.find_format(path)
-    return known is None or known.name == "pb"
 
 
 def take_run_of_graph(args: Command) -> Command:

@@ -36,9 +36,8 @@ class Client:
     kind, layout : str
         Of `deep_reid.export.model_input.ModelInput`.
     usage : str
-        How the file is used there; ``{path}`` stands for it, ``{folder}`` and ``{name}`` for its
-        parts, ``{repository}`` for the folder of all models, ``{height}`` and ``{width}`` for the
-        images' sizes.
+        How the file is used there; ``{path}`` stands for it, ``{folder}`` for its folder,
+        ``{repository}`` for that of all models, ``{height}`` and ``{width}`` for the images' sizes.
     place : callable
         ``place(name)``: where the client looks for the file, from its name without folders.
     write_beside : callable
@@ -94,12 +93,11 @@ class Client:
         str
         """
         height, width, _ = add_channels(model_input.image_shape)
-        folder, name = os.path.split(os.path.abspath(path))
+        folder = os.path.dirname(os.path.abspath(path))
         return self.usage.format(
             path=path,
             folder=folder,
             repository=os.path.dirname(os.path.dirname(folder)),
-            name=name,
             height=height,
             width=width,
         )

@@ -20,6 +20,7 @@ from deep_reid.export.model_input import ModelInput
 from deep_reid.images import pipeline
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.runs import records
+from deep_reid.samplers.batches import run_in_batches
 from deep_reid.system import files
 
 _logger = logging.getLogger(__name__)
@@ -106,12 +107,11 @@ def convert(
 
 def _compute(model, images):
     """Compute the features of images of the network's size."""
-    run, close = model.start()
     features = np.empty((len(images), model.feature_size), np.float32)
-    for start in range(0, len(images), _BATCH_SIZE):
-        batch = slice(start, start + _BATCH_SIZE)
-        features[batch] = run(model.model_input.convert(images[batch]))
-    close()
+    with model.running() as encode_batch:
+        run_in_batches(
+            lambda batch: encode_batch(batch["images"]), {"images": images}, features, _BATCH_SIZE
+        )
     return features
 
 

@@ -158,20 +158,14 @@ def encode_with_frozen_graph(
     known = formats.find_format(path) or formats.FORMATS["pb"]  # a graph may have any name
     model = known.load(path, compute, trust)
     image_shape = add_channels(model.model_input.image_shape)
-    with _new_session(compute) as session:
+    with _new_session(compute) as session, model.running() as encode_batch:
         with session.graph.as_default():
             image_var, rgb_images = pipeline.create_image_input(
                 _round_to_uint8, image_shape, True, jpeg_dct=decoding.OPENCV_DCT
             )
             bgr_images = tf.reverse(rgb_images, axis=[-1])
-        compute_features, close = model.start()
-
-        def encode_batch(feed_dict):
-            batch = model.model_input.convert(session.run(bgr_images, feed_dict))
-            return compute_features(batch)
-
         encoded = _encode_in_batches(
-            encode_batch,
+            lambda feed_dict: encode_batch(session.run(bgr_images, feed_dict)),
             image_var,
             model.feature_size,
             images,
@@ -179,7 +173,6 @@ def encode_with_frozen_graph(
             pipeline.create_error_explainer(True, image_shape),
             progress,
         )
-        close()
     return check_features(encoded, path)
 
 

@@ -148,9 +148,9 @@ def read_frozen_graph(
 def _find_input(images, path):
     """Tell what the node ``images`` takes."""
     shape = tuple(dimension.size for dimension in images.attr["shape"].shape.dim[1:])
-    told = read_facts(images.attr[INPUT_FACTS].s) if INPUT_FACTS in images.attr else None
-    if told is not None and told.shape == shape:
-        return told
+    facts = read_facts(images.attr[INPUT_FACTS].s) if INPUT_FACTS in images.attr else None
+    if facts is not None and facts.shape == shape:
+        return facts
     if images.attr["dtype"].type != tf.uint8.as_datatype_enum:
         raise DataError(
             f"{path} takes preprocessed images, not those of files: name a file of --mode=freeze "

@@ -13,6 +13,7 @@ import numpy as np
 from deep_reid import __version__
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
+from deep_reid.system import files
 
 BGR_UINT8 = "bgr_uint8"
 RGB01 = "rgb01"
@@ -144,6 +145,23 @@ def write_facts(model_input: ModelInput, feature_size: int, facts: Mapping[str, 
     )
 
 
+def is_in_bfloat16(text: str) -> bool:
+    """Tell whether `write_facts` has written that a network is to be computed in bfloat16.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        return files.parse_json(text)["quantization"] == "bfloat16"
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def read_facts(text: str | bytes) -> ModelInput | None:
     """Read what `write_facts` has written.
 
@@ -157,8 +175,8 @@ def read_facts(text: str | bytes) -> ModelInput | None:
         None if it is something else.
     """
     try:
-        facts = json.loads(text)
+        facts = files.parse_json(text)
         sizes = tuple(facts["image_shape"])
         return ModelInput(sizes, facts["input"], facts["layout"])
-    except (ValueError, TypeError, KeyError, RecursionError, UsageError):
+    except (ValueError, TypeError, KeyError):  # UsageError is a ValueError
         return None

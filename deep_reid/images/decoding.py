@@ -5,7 +5,6 @@ orientation, reduced from 16 bits to 8, and lose their alpha channel.
 """
 
 import functools
-import os
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -147,7 +146,7 @@ def find_unreadable_image(filenames: Iterable[str], num_channels: int) -> DataEr
             return MissingPathError(
                 f"image {filename} does not exist: restore the file, or remove it from the data set"
             )
-        return _unreadable(filename)
+        return files.unreadable(filename)
     return None
 
 
@@ -165,14 +164,7 @@ def check_ends(filenames: Iterable[str]) -> None:
     """
     endless = files.find_endless(filenames)
     if endless is not None:
-        raise _unreadable(endless)
-
-
-def _unreadable(filename):
-    return DataError(
-        f"image {os.fsdecode(filename)} cannot be read ({files.explain_file(filename)}): replace "
-        "the file, or remove it from the data set"
-    )
+        raise files.unreadable(endless)
 
 
 def find_decoding_errors(

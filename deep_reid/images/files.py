@@ -196,6 +196,23 @@ def read(filename: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
+def unreadable(filename: str | os.PathLike[str]) -> DataError:
+    """Return the error for an image that cannot be read, with the reason.
+
+    Parameters
+    ----------
+    filename : str or Path
+
+    Returns
+    -------
+    DataError
+    """
+    return DataError(
+        f"image {os.fsdecode(filename)} cannot be read ({explain_file(filename)}): replace the "
+        "file, or remove it from the data set"
+    )
+
+
 def read_for_network(
     filename: str | os.PathLike[str], image_shape: tuple[int, int, int]
 ) -> np.ndarray:
@@ -224,10 +241,7 @@ def read_for_network(
     except (OSError, DataError, cv2.error):
         image = None
     if image is None:
-        raise DataError(
-            f"image {os.fsdecode(filename)} cannot be read ({explain_file(filename)}): replace the "
-            "file, or remove it from the data set"
-        )
+        raise unreadable(filename)
     return cv2.resize(image, (width, height)).reshape(image_shape)
 
 

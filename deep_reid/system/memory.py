@@ -32,7 +32,7 @@ def check_limit(library: str) -> None:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     base, per_core = _NEEDS[library]
-    needed = base + per_core * _count_cores()
+    needed = base + per_core * count_cores()
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise RunError(
             f"there is not enough memory: this process may have {limit / 1e9:.1f} GB of address "
@@ -40,7 +40,8 @@ def check_limit(library: str) -> None:
         )
 
 
-def _count_cores():
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS

@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from deep_reid.errors import RunError
+from deep_reid.system import memory
 from deep_reid.tracking import deep_sort
 
 # OpenBLAS, MKL and others read these when they are loaded.
@@ -67,7 +68,7 @@ def track_all(
     RunError
         If a process was killed.
     """
-    num_workers = max(1, min(os.cpu_count() or 1, len(jobs)))
+    num_workers = max(1, min(memory.count_cores(), len(jobs)))
     # A forked process would lack TensorFlow's threads, and have the threads of the algebra.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(

@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from exporting import is_installed
 
 from datasets import synthetic
 from datasets.custom import Custom
 from deep_reid import cli
-from deep_reid.errors import UsageError
 from deep_reid.export import formats
 from deep_reid.export.encoder import Encoder
 
@@ -27,14 +27,6 @@ class Net:
     def create_network_factory(self, is_training, num_classes, add_logits):
         return tiny.create_network_factory(is_training, num_classes if add_logits else None)
 """
-
-
-def is_installed(name, quantization="none"):
-    try:
-        formats.FORMATS[name].check_packages(quantization)
-    except UsageError:
-        return False
-    return True
 
 
 INSTALLED = [name for name in formats.FORMATS if is_installed(name)]

@@ -19,7 +19,7 @@ MEBIBYTE = 1 << 20
 
 def needed(library):
     base, per_core = memory._NEEDS[library]
-    return base + per_core * memory._count_cores()
+    return base + per_core * memory.count_cores()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from exporting import draw_crops, resize, save_run
+from exporting import draw_crops, is_installed, resize, save_run
 
 from deep_reid import nets
 from deep_reid.errors import UsageError
@@ -26,14 +26,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 SHAPE = (96, 48, 3)
 ATOL = 2e-5
 TORCH = "torch==2.13.0+cpu"
-
-
-def is_installed(name):
-    try:
-        FORMATS[name].check_packages("none")
-    except UsageError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")

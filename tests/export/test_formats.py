@@ -14,6 +14,7 @@ import pytest
 from exporting import (
     IMAGE_SHAPE,
     draw_crops,
+    is_installed,
     resize,
     run_graph,
     save_run,
@@ -33,14 +34,6 @@ from deep_reid.nets import deep_sort
 ROOT = pathlib.Path(__file__).parents[2]
 ATOL = 2e-5
 BGR_UINT8 = ModelInput(IMAGE_SHAPE)
-
-
-def is_installed(name, quantization="none"):
-    try:
-        FORMATS[name].check_packages(quantization)
-    except UsageError:
-        return False
-    return True
 
 
 INSTALLED = [name for name in FORMATS if is_installed(name)]

@@ -42,6 +42,8 @@ class Format:
         Import names of the packages that a converter needs, with the extra that brings each.
     to_read : dict of str -> str
         The same for the runtime.
+    to_write_int8 : dict of str -> str
+        The same for int8, beside those.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Format:
     quantizations: Sequence[str] = ("none",)
     to_write: dict[str, str] = dataclasses.field(default_factory=dict)
     to_read: dict[str, str] = dataclasses.field(default_factory=dict)
+    to_write_int8: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def module(self) -> ModuleType:
@@ -70,8 +73,8 @@ class Format:
             If one is missing.
         """
         needs = {**self.to_write, **self.to_read}
-        if self.name == "openvino" and quantization == INT8:
-            needs["nncf"] = "openvino"
+        if quantization == INT8:
+            needs |= self.to_write_int8
         require(needs, f"format {self.name}")
 
     def load(self, path: str, compute: ComputeSettings, trust: bool) -> Model:
@@ -154,6 +157,7 @@ FORMATS = {
             quantizations=QUANTIZATIONS,
             to_write={"onnx": "export", "tf2onnx": "export"},
             to_read={"openvino": "openvino"},
+            to_write_int8={"nncf": "openvino"},
         ),
     )
 }
@@ -231,6 +235,21 @@ def find_format(path: str | os.PathLike[str]) -> Format | None:
     if ending == ".xml":
         return FORMATS["openvino"]
     return next((known for known in FORMATS.values() if known.ending == ending), None)
+
+
+def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
+    """Tell whether `deep_reid.Encoder` imports TensorFlow to load a file or folder.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    bool
+    """
+    known = find_format(path)
+    return known is None or not known.to_read
 
 
 def without_ending(path: str) -> str:

@@ -1,14 +1,16 @@
 """A network that a runtime computes; free of TensorFlow."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deep_reid.errors import DataError, RunError, UsageError, first_line
 from deep_reid.export.model_input import ModelInput
+from deep_reid.system import memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,22 @@ class Model:
     feature_size: int
     start: Callable[[], tuple[Callable[[np.ndarray], np.ndarray], Callable[[], object]]]
     is_concurrent: bool = True
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+        """Start the runtime until a block ends.
+
+        Yields
+        ------
+        callable
+            Maps images of uint8 and shape (N, height, width, channels), of the network's size, BGR
+            or gray, to float32 features of shape (N, D).
+        """
+        compute, close = self.start()
+        try:
+            yield lambda images: compute(self.model_input.convert(images))
+        finally:
+            close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +249,4 @@ def count_threads(given: int | None) -> int:
     -------
     int
     """
-    if given is None and hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return given or os.cpu_count() or 1
+    return given or memory.count_cores()

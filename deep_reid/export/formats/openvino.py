@@ -16,7 +16,7 @@ from deep_reid.export.formats.model import (
     describe,
     enter_process,
 )
-from deep_reid.export.model_input import read_facts, write_facts
+from deep_reid.export.model_input import is_in_bfloat16, read_facts, write_facts
 
 FILENAME = "model.xml"
 _METADATA = "deep_reid"
@@ -93,7 +93,7 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
 
     model = read()
     text = model.get_rt_info([_METADATA]).astype(str) if model.has_rt_info([_METADATA]) else ""
-    if '"bfloat16"' in text:
+    if is_in_bfloat16(text):
         precision = openvino.Type.bf16
     return describe(
         path,
