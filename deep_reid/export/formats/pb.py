@@ -111,6 +111,7 @@ def load_checkpoint(
         nets.create_inference_network(module),
         checkpoint_path,
         model_input,
+        without_loop=True,  # as in files of --mode=freeze, so that both give the same features
         compute=compute,
     )
     return create_model(path, graph_def, model_input, feature_size, compute)
