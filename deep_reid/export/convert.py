@@ -89,9 +89,9 @@ def convert(
         compute=ComputeSettings(),
     )
     calibration = None if calibration_images is None else model_input.convert(calibration_images)
-    facts = {"quantization": quantization, **(facts or {})}
-    graph = Graph(graph_def, model_input, feature_size, facts, calibration)
     expected = _encode_samples(preprocess_fn, network_factory, checkpoint_path, samples)
+    facts = {"quantization": quantization, "scores": samples.score(expected), **(facts or {})}
+    graph = Graph(graph_def, model_input, feature_size, facts, calibration)
     compared = {}
     for name, path in outputs.items():
         known = formats.FORMATS[name]

@@ -126,7 +126,8 @@ def write_facts(model_input: ModelInput, feature_size: int, facts: Mapping[str, 
     model_input : ModelInput
     feature_size : int
     facts : dict
-        Further facts: run, step, quantization, scores.
+        Further facts: run, step, quantization, and the scores of the images that the file is
+        compared on, as computed by the checkpoint.
 
     Returns
     -------

@@ -41,6 +41,7 @@ needs_all = pytest.mark.skipif(
     len(INSTALLED) < len(FORMATS), reason="needs the extras export and openvino"
 )
 OTHER_RUNTIMES = ["onnx", "tflite", "openvino"]
+PAIRS = Samples(resize(draw_crops(12, seed=3)), np.repeat(np.arange(6), 2))
 
 
 def path_of(folder, name):
@@ -81,7 +82,11 @@ def expected(checkpoint):
 def models(checkpoint, tmp_path_factory):
     """A file or folder in each format that can be written here."""
     paths, _ = export_as(
-        checkpoint, tmp_path_factory.mktemp("models"), INSTALLED, facts={"run": "r", "step": 7}
+        checkpoint,
+        tmp_path_factory.mktemp("models"),
+        INSTALLED,
+        facts={"run": "r", "step": 7},
+        samples=PAIRS,
     )
     return paths
 
@@ -250,7 +255,7 @@ class TestFiles:
         assert {one.domain: one.version for one in model.opset_import}[""] == OPSET
 
     @pytest.mark.parametrize("name", INSTALLED)
-    def test_tell_about_themselves(self, models, name):
+    def test_tell_about_themselves(self, models, name, checkpoint):
         path = models[name]
         if name == "pb":
             graph_def = tf.GraphDef.FromString(pathlib.Path(path).read_bytes())
@@ -274,12 +279,17 @@ class TestFiles:
         assert (facts["input"], facts["layout"]) == ("bgr_uint8", "nhwc")
         assert (facts["run"], facts["step"]) == ("r", 7)
         assert facts["feature_size"] == 128
+        with Encoder(checkpoint) as encoder:
+            assert facts["scores"] == PAIRS.score(encoder(PAIRS.images))
+        assert 0 < facts["scores"]["mAP"] < 1
 
     @pytest.mark.parametrize("name", INSTALLED)
-    def test_images_of_another_size_fail(self, models, name):
-        batch = np.zeros((1, 2 * IMAGE_SHAPE[0], IMAGE_SHAPE[1], 3), np.uint8)
-        if name == "tflite":  # LiteRT lays out memory for any size, and would give two rows
-            pytest.skip("the client resizes LiteRT's input itself")
+    @pytest.mark.parametrize("factors", [(2, 1), (1, 2), (2, 2), (0.5, 2), (4, 0.5), (0.5, 1)])
+    def test_images_of_another_size_fail(self, models, name, factors):
+        height, width = (
+            int(factor * size) for factor, size in zip(factors, IMAGE_SHAPE, strict=False)
+        )
+        batch = np.zeros((4, height, width, 3), np.uint8)
         with pytest.raises(Exception, match=r"(?i)shape|dimension|size"):
             RUN[name](models[name], batch)
 

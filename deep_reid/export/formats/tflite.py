@@ -27,7 +27,7 @@ def write(graph: Graph, path: str, quantization: str) -> None:
     from deep_reid.runtime.compat import tf
 
     with tf.Graph().as_default(), tf.Session() as session:
-        tf.import_graph_def(graph.graph_def, name="")
+        tf.import_graph_def(_check_sizes(tf, graph.graph_def), name="")
         images, features = (
             session.graph.get_tensor_by_name(f"{name}:0") for name in ("images", "features")
         )
@@ -42,6 +42,35 @@ def write(graph: Graph, path: str, quantization: str) -> None:
         zipped.writestr(_METADATA, write_facts(graph.model_input, graph.feature_size, graph.facts))
     with open(path, "wb") as file:
         file.write(content + archive.getvalue())
+
+
+def _check_sizes(tf, graph_def):
+    """Let a network that flattens its layers fail for images of another size.
+
+    A flattening to (-1, n) would give more rows for larger images, and LiteRT takes any size. It
+    has no op that only checks a shape. The minimum with the largest number, of the expected height
+    and width, does: it leaves all values as they are, and its time cannot be measured.
+    """
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+    checked = tf.GraphDef()
+    checked.CopyFrom(graph_def)
+    for node in checked.node:
+        if node.op != "Reshape":
+            continue
+        tensor = graph.get_operation_by_name(node.name).inputs[0]
+        batch_size, *sizes = tensor.get_shape().as_list()
+        if batch_size is not None or None in sizes or len(sizes) < 2 or set(sizes[:-1]) == {1}:
+            continue
+        with tf.Graph().as_default() as addition:
+            values = tf.placeholder(tensor.dtype, tensor.get_shape(), name=f"{node.name}/values")
+            limit = np.full((*sizes[:-1], 1), tensor.dtype.max, tensor.dtype.as_numpy_dtype)
+            limit = tf.constant(limit, name=f"{node.name}/limit")
+            tf.minimum(values, limit, name=f"{node.name}/check_size")
+        _, limit, minimum = addition.as_graph_def().node
+        minimum.input[0], node.input[0] = node.input[0], minimum.name
+        checked.node.extend([limit, minimum])
+    return checked
 
 
 def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
