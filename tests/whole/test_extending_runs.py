@@ -19,13 +19,7 @@ from deep_reid.runtime import precision
 
 NETWORKS = """
 import tiny
-
-class Net:
-    def preprocess(self, image, is_training=False):
-        return tiny.preprocess(image)
-
-    def create_network_factory(self, is_training, num_classes, add_logits):
-        return tiny.create_network_factory(is_training, num_classes if add_logits else None)
+from tiny import Net
 
 class Picky(Net):
     def fits(self, variable_shapes):
