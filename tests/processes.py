@@ -11,6 +11,7 @@ import pty
 import runpy
 import struct
 import sys
+import tempfile
 import termios
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -32,7 +33,7 @@ def call(function, *args):
         return executor.submit(function, *args).result(TIMEOUT_SECS)
 
 
-def run_script(path, argv, cwd, python_path, output):
+def run_script(path, argv, cwd, python_path, output, **environment):
     """Run a script in the process that calls this, as Python does, and end it.
 
     Parameters
@@ -44,6 +45,8 @@ def run_script(path, argv, cwd, python_path, output):
         Where modules are looked for, before all others.
     output : str or Path
         The file for what it writes to standard output and error.
+    **environment
+        Variables to set.
 
     Returns
     -------
@@ -53,7 +56,27 @@ def run_script(path, argv, cwd, python_path, output):
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    os.environ.update(environment)
+    tempfile.tempdir = None  # the server has found it before
     return _run_here(path, argv, cwd, python_path)
+
+
+def start_script(path, argv, cwd, python_path, output, **environment):
+    """Start a script as `run_script` runs it, in a process of its own.
+
+    Returns
+    -------
+    multiprocessing.Process
+        Its exit code is the script's.
+    """
+    arguments = path, argv, cwd, python_path, output
+    process = CONTEXT.Process(target=_end_with_script, args=arguments, kwargs=environment)
+    process.start()
+    return process
+
+
+def _end_with_script(*arguments, **environment):
+    sys.exit(run_script(*arguments, **environment))
 
 
 def run_script_on_terminal(path, argv, cwd, python_path):

@@ -5,13 +5,13 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from datasets import synthetic
@@ -299,19 +299,20 @@ class TestWarning:
 def test_a_signal_leaves_nothing_behind(trained, tmp_path, number):
     before = digest(trained / "log")
     (tmp_path / "scratch").mkdir()
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", trained)))
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train_custom.py", "--mode=freeze", "--log_dir=log",
-         "--run_id=run", f"--output={tmp_path}/x.pb", "--precise_batch_norm=1000000"],
-        cwd=trained, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path / "scratch")},
+    argv = ["--mode=freeze", "--log_dir=log", "--run_id=run", f"--output={tmp_path}/x.pb",
+            "--precise_batch_norm=1000000"]  # fmt: skip
+    log = tmp_path / "log.txt"
+    process = processes.start_script(
+        ROOT / "train_custom.py", argv, trained, [ROOT / "tests", trained], log,
+        TMPDIR=str(tmp_path / "scratch"),
     )  # fmt: skip
     try:
         while not list((tmp_path / "scratch").glob("deep-reid-*")):
-            assert process.poll() is None, process.stderr.read()
+            assert process.is_alive(), log.read_text()
             time.sleep(0.1)
-        process.send_signal(number)
-        assert process.wait(120) == 128 + number
+        os.kill(process.pid, number)
+        process.join(120)
+        assert process.exitcode == 128 + number, log.read_text()
     finally:
         process.kill()
     assert not list((tmp_path / "scratch").glob("deep-reid-*"))

@@ -1,6 +1,7 @@
 """The two scripts as their users run them: real processes, files and signals.
 
-Each mode is a process once for each script. What else a mode promises is asked in this process. All
+Each mode is a process once for each script; most are forked from one that has imported TensorFlow,
+which takes as long as all the rest. What else a mode promises is asked in this process. All
 of this is long for MARS: what its data set alone decides is tested in this process, with the tiny
 network.
 """
@@ -9,6 +10,7 @@ import datetime
 import functools
 import json
 import logging
+import os
 import pathlib
 import re
 import signal
@@ -37,7 +39,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TAGS = {f"Precision_{k}" for k in (1, 5, 10, 20)}
 TRAIN_ARGS = ["--mode=train", "--batch_size=8", "--save_summaries_secs=2"]
 NUM_STEPS = 12
-SAVE_INTERVAL_SECS = 2
+SAVE_INTERVAL_SECS = 4
 # Where neither the images nor the network is the subject.
 TINY = ["--image_shape", "32", "16", "--network=tiny:Net"]
 SCRIPTS = {"train_market1501.py": Market1501, "train_mars.py": Mars}
@@ -70,14 +72,20 @@ def run(script, *argv, cwd, code=0):
     return output
 
 
-def run_quickly(script, *argv, cwd, code=0):
-    """Run a script as `run` does, in a process that had imported TensorFlow before."""
+def start_quickly(script, *argv, cwd):
+    """Start a script as `start` does, in a process that is forked from one with TensorFlow."""
     log = cwd / f"{len(list(cwd.glob('*.log')))}.log"
-    python_path = [pathlib.Path(tiny.__file__).parent]
-    argv = [*map(str, argv)]
-    actual_code = processes.call(processes.run_script, ROOT / script, argv, cwd, python_path, log)
-    output = log.read_text()
-    assert actual_code == code, output
+    log.touch()
+    tests = pathlib.Path(tiny.__file__).parent
+    return processes.start_script(ROOT / script, [*map(str, argv)], cwd, [tests], log)
+
+
+def run_quickly(script, *argv, cwd, code=0):
+    """Run a script as `run` does, in a process that is forked from one with TensorFlow."""
+    process = start_quickly(script, *argv, cwd=cwd)
+    process.join(800)
+    output = newest_log(cwd).read_text()
+    assert process.exitcode == code, output
     return output
 
 
@@ -98,11 +106,11 @@ class Trained:
         self.cwd, self.data_dir = cwd, data_dir
         name = self.dataset_class.NAME
         self.train_dir, eval_dir = (cwd / "output" / name / mode for mode in ("train", "eval"))
-        evaluation = start(
+        evaluation = start_quickly(
             script, "--mode=eval", f"--dataset_dir={data_dir}", "--eval_interval_secs=0.5",
             "--timeout_secs=60", cwd=cwd,
         )  # fmt: skip
-        self.train = start(
+        self.train = start_quickly(
             script, *TRAIN_ARGS, f"--dataset_dir={data_dir}", f"--number_of_steps={NUM_STEPS}",
             f"--save_interval_secs={SAVE_INTERVAL_SECS}", "--seed=3",
             "--max_checkpoints_to_keep=100", cwd=cwd,
@@ -112,28 +120,30 @@ class Trained:
         self.run_dir, self.eval_dir = self.train_dir / run_id, eval_dir / run_id
         for number in (1, 2):
             self.hold_training_until_its_checkpoints_are_scored(number)
-        self.train_code = self.train.wait(timeout=800)
+        self.train.join(800)
+        self.train_code = self.train.exitcode
         self.train_ended_at = time.time()
         self.steps = [checkpoints.step_of(path) for path in self.saved()]
         deadline = time.monotonic() + 120
         while len(self.records()) < len(self.steps) and time.monotonic() < deadline:
             time.sleep(0.2)
-        evaluation.send_signal(signal.SIGINT)
-        self.eval_code = evaluation.wait(timeout=300)
+        os.kill(evaluation.pid, signal.SIGINT)
+        evaluation.join(300)
+        self.eval_code = evaluation.exitcode
 
     def wait_for(self, condition):
         """Wait until a condition holds, at most as long as the training lives."""
         deadline = time.monotonic() + 300
-        while not condition() and self.train.poll() is None and time.monotonic() < deadline:
+        while not condition() and self.train.is_alive() and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def hold_training_until_its_checkpoints_are_scored(self, number):
         """Stop a training at this many checkpoints: few steps are over before a slow evaluation."""
         self.wait_for(lambda: len(self.saved()) >= number)
-        self.train.send_signal(signal.SIGSTOP)
+        os.kill(self.train.pid, signal.SIGSTOP)
         go_on_at = time.monotonic() + SAVE_INTERVAL_SECS  # when the next step is one to save
         self.wait_for(lambda: len(self.records()) >= number and time.monotonic() > go_on_at)
-        self.train.send_signal(signal.SIGCONT)
+        os.kill(self.train.pid, signal.SIGCONT)
 
     def saved(self):
         return records.list_checkpoints(self.run_dir)
