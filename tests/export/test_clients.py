@@ -241,7 +241,8 @@ class TestEnvironments:
             subprocess.run([*install, "--no-deps", *without_dependencies], check=True)
         process = subprocess.run(
             [python, "-c", program, written.folder, *argv],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""},
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": ""},
         )  # fmt: skip
         assert process.returncode == 0, process.stdout + process.stderr
         assert float(process.stdout.split()[-1]) < ATOL
