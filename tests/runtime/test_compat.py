@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stand_in import write_tensorflow
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,17 +79,11 @@ class TestImport:
         assert process.stderr
 
     def test_tf_keras_missing_is_an_error_that_names_it_with_its_version(self, tmp_path):
-        """As compat asks TensorFlow for its version only, another module can stand in for it."""
-        (tmp_path / "tensorflow" / "compat").mkdir(parents=True)
-        for name in ("__init__", "compat/__init__"):
-            (tmp_path / "tensorflow" / f"{name}.py").touch()
-        text = "import logging\n__version__ = '2.17.3'\nget_logger = logging.getLogger\n"
-        (tmp_path / "tensorflow" / "compat" / "v1.py").write_text(text)
         process = run_python(
             "import sys; sys.modules['tf_keras'] = None\n"
             "try:\n    import deep_reid.compat\n"
             "except ImportError as error:\n    print(error)\n",
-            [tmp_path],
+            [write_tensorflow(tmp_path, "2.17.3")],
         )
         assert "pip install 'tf-keras==2.17.*'" in process.stdout, process.stderr
 
