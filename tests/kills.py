@@ -6,6 +6,7 @@ n-th change below a folder, and one that looks at what was left.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -95,8 +96,8 @@ def kill_at_each_change(folder, prepare, work, check):
     folder : callable
         ``folder(number)`` makes an empty folder, and returns its path.
     prepare, work : callable
-        ``prepare(folder)``, then ``work(folder, done)`` in a child, where ``done(value)`` tells how
-        far it is.
+        ``prepare(folder)``, once in a child; then, each time on a copy of what it has left,
+        ``work(folder, done)`` in a child, where ``done(value)`` tells how far it is.
     check : callable
         ``check(folder, value)`` in another child, with the last value, or None.
 
@@ -106,9 +107,12 @@ def kill_at_each_change(folder, prepare, work, check):
         The changes: events and file names.
     """
 
+    prepared = folder("prepared")
+    run_in_child(lambda: prepare(prepared))
+
     def attempt(number):
         path = folder(number)
-        run_in_child(lambda: prepare(path))
+        shutil.copytree(prepared, path, dirs_exist_ok=True)
         reading, writing = os.pipe()
 
         def child():

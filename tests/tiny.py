@@ -1,6 +1,7 @@
 """A tiny network, for tests in which the real one is not the subject."""
 
 from deep_reid.compat import slim, tf
+from deep_reid.nets.preprocessing import mirror_in_training
 
 IMAGE_SHAPE = (32, 16, 3)
 FEATURE_SIZE = 8
@@ -36,3 +37,28 @@ def preprocess(image, is_training=False):
     """Scale one image to [0, 1]; does not take batches."""
     del is_training
     return tf.cast(image, tf.float32) / 255.0
+
+
+class Net:
+    """The network as the command line names it: ``--network=tiny:Net``."""
+
+    def preprocess(self, image, is_training=False):
+        """Scale one image to [0, 1]; does not take batches."""
+        return preprocess(image, is_training)
+
+    def create_network_factory(self, is_training, num_classes, add_logits):
+        """Settle the network; logits only if they are asked for."""
+        return create_network_factory(is_training, num_classes if add_logits else None)
+
+
+class DrawingNet(Net):
+    """Draws in training, as the package's own networks do: mirrored images and dropout."""
+
+    def preprocess(self, image, is_training=False):
+        """Scale one image to [0, 1]; in training, mirror it with probability one half."""
+        return mirror_in_training(preprocess(image), is_training)
+
+    def create_network_factory(self, is_training, num_classes, add_logits):
+        """Settle the network behind dropout; logits only if they are asked for."""
+        factory = super().create_network_factory(is_training, num_classes, add_logits)
+        return lambda images: factory(slim.dropout(images, 0.6, is_training=is_training))

@@ -147,13 +147,29 @@ def two_values(facts):
     return config, text
 
 
-@pytest.mark.parametrize("name", [name for name, facts in FIXED.items() if facts.flags])
-def test_a_setting_that_a_run_cannot_change_is_compared_without_tensorflow(work, name):
-    config, text = two_values(FIXED[name])
-    config = dataclasses.replace(config, dataset=str(work / "people"))
-    config.save(work / "log" / f"with_{name}")
-    argv = [f"--run_id=with_{name}", FIXED[name].flags[0], *text.split()]
-    answer(work, argv, f"run with_{name} has {name} {getattr(config, name)}, not ")
+WITH_FLAGS = [name for name, facts in FIXED.items() if facts.flags]
+
+
+@pytest.fixture(scope="module")
+def answers_on_settings(work):
+    """For each setting the value of its run, and what another value is answered with."""
+    values, argvs = [], []
+    for name in WITH_FLAGS:
+        config, text = two_values(FIXED[name])
+        config = dataclasses.replace(config, dataset=str(work / "people"))
+        config.save(work / "log" / f"with_{name}")
+        values.append(getattr(config, name))
+        argvs.append([f"--run_id=with_{name}", FIXED[name].flags[0], *text.split()])
+    answers = ask(work, [[*argv, "--log_dir=log"] for argv in argvs])
+    return dict(zip(WITH_FLAGS, zip(values, answers, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", WITH_FLAGS)
+def test_a_setting_that_a_run_cannot_change_is_compared_without_tensorflow(
+    answers_on_settings, name
+):
+    value, answer = answers_on_settings[name]
+    check(answer, f"run with_{name} has {name} {value}, not ")
 
 
 def test_the_settings_without_a_flag_that_a_run_cannot_change_are_those_of_the_next_test():

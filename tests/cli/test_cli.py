@@ -332,6 +332,7 @@ class TestBadInput:
         code, errors = run(
             caplog, f"--log_dir={log_dir}", f"--dataset_dir={tmp_path}/data", "--batch_size=16",
             "--seed=1", "--number_of_steps=50", "--image_shape", "32", "16",
+            "--network=tiny:Net",
         )  # fmt: skip
         assert code == 1
         assert len(errors) == 1

@@ -1,16 +1,13 @@
 """Evaluation within the training process, and what a terminal shows meanwhile."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
+import processes
 import pytest
 from tensorflow.python.framework.config import disable_op_determinism
 
@@ -25,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 TRAIN = [
     "--mode=train", "--dataset=people", "--log_dir=log", "--batch_size=8", "--seed=3",
     "--image_shape", "32", "16", "--num_validation=3", "--deterministic", "--log_every_n_steps=1",
+    "--network=tiny:DrawingNet",
 ]  # fmt: skip
 EVALUATE = ["--eval_every=2", "--eval_log_dir=eval"]
 
@@ -130,31 +128,14 @@ def test_a_signal_ends_an_evaluation_and_the_training_is_saved(run, monkeypatch)
     assert [line["step"] for line in read_scores("eval/a")] == [4, 5]
 
 
-def run_on_terminal(argv, cwd):
-    """Run a program on a terminal of 100 columns; return its exit code and what it showed."""
-    process_id, terminal = pty.fork()
-    if process_id == 0:
-        os.chdir(cwd)
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-        os.execv(argv[0], argv)
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:  # it has ended
-            part = b""
-        if not part:
-            break
-        shown += part
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]), shown.decode()
-
-
 @pytest.mark.slow
 def test_a_terminal_shows_a_bar_and_a_file_does_not(run, tmp_path):
-    script = [sys.executable, str(ROOT / "train_custom.py"), *TRAIN, "--number_of_steps=6"]
-    code, shown = run_on_terminal([*script, "--run_id=terminal"], tmp_path)
-    assert code == 0
+    script, argv = ROOT / "train_custom.py", [*TRAIN, "--number_of_steps=6"]
+    code, shown = processes.call(
+        processes.run_script_on_terminal,
+        script, [*argv, "--run_id=terminal"], tmp_path, [ROOT / "tests"],
+    )  # fmt: skip
+    assert code == 0, shown
     assert re.search(r"100%\|.*\| 6/6 \[.*step.*, loss \d+\.\d+, epoch 3\.\d\]", shown)
     # A line of the log is alone on its line.
     lines = [line.rpartition("\r")[2] for line in shown.replace("\r\n", "\n").split("\n")]
@@ -162,10 +143,15 @@ def test_a_terminal_shows_a_bar_and_a_file_does_not(run, tmp_path):
         sum(re.fullmatch(r"\S+ \S+ INFO    step \d/6, loss .*", x) is not None for x in lines) == 6
     )
 
-    argv = [*script, "--run_id=file"]
-    process = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "\r" not in process.stderr
-    assert "%|" not in process.stderr
+    file = tmp_path / "output.txt"
+    code = processes.call(
+        processes.run_script, script, [*argv, "--run_id=file"], tmp_path, [ROOT / "tests"], file
+    )
+    written = file.read_bytes().decode()
+    assert code == 0, written
+    assert "\r" not in written
+    assert "%|" not in written
+    assert len(re.findall(r" INFO    step \d/6, loss ", written)) == 6
 
 
 def test_before_tensorflow_is_imported_it_says_so(run, tmp_path):

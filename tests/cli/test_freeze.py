@@ -17,18 +17,6 @@ from deep_reid import cli
 from deep_reid.export import formats
 from deep_reid.export.encoder import Encoder
 
-NETWORK = """
-import tiny
-
-class Net:
-    def preprocess(self, image, is_training=False):
-        return tiny.preprocess(image)
-
-    def create_network_factory(self, is_training, num_classes, add_logits):
-        return tiny.create_network_factory(is_training, num_classes if add_logits else None)
-"""
-
-
 INSTALLED = [name for name in formats.FORMATS if is_installed(name)]
 needs_export = pytest.mark.skipif("onnx" not in INSTALLED, reason="needs the extra export")
 
@@ -38,13 +26,11 @@ def trained(tmp_path_factory):
     """A folder with data, and with a run of 4 steps."""
     work = tmp_path_factory.mktemp("work")
     synthetic.draw_folders(work / "people", num_identities=8, images_per_identity=5)
-    (work / "frozen_nets.py").write_text(NETWORK)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
-        patch.syspath_prepend(work)
         argv = ["--mode=train", "--dataset=people", "--log_dir=log", "--batch_size=8", "--seed=3",
                 "--image_shape", "32", "16", "--num_validation=3", "--loss_mode=triplet",
-                "--run_id=run", "--network=frozen_nets:Net", "--number_of_steps=4"]  # fmt: skip
+                "--run_id=run", "--network=tiny:Net", "--number_of_steps=4"]  # fmt: skip
         assert cli.main(Custom, argv) == 0
         yield work
 
@@ -53,7 +39,6 @@ def trained(tmp_path_factory):
 def freeze(trained, tmp_path, monkeypatch, caplog):
     """Freeze the run: check the exit code, return the log."""
     monkeypatch.chdir(trained)
-    monkeypatch.syspath_prepend(trained)
     caplog.set_level(logging.INFO)
 
     def freeze(*argv, code=0):
@@ -72,8 +57,7 @@ def crops(trained):
 
 
 @pytest.fixture
-def expected(trained, crops, monkeypatch):
-    monkeypatch.syspath_prepend(trained)
+def expected(trained, crops):
     with Encoder(trained / "log" / "run") as encoder:
         return encoder(crops)
 

@@ -163,7 +163,7 @@ def trained(tmp_path_factory):
         argv = [
             "--mode=train", f"--dataset={folder}/people", f"--log_dir={folder}/train",
             f"--run_id={run_id}", "--number_of_steps=1", "--batch_size=8",
-            "--image_shape", "32", "16", "--num_validation=2",
+            "--image_shape", "32", "16", "--num_validation=2", "--network=tiny:Net",
         ]  # fmt: skip
         assert cli.main(Custom, argv) == 0
     return folder
@@ -203,7 +203,7 @@ class TestModes:
         run("--mode=freeze", "--run_id=good", "--output=graph.pb")
         for source in ("--restore_path=weights.ckpt", "--frozen_graph=graph.pb"):
             run("--mode=test", source, f"--dataset={trained}/people", "--metrics_file=scores.json",
-                "--network=deep_sort", "--image_shape", "32", "16")  # fmt: skip
+                "--network=tiny:Net", "--image_shape", "32", "16")  # fmt: skip
             scores = json.loads((tmp_path / "scores.json").read_text())
             assert (scores["run"], scores["step"]) == ("good", 1)
 
@@ -267,8 +267,8 @@ class TestModes:
         for name in names:
             assert (out / name).read_bytes() not in (b"", b"old")
         if mode == "finalize":
-            size = ("--image_shape", "32", "16")
-            run("--mode=freeze", "--restore_path=out/x", f"--output={os.devnull}", *size)
+            network = ("--network=tiny:Net", "--image_shape", "32", "16")
+            run("--mode=freeze", "--restore_path=out/x", f"--output={os.devnull}", *network)
 
     @pytest.mark.parametrize("mode", OUTPUTS.keys() - {"finalize"})
     def test_outputs_are_written_into_devices_and_pipes(self, runs, run, out, mode):

@@ -5,13 +5,13 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from datasets import synthetic
@@ -27,14 +27,7 @@ NETWORKS = """
 import tiny
 from deep_reid.compat import slim, tf
 
-class Net:
-    def preprocess(self, image, is_training=False):
-        return tiny.preprocess(image)
-
-    def create_network_factory(self, is_training, num_classes, add_logits):
-        return tiny.create_network_factory(is_training, num_classes if add_logits else None)
-
-class Plain(Net):
+class Plain(tiny.Net):
     def create_network_factory(self, is_training, num_classes, add_logits):
         def factory_fn(images):
             features = slim.fully_connected(slim.flatten(images), 8, activation_fn=None, scope="fc")
@@ -66,8 +59,8 @@ def trained(tmp_path_factory):
     os.chdir(work)
     sys.path.insert(0, str(work))
     try:
-        for name, network in (("plain", "Plain"), ("run", "Net")):
-            flags = [f"--run_id={name}", f"--network=own_nets:{network}", "--number_of_steps=4"]
+        for name, network in (("plain", "own_nets:Plain"), ("run", "tiny:Net")):
+            flags = [f"--run_id={name}", f"--network={network}", "--number_of_steps=4"]
             assert cli.main(Custom, [*TRAIN, *flags]) == 0
         yield work
     finally:
@@ -118,7 +111,7 @@ def test_freeze_finalize_export_and_test_have_the_same_weights(run):
     assert abs(features - read_rows("plain/feat_test.mat")).max() > 1e-3
     run("--mode=finalize", "--run_id=run", "--output=x.ckpt", PRECISE)
     run("--mode=freeze", "--run_id=run", "--output=x.pb", PRECISE)
-    shape = ["--image_shape", "32", "16", "--network=own_nets:Net", "--dataset=people"]
+    shape = ["--image_shape", "32", "16", "--network=tiny:Net", "--dataset=people"]
     shape += ["--num_validation=3"]
     run("--mode=export", "--restore_path=x.ckpt", "--sdk_dir=finalized", *shape)
     np.testing.assert_allclose(read_rows("finalized/feat_test.mat"), features, atol=1e-5)
@@ -194,7 +187,7 @@ def test_eval_scores_with_and_without_are_told_apart(run):
 
 @pytest.mark.slow
 def test_training_evaluates_so_and_trains_the_same(run, trained, tmp_path):
-    network = ["--network=own_nets:Net", "--number_of_steps=4", "--log_dir=own", "--run_id=run"]
+    network = ["--network=tiny:Net", "--number_of_steps=4", "--log_dir=own", "--run_id=run"]
     evaluated = ["--eval_every=2", "--eval_log_dir=eval", PRECISE]
     run(*TRAIN, *network, *evaluated)
     assert [(line["step"], line["precise_batch_norm"]) for line in read_lines()] == [(2, 3), (4, 3)]
@@ -295,7 +288,7 @@ class TestWarning:
 
     def test_does_not_come_for_weights_that_were_set_anew(self, run):
         run("--mode=finalize", "--run_id=run", "--output=x.ckpt", PRECISE)
-        flags = ["--image_shape", "32", "16", "--network=own_nets:Net"]
+        flags = ["--image_shape", "32", "16", "--network=tiny:Net"]
         text = run("--mode=freeze", "--restore_path=x.ckpt", "--output=x.pb", *flags)
         assert self.TEXT not in text
         assert read_origin("x.pb").precise_batch_norm == 3
@@ -306,19 +299,20 @@ class TestWarning:
 def test_a_signal_leaves_nothing_behind(trained, tmp_path, number):
     before = digest(trained / "log")
     (tmp_path / "scratch").mkdir()
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", trained)))
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train_custom.py", "--mode=freeze", "--log_dir=log",
-         "--run_id=run", f"--output={tmp_path}/x.pb", "--precise_batch_norm=1000000"],
-        cwd=trained, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path / "scratch")},
+    argv = ["--mode=freeze", "--log_dir=log", "--run_id=run", f"--output={tmp_path}/x.pb",
+            "--precise_batch_norm=1000000"]  # fmt: skip
+    log = tmp_path / "log.txt"
+    process = processes.start_script(
+        ROOT / "train_custom.py", argv, trained, [ROOT / "tests", trained], log,
+        TMPDIR=str(tmp_path / "scratch"),
     )  # fmt: skip
     try:
         while not list((tmp_path / "scratch").glob("deep-reid-*")):
-            assert process.poll() is None, process.stderr.read()
+            assert process.is_alive(), log.read_text()
             time.sleep(0.1)
-        process.send_signal(number)
-        assert process.wait(120) == 128 + number
+        os.kill(process.pid, number)
+        process.join(120)
+        assert process.exitcode == 128 + number, log.read_text()
     finally:
         process.kill()
     assert not list((tmp_path / "scratch").glob("deep-reid-*"))

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 from tracks import write_rows, write_sequence
 
 from datasets import synthetic
@@ -269,7 +270,7 @@ def test_boxes_outside_their_frames_are_counted_in_one_line(folder, monkeypatch,
         "b: 8 of 16 boxes have no pixel on their frame: they get the feature of noise"
     ]
     written = np.load(folder / "output/custom/track/features/b.npy")
-    assert written.shape == (16, 138)
+    assert written.shape == (16, 10 + tiny.FEATURE_SIZE)
     np.testing.assert_allclose(np.linalg.norm(written[:, 10:], axis=1), 1, atol=1e-5)
 
 
@@ -279,33 +280,32 @@ def train(folder):
     argv = [
         "--mode=train", f"--dataset={folder}/people", "--log_dir=train", "--run_id=one",
         "--number_of_steps=1", "--batch_size=8", "--image_shape", "32", "16",
+        "--network=tiny:Net",
     ]  # fmt: skip
     assert program.main(Custom, argv) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_extra")
-def test_checkpoint_and_frozen_graph_track_alike_in_a_process(folder):
-    """As users type it, with a tiny network on a drawn sequence."""
+def test_checkpoint_in_a_process_and_frozen_graph_in_this_one_track_alike(folder, monkeypatch):
+    """The process is as users type it, and has further ones; this one tracks alone."""
     train(folder)
+    freeze = ["--mode=freeze", "--log_dir=train", "--output=one.pb"]
+    assert program.main(Custom, freeze) == 0
     synthetic.draw_mot(folder / "drawn/x", num_identities=2, images_per_identity=8, seed=3)
     synthetic.draw_mot(folder / "drawn/y", num_identities=2, images_per_identity=8, seed=4)
-
-    def run(*argv):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.run(
-            [sys.executable, "-m", "deep_reid", *argv],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        assert process.returncode == 0, process.stderr
-        return process
-
-    run("custom", "--mode=freeze", "--log_dir=train", "--output=one.pb")
-    argv = ("track", "--sequences", "drawn")
-    process = run(*argv, "--log_dir=train", "--track_dir=a")
+    argv = ["--sequences", "drawn"]
+    process = subprocess.run(
+        [sys.executable, "-m", "deep_reid", "track", *argv, "--log_dir=train", "--track_dir=a"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
     assert process.stdout.split()[:3] == ["sequence", "part", "threshold"]
     assert "Traceback" not in process.stderr
-    run(*argv, "--frozen_graph=one.pb", "--track_dir=b")
+    argv = ["--mode=track", *argv, "--frozen_graph=one.pb", "--track_dir=b"]
+    monkeypatch.setattr(threshold, "track_all", track_here)
+    assert program.main(Custom, argv) == 0
     for name in "xy":
         written = [np.load(folder / which / "features" / f"{name}.npy") for which in "ab"]
         np.testing.assert_allclose(*written, atol=1e-5)

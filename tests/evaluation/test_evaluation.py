@@ -58,18 +58,49 @@ def draw_data(num_identities=8, num_images=3, spread=60, seed=0):
     return images, labels, np.tile(np.arange(num_images), num_identities)
 
 
-@pytest.fixture
-def trained(tmp_path):
+# One call serves a whole batch, as with the package's own.
+plain_preprocess.takes_batches = True
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
     """A run "run" with checkpoints at the steps 3 and 8."""
+    folder = tmp_path_factory.mktemp("trained")
     with tf.Graph().as_default(), tf.Session() as session:
         network(tf.zeros([1, 2, 2, 3]))
         step = tf.train.get_or_create_global_step()
         session.run(tf.global_variables_initializer())
         saver = tf.train.Saver()
-        (tmp_path / "train" / "run").mkdir(parents=True)
+        (folder / "train" / "run").mkdir(parents=True)
         for number in (3, 8):
             step.load(number, session)
-            saver.save(session, str(tmp_path / "train" / "run" / "model.ckpt"), global_step=step)
+            saver.save(session, str(folder / "train" / "run" / "model.ckpt"), global_step=step)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    """A copy of the run, of the test's own."""
+    return shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module")
+def evaluated_once(trained_once, tmp_path_factory):
+    """A copy of the run that was evaluated."""
+    folder = shutil.copytree(trained_once, tmp_path_factory.mktemp("evaluated") / "work")
+    with tf.Graph().as_default():
+        evaluate(folder)
+    return folder
+
+
+@pytest.fixture
+def evaluated(evaluated_once, tmp_path):
+    """A copy of the evaluated run, of the test's own, as if it had been evaluated there."""
+    shutil.copytree(evaluated_once, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "eval" / "run" / "metrics.jsonl"
+    text = path.read_text()
+    assert text.count(str(evaluated_once)) == 2
+    path.write_text(text.replace(str(evaluated_once), str(tmp_path)))
     return tmp_path
 
 
@@ -528,49 +559,44 @@ class TestRestart:
         assert evaluate(tmp_path, until_trained=True, timeout_secs=0.1) is None
         assert "No new checkpoint for 0.1 s" in caplog.text
 
-    def test_without_the_file_all_is_evaluated_anew(self, trained):
-        evaluate(trained)
-        (trained / "eval" / "run" / "metrics.jsonl").unlink()
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8]
+    def test_without_the_file_all_is_evaluated_anew(self, evaluated):
+        (evaluated / "eval" / "run" / "metrics.jsonl").unlink()
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8]
 
-    def test_a_line_that_was_not_written_whole_is_evaluated_again(self, trained):
-        evaluate(trained)
-        path = trained / "eval" / "run" / "metrics.jsonl"
+    def test_a_line_that_was_not_written_whole_is_evaluated_again(self, evaluated):
+        path = evaluated / "eval" / "run" / "metrics.jsonl"
         path.write_bytes(path.read_bytes()[:-30])
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8]
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8]
 
     @pytest.mark.parametrize("seconds", [-1e9, -10, 10, 1e9, 3e9])
     @pytest.mark.parametrize("suffixes", [("index",), ("data-00000-of-00001",), ("*",)])
-    def test_times_of_files_do_not_matter(self, trained, seconds, suffixes):
+    def test_times_of_files_do_not_matter(self, evaluated, seconds, suffixes):
         """A clock may be set back; copied files may have any time."""
-        evaluate(trained)
         for suffix in suffixes:
-            for path in (trained / "train" / "run").glob(f"model.ckpt-*.{suffix}"):
+            for path in (evaluated / "train" / "run").glob(f"model.ckpt-*.{suffix}"):
                 changed = path.stat().st_mtime + seconds
                 os.utime(path, (changed, changed))
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8]
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8]
 
-    def test_the_clock_does_not_matter(self, trained):
-        evaluate(trained)
-        path = trained / "eval" / "run" / "metrics.jsonl"
+    def test_the_clock_does_not_matter(self, evaluated):
+        path = evaluated / "eval" / "run" / "metrics.jsonl"
         path.write_text(path.read_text().replace('"time": "2', '"time": "1'))
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8]
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8]
 
     @pytest.mark.parametrize("is_moved", [False, True])
-    def test_a_run_that_was_begun_anew_under_its_name_is_evaluated_anew(self, trained, is_moved):
-        evaluate(trained)
-        begin_anew(trained, [3, 8], value=2.0)
+    def test_a_run_that_was_begun_anew_under_its_name_is_evaluated_anew(self, evaluated, is_moved):
+        begin_anew(evaluated, [3, 8], value=2.0)
         if is_moved:
-            os.rename(trained / "train", trained / "moved")
-            os.rename(trained / "moved", trained / "train")
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8, 3, 8]
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8, 3, 8]
+            os.rename(evaluated / "train", evaluated / "moved")
+            os.rename(evaluated / "moved", evaluated / "train")
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8, 3, 8]
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8, 3, 8]
 
     @pytest.mark.parametrize("moment", ["during an evaluation", "between two evaluations"])
     def test_a_run_that_is_begun_anew_while_evaluation_watches_it_is_new(
@@ -598,21 +624,19 @@ class TestRestart:
         assert record["Precision@1"] == max(line["Precision@1"] for line in scores[2:])
         assert record["Precision@1"] < scores[0]["Precision@1"]
 
-    def test_the_best_of_a_run_begun_anew_is_not_chosen_by_scores_of_the_old_one(self, trained):
-        evaluate(trained)
-        path = trained / "eval" / "run" / "metrics.jsonl"
+    def test_the_best_of_a_run_begun_anew_is_not_chosen_by_scores_of_the_old_one(self, evaluated):
+        path = evaluated / "eval" / "run" / "metrics.jsonl"
         old = path.read_text().splitlines()
         path.write_text("\n".join([old[0].replace("0.", "0.0"), *old[1:]]) + "\n")
-        begin_anew(trained, [3, 8], value=0.0)
-        evaluate(trained)
-        evaluate(trained, keep_best=True)
+        begin_anew(evaluated, [3, 8], value=0.0)
+        evaluate(evaluated)
+        evaluate(evaluated, keep_best=True)
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        record = json.loads((trained / "train" / "run" / "best" / "score.json").read_text())
+        record = json.loads((evaluated / "train" / "run" / "best" / "score.json").read_text())
         assert record in lines[2:]
 
-    def test_scores_of_an_earlier_release_count_by_their_time(self, trained):
-        evaluate(trained)
-        path = trained / "eval" / "run" / "metrics.jsonl"
+    def test_scores_of_an_earlier_release_count_by_their_time(self, evaluated):
+        path = evaluated / "eval" / "run" / "metrics.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text(
             "".join(
@@ -620,17 +644,16 @@ class TestRestart:
                 for line in lines
             )
         )
-        evaluate(trained)
-        assert read_steps(trained) == [3, 8]
+        evaluate(evaluated)
+        assert read_steps(evaluated) == [3, 8]
 
 
-def test_the_best_checkpoint_is_kept_if_that_is_asked_for(trained):
-    evaluate(trained)
-    assert not (trained / "train" / "run" / "best").exists()
-    scores = evaluate(trained, keep_best=True)  # evaluated before, and still there
-    best = trained / "train" / "run" / "best"
+def test_the_best_checkpoint_is_kept_if_that_is_asked_for(evaluated):
+    assert not (evaluated / "train" / "run" / "best").exists()
+    scores = evaluate(evaluated, keep_best=True)  # evaluated before, and still there
+    best = evaluated / "train" / "run" / "best"
     record = json.loads((best / "score.json").read_text())
     assert record["step"] == 3  # equal scores keep the earlier one
     assert {name: record[name] for name in scores} == scores
     assert records.resolve_checkpoint(best) == str(best / "model.ckpt-3")
-    assert records.resolve_checkpoint(trained / "train" / "run").endswith("run/model.ckpt-8")
+    assert records.resolve_checkpoint(evaluated / "train" / "run").endswith("run/model.ckpt-8")

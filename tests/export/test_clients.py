@@ -1,5 +1,6 @@
 """What `--for` writes is read by the real programs, which get the checkpoint's features from it."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -8,7 +9,9 @@ import sys
 
 import cv2
 import numpy as np
+import processes
 import pytest
+import tiny
 from exporting import draw_crops, is_installed, resize, save_run
 
 from deep_reid import nets
@@ -28,29 +31,55 @@ ATOL = 2e-5
 TORCH = "torch==2.13.0+cpu"
 
 
+class Written:
+    """Crops of the network's size, their features, and what clients read, in a folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    network : deep_reid.interfaces.Network
+    name : str
+        Of the network, as ``--network`` takes it.
+    """
+
+    def __init__(self, folder, network, name):
+        self.folder, self._network, self._clients = folder, network, set()
+        (folder / "run").mkdir()
+        self._checkpoint = save_run(folder / "run", network, SHAPE, recorded=name)
+        self.crops = resize(draw_crops(9), SHAPE)
+        with Encoder(self._checkpoint) as encoder:
+            self.features = encoder(list(self.crops))
+        np.save(folder / "crops.npy", self.crops)
+        np.save(folder / "features.npy", self.features)
+
+    def write(self, *clients):
+        """Write what clients read, unless it is there; returns the folder."""
+        for client in [CLIENTS[name] for name in clients if name not in self._clients]:
+            self._clients.add(client.name)
+            model_input = ModelInput(SHAPE, client.kind, client.layout)
+            names = [name for name in client.formats if is_installed(name)]
+            paths = {
+                name: client.place(str(self.folder / f"{client.name}{FORMATS[name].ending}"))
+                for name in names
+            }
+            factory = nets.create_inference_network(self._network)
+            settings = self._checkpoint, model_input, paths, Samples(self.crops)
+            convert(self._network.preprocess, factory, *settings)
+            for path in paths.values():
+                client.write_beside(path, model_input)
+        return self.folder
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Crops of the network's size, their features, and what each client reads."""
-    folder = tmp_path_factory.mktemp("clients")
-    (folder / "run").mkdir()
-    checkpoint = save_run(folder / "run", image_shape=SHAPE, recorded="deep_sort")
-    crops = resize(draw_crops(9), SHAPE)
-    with Encoder(checkpoint) as encoder:
-        features = encoder(list(crops))
-    np.save(folder / "crops.npy", crops)
-    np.save(folder / "features.npy", features)
-    for client in CLIENTS.values():
-        model_input = ModelInput(SHAPE, client.kind, client.layout)
-        names = [name for name in client.formats if is_installed(name)]
-        paths = {
-            name: client.place(str(folder / f"{client.name}{FORMATS[name].ending}"))
-            for name in names
-        }
-        factory = nets.create_inference_network(deep_sort)
-        convert(deep_sort.preprocess, factory, checkpoint, model_input, paths, Samples(crops))
-        for path in paths.values():
-            client.write_beside(path, model_input)
-    return folder, crops, features
+    """The package's network."""
+    return Written(tmp_path_factory.mktemp("clients"), deep_sort, "deep_sort")
+
+
+@pytest.fixture(scope="module")
+def tiny_written(tmp_path_factory):
+    """The tiny network, for what stands beside it."""
+    return Written(tmp_path_factory.mktemp("tiny_clients"), tiny.Net(), "tiny:Net")
 
 
 needs_onnx = pytest.mark.skipif(not is_installed("onnx"), reason="needs the extra export")
@@ -84,8 +113,8 @@ class TestSettings:
 
 @needs_onnx
 class TestFiles:
-    def test_boxmot_s_metadata(self, written):
-        folder, _, _ = written
+    def test_boxmot_s_metadata(self, tiny_written):
+        folder = tiny_written.write("boxmot")
         names = ["boxmot.onnx.metadata.json", "boxmot.tflite.metadata.json"]
         if is_installed("openvino"):
             names.append("boxmot_openvino_model/manifest.json")
@@ -94,8 +123,8 @@ class TestFiles:
             assert metadata["schema_version"] == 1
             assert metadata["model_kwargs"] == {"img_size": [96, 48]}
 
-    def test_triton_s_repository(self, written):
-        folder, _, _ = written
+    def test_triton_s_repository(self, tiny_written):
+        folder = tiny_written.write("triton")
         text = (folder / "triton" / "config.pbtxt").read_text()
         assert 'name: "triton"' in text
         assert "dims: [96, 48, 3]" in text
@@ -105,7 +134,7 @@ class TestFiles:
 @needs_onnx
 class TestOpenCV:
     def test_reads_its_network(self, written):
-        folder, crops, features = written
+        folder, crops, features = written.write("opencv"), written.crops, written.features
         network = cv2.dnn.readNetFromONNX(str(folder / "opencv.onnx"))
         for count in (9, 1, 4):
             blob = cv2.dnn.blobFromImages(list(crops[:count]), 1 / 255, (48, 96), swapRB=True)
@@ -210,31 +239,32 @@ class TestEnvironments:
         subprocess.run([*install, *packages], check=True)
         if without_dependencies:
             subprocess.run([*install, "--no-deps", *without_dependencies], check=True)
-        folder, _, _ = written
         process = subprocess.run(
-            [python, "-c", program, folder, *argv], capture_output=True, text=True, check=False,
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""},
+            [python, "-c", program, written.folder, *argv],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": ""},
         )  # fmt: skip
         assert process.returncode == 0, process.stdout + process.stderr
         assert float(process.stdout.split()[-1]) < ATOL
 
     def test_opencv_4(self, tmp_path, written):
+        written.write("opencv")
         self.check(tmp_path, written, ["opencv-python==4.11.0.86"], OPENCV)
 
     def test_encoder_with_litert_alone(self, tmp_path, written):
         packages = ["numpy", "opencv-python", "ai-edge-litert"]
-        path = written[0] / "boxmot.tflite"
+        path = written.write("boxmot") / "boxmot.tflite"
         self.check(tmp_path, written, packages, LITERT, path, without_dependencies=[ROOT])
 
     def test_deep_sort_realtime(self, tmp_path, written):
         packages = ["deep-sort-realtime", "setuptools<81", "ai-edge-litert", "opencv-python"]
-        path = written[0] / "boxmot.tflite"
+        path = written.write("boxmot") / "boxmot.tflite"
         self.check(tmp_path, written, packages, DEEP_SORT_REALTIME, path,
                    without_dependencies=[ROOT])  # fmt: skip
 
     def test_norfair(self, tmp_path, written):
         packages = ["norfair", "ai-edge-litert", "opencv-python"]
-        path = written[0] / "boxmot.tflite"
+        path = written.write("boxmot") / "boxmot.tflite"
         self.check(tmp_path, written, packages, NORFAIR, path, without_dependencies=[ROOT])
 
     def test_boxmot_and_ultralytics(self, tmp_path, written):
@@ -249,6 +279,7 @@ class TestEnvironments:
                     "psutil", "tqdm", "loguru", "gdown", "regex", "ftfy", "joblib"]  # fmt: skip
         # Their other dependencies would bring another PyTorch.
         trackers = ["boxmot==25.0.0", "ultralytics==8.4.190", "torchvision", "lapx", "filterpy"]
+        written.write("boxmot", "ultralytics")
         self.check(
             tmp_path, written, packages, f"{BOXMOT}\n{ULTRALYTICS}", without_dependencies=trackers
         )
@@ -256,18 +287,23 @@ class TestEnvironments:
 
 @pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_the_signature(written):
-    folder, crops, features = written
-    program = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    folder = written.write("tf_serving")
     model = ["--dir", folder / "tf_serving" / "1", "--tag_set", "serve"]
     signature = ["--signature_def", "serving_default"]
-    shown = subprocess.run(
-        [*program, "show", *model, *signature], capture_output=True, text=True, check=True
-    ).stdout
+    path = importlib.util.find_spec("tensorflow.python.tools.saved_model_cli").origin
+    output = folder / "shown.txt"
+
+    def run(*argv):
+        argv = [str(arg) for arg in argv]
+        code = processes.call(processes.run_script, path, argv, folder, [], output)
+        assert not code, output.read_text()
+
+    run("show", *model, *signature)
+    shown = output.read_text()
     assert "inputs['images']" in shown
     assert "shape: (-1, 96, 48, 3)" in shown
-    subprocess.run(
-        [*program, "run", *model, *signature, "--inputs", f"images={folder / 'crops.npy'}",
-         "--outdir", folder / "ran", "--overwrite"], check=True,
-    )  # fmt: skip
-    np.testing.assert_allclose(np.load(folder / "ran" / "features.npy"), features, atol=ATOL)
-    assert len(features) == len(crops)
+    inputs = ["--inputs", f"images={folder / 'crops.npy'}"]
+    run("run", *model, *signature, *inputs, "--outdir", folder / "ran", "--overwrite")
+    features = np.load(folder / "ran" / "features.npy")
+    np.testing.assert_allclose(features, written.features, atol=ATOL)
+    assert len(features) == len(written.crops)

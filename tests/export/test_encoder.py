@@ -238,8 +238,8 @@ class TestSources:
 
     def test_a_network_of_gray_images_takes_crops_with_and_without_a_channel_axis(self, tmp_path):
         shape = (32, 16, 1)
-        checkpoint = save_run(tmp_path, deep_sort, shape)
-        path = freeze(checkpoint, tmp_path / "model.pb", image_shape=shape)
+        checkpoint = save_run(tmp_path, tiny.Net(), shape)
+        path = freeze(checkpoint, tmp_path / "model.pb", tiny.Net(), shape)
         crops = draw_crops(12, num_channels=1)
         expected = run_graph(path, resize(crops, shape)[..., np.newaxis])
         with Encoder(path) as encoder:

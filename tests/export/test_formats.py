@@ -1,4 +1,8 @@
-"""Exported networks in all formats: each gives the checkpoint's features in its own runtime."""
+"""Exported networks in all formats: each gives the checkpoint's features in its own runtime.
+
+The package's network is exported with its own settings and in each quantization; the tiny one where
+input, file or error is the subject.
+"""
 
 import importlib.util
 import json
@@ -9,8 +13,11 @@ import subprocess
 import sys
 import zipfile
 
+import damage
 import numpy as np
+import processes
 import pytest
+import tiny
 from exporting import (
     IMAGE_SHAPE,
     draw_crops,
@@ -34,7 +41,7 @@ from deep_reid.nets import deep_sort
 ROOT = pathlib.Path(__file__).parents[2]
 ATOL = 2e-5
 BGR_UINT8 = ModelInput(IMAGE_SHAPE)
-
+TINY = tiny.Net()
 
 INSTALLED = [name for name in FORMATS if is_installed(name)]
 needs_all = pytest.mark.skipif(
@@ -70,12 +77,32 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoint):
-    """Crops, and their features with the network of the checkpoint, which nothing has folded."""
-    crops = draw_crops(37)
-    factory = deep_sort.create_network_factory(False, None, add_logits=False)
+def tiny_checkpoint(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("tiny_run"), TINY)
+
+
+def encode_crops(network, checkpoint, crops):
+    """Return crops, and their features with the network of a checkpoint, which nothing folds."""
     images = np.ascontiguousarray(resize(crops)[..., ::-1])
-    return crops, export.encode(deep_sort.preprocess, factory, checkpoint, images)
+    factory = nets.create_inference_network(network)
+    return crops, export.encode(network.preprocess, factory, checkpoint, images)
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint):
+    return encode_crops(deep_sort, checkpoint, draw_crops(37))
+
+
+@pytest.fixture(scope="module")
+def tiny_expected(tiny_checkpoint):
+    return encode_crops(TINY, tiny_checkpoint, draw_crops(37))
+
+
+@pytest.fixture(scope="module")
+def tiny_models(tiny_checkpoint, tmp_path_factory):
+    """The tiny network in each format that can be written here."""
+    folder = tmp_path_factory.mktemp("tiny_models")
+    return export_as(tiny_checkpoint, folder, INSTALLED, network=TINY)[0]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +174,7 @@ RUN = {name: globals()[f"run_{name}"] for name in FORMATS}
 def preprocess_one(image, is_training=False):
     """Take one image, and nothing else: it stays in a loop."""
     assert image.get_shape().ndims == 3
-    return deep_sort.preprocess(image, is_training)
+    return tiny.preprocess(image, is_training)
 
 
 def scale(image, is_training=False):
@@ -160,6 +187,19 @@ def scale_integers(image, is_training=False):
     """Scale uint8; images of another type stay in [0, 255]."""
     del is_training
     return tf.image.convert_image_dtype(image, tf.float32)
+
+
+def check_input(network, checkpoint, expected, folder, kind, layout):
+    crops, features = expected
+    model_input = ModelInput(IMAGE_SHAPE, kind, layout)
+    paths, compared = export_as(checkpoint, folder, INSTALLED, model_input, network=network)
+    batch = convert_by_hand(resize(crops), kind, layout)
+    for name, path in paths.items():
+        np.testing.assert_allclose(RUN[name](path, batch), features, atol=ATOL, err_msg=name)
+        with Encoder(path) as encoder:
+            np.testing.assert_allclose(encoder(crops), features, atol=ATOL, err_msg=name)
+        assert compared[name].largest_difference < ATOL
+        assert compared[name].equal_nearest == 1.0
 
 
 class TestFeatures:
@@ -178,43 +218,47 @@ class TestFeatures:
     @pytest.mark.parametrize("layout", LAYOUTS)
     @pytest.mark.parametrize("kind", KINDS)
     def test_for_each_input_are_those_of_a_client_without_the_package(
-        self, checkpoint, expected, tmp_path, kind, layout
+        self, tiny_checkpoint, tiny_expected, tmp_path, kind, layout
+    ):
+        check_input(TINY, tiny_checkpoint, tiny_expected, tmp_path, kind, layout)
+
+    def test_of_the_package_s_network_are_those_of_such_a_client(
+        self, models, checkpoint, expected, tmp_path
     ):
         crops, features = expected
-        model_input = ModelInput(IMAGE_SHAPE, kind, layout)
-        paths, compared = export_as(checkpoint, tmp_path, INSTALLED, model_input)
-        batch = convert_by_hand(resize(crops), kind, layout)
-        for name, path in paths.items():
-            np.testing.assert_allclose(RUN[name](path, batch), features, atol=ATOL, err_msg=name)
-            with Encoder(path) as encoder:
-                np.testing.assert_allclose(encoder(crops), features, atol=ATOL, err_msg=name)
-            assert compared[name].largest_difference < ATOL
-            assert compared[name].equal_nearest == 1.0
+        for name, path in models.items():
+            found = RUN[name](path, resize(crops))
+            np.testing.assert_allclose(found, features, atol=ATOL, err_msg=name)
+        check_input(deep_sort, checkpoint, expected, tmp_path, "imagenet", "nchw")
 
     def test_of_gray_images(self, tmp_path):
         shape = (32, 16, 1)
-        checkpoint = save_run(tmp_path, image_shape=shape)
+        checkpoint = save_run(tmp_path, TINY, image_shape=shape)
         crops = draw_crops(5, num_channels=1)
         images = resize(crops, shape)[..., np.newaxis]
-        factory = deep_sort.create_network_factory(False, None, add_logits=False)
-        features = export.encode(deep_sort.preprocess, factory, checkpoint, images)
+        factory = nets.create_inference_network(TINY)
+        features = export.encode(TINY.preprocess, factory, checkpoint, images)
         for kind in ("bgr_uint8", "rgb01"):
             (tmp_path / kind).mkdir()
             paths, _ = export_as(
                 checkpoint, tmp_path / kind, INSTALLED, ModelInput(shape, kind),
-                samples=Samples(images),
+                samples=Samples(images), network=TINY,
             )  # fmt: skip
             for path in paths.values():
                 with Encoder(path) as encoder:
                     np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
 
-    def test_of_a_network_that_preprocesses_image_by_image(self, checkpoint, expected, tmp_path):
-        crops, features = expected
-        paths, _ = export_as(checkpoint, tmp_path, INSTALLED, preprocess_fn=scale)
+    def test_of_a_network_that_preprocesses_image_by_image(
+        self, tiny_checkpoint, tiny_expected, tmp_path
+    ):
+        crops, features = tiny_expected
+        settings = {"network": TINY, "preprocess_fn": scale}
+        paths, _ = export_as(tiny_checkpoint, tmp_path, INSTALLED, **settings)
         for path in paths.values():
             with Encoder(path) as encoder:
                 np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
-        paths, _ = export_as(checkpoint, tmp_path, ["pb"], preprocess_fn=preprocess_one)
+        settings["preprocess_fn"] = preprocess_one
+        paths, _ = export_as(tiny_checkpoint, tmp_path, ["pb"], **settings)
         with Encoder(paths["pb"]) as encoder:
             np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
 
@@ -302,10 +346,10 @@ class TestFiles:
         assert (folder / "thesis.txt").read_text() == "precious"
         assert os.listdir(tmp_path) == [folder.name]
 
-    def test_an_earlier_model_is_replaced(self, checkpoint, tmp_path, expected):
-        crops, features = expected
+    def test_an_earlier_model_is_replaced(self, tiny_checkpoint, tiny_expected, tmp_path):
+        crops, features = tiny_expected
         for _ in range(2):
-            paths, _ = export_as(checkpoint, tmp_path, INSTALLED)
+            paths, _ = export_as(tiny_checkpoint, tmp_path, INSTALLED, network=TINY)
         assert len(os.listdir(tmp_path)) == len(INSTALLED)
         for path in paths.values():
             with Encoder(path) as encoder:
@@ -313,17 +357,19 @@ class TestFiles:
 
 
 class TestParity:
-    def test_a_file_with_other_features_is_not_kept(self, checkpoint, tmp_path):
+    def test_a_file_with_other_features_is_not_kept(self, tiny_checkpoint, tmp_path):
         model_input = ModelInput(IMAGE_SHAPE, "rgb01")
+        settings = {"network": TINY, "preprocess_fn": scale_integers}
         for name in INSTALLED:
             with pytest.raises(DataError, match=r"was not kept: of 12 images, .* (cosine|diff)"):
-                export_as(checkpoint, tmp_path, [name], model_input, preprocess_fn=scale_integers)
+                export_as(tiny_checkpoint, tmp_path, [name], model_input, **settings)
             assert os.listdir(tmp_path) == []
 
-    def test_scores_before_and_after(self, checkpoint, tmp_path):
+    def test_scores_before_and_after(self, tiny_checkpoint, tmp_path):
         images = resize(draw_crops(8))
         labels = np.arange(8) // 2
-        _, compared = export_as(checkpoint, tmp_path, ["pb"], samples=Samples(images, labels))
+        settings = {"network": TINY, "samples": Samples(images, labels)}
+        _, compared = export_as(tiny_checkpoint, tmp_path, ["pb"], **settings)
         features = Encoder(path_of(tmp_path, "pb"))(list(images))
         distances = 1 - features @ features.T
         np.fill_diagonal(distances, np.inf)
@@ -385,50 +431,15 @@ class TestErrors:
                 Encoder(path)
 
     @pytest.mark.parametrize("name", INSTALLED)
-    def test_damaged_files_give_an_error_or_features(self, models, tmp_path, name):
+    def test_damaged_files_give_an_error_or_features(self, tiny_models, tmp_path, name):
         """In a process of its own, which must end by itself: runtimes are native code."""
-        source = pathlib.Path(models[name])
+        source = pathlib.Path(tiny_models[name])
         if source.is_dir():
             source = source / ("saved_model.pb" if name == "savedmodel" else "model.xml")
-        arguments = [sys.executable, "-c", DAMAGE, str(source), models[name], str(tmp_path)]
-        process = subprocess.run(
-            arguments, capture_output=True, text=True, check=False, timeout=600,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )  # fmt: skip
-        assert process.returncode == 0, process.stderr[-3000:]
-        assert process.stdout.splitlines()[-1] == "done"
-
-
-DAMAGE = """
-import os, pathlib, random, shutil, sys
-import numpy as np
-from deep_reid import Encoder
-from deep_reid.errors import DataError
-source, model, folder = sys.argv[1:]
-content = pathlib.Path(source).read_bytes()
-rng = random.Random(0)
-for number in range(24):
-    target = os.path.join(folder, f"{number}", os.path.basename(model))
-    os.makedirs(os.path.dirname(target))
-    (shutil.copytree if os.path.isdir(model) else shutil.copy)(model, target)
-    damaged = bytearray(content)
-    if number % 3 == 0:
-        del damaged[rng.randrange(len(damaged)):]
-    else:
-        for _ in range(1 + number):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-    path = target if os.path.isfile(target) else os.path.join(target, os.path.basename(source))
-    pathlib.Path(path).write_bytes(damaged)
-    print(number, flush=True)
-    try:
-        with Encoder(target) as encoder:
-            features = encoder([np.zeros((9, 9, 3), np.uint8)])
-        assert np.isfinite(features).all()
-    except DataError as error:
-        print(str(error)[:200].splitlines()[0], flush=True)
-    shutil.rmtree(os.path.dirname(target))
-print("done", flush=True)
-"""
+        arguments = str(source), tiny_models[name], str(tmp_path)
+        outcomes = processes.call(damage.load_damaged, *arguments)
+        assert len(outcomes) == 24
+        assert len(set(outcomes)) > 1
 
 
 LIGHT = """

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import struct
 import threading
 
@@ -295,28 +296,45 @@ class TestFiles:
         with pytest.raises(error, match=f"{name}.jpg (does not exist|cannot be read)"):
             policy.handle((np.array([files["good"], files[name]], object), np.zeros(2)), ERROR)
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("num_channels", [3])
-    @pytest.mark.parametrize("file_format", sorted(FORMATS))
-    def test_a_file_of_any_other_format_is_read_or_named(
-        self, tmp_path, caplog, file_format, num_channels
-    ):
-        """Pillow identifies the file, and knows more ways to fail than to read."""
-        contents = FORMATS[file_format]
-        for number, part in enumerate([contents, contents[: len(contents) // 2], contents[:40]]):
-            path = tmp_path / f"{number}.jpg"
-            path.write_bytes(part)
-            if not faults.find_unreadable_images([str(path)], num_channels):
-                continue
-            assert check.check_images([path], [0], num_channels)[0].filename == str(path)
-            good = str(tmp_path / "good.png")
-            cv2.imwrite(good, np.zeros((8, 8, 3), np.uint8))
-            policy = create_policy("skip", True, (32, 16, num_channels), num_files=400)
-            batch = np.array([good, str(path)], object), np.zeros(2)
-            assert policy.handle(batch, ERROR)[0].tolist() == [good, good]
-            assert str(path) in caplog.text
-            with pytest.raises(DataError, match=f"{number}.jpg cannot be read"):
-                create_policy("stop", True, SHAPE).handle(batch, ERROR)
+
+@pytest.fixture(scope="module")
+def of_other_formats(tmp_path_factory):
+    """Files of each format, whole and cut; what the search finds, and what the check lists."""
+    folder = tmp_path_factory.mktemp("formats")
+    paths = {}
+    for file_format, contents in FORMATS.items():
+        parts = contents, contents[: len(contents) // 2], contents[:40]
+        paths[file_format] = [
+            str(folder / f"{file_format}-{number}.jpg") for number in range(len(parts))
+        ]
+        for path, part in zip(paths[file_format], parts, strict=True):
+            with open(path, "wb") as file:
+                file.write(part)
+    every = [path for group in paths.values() for path in group]
+    bad = faults.find_unreadable_images(every, 3)
+    listed = [problem.filename for problem in check.check_images(every, [0] * len(every), 3)]
+    good = str(folder / "good.png")
+    cv2.imwrite(good, np.zeros((8, 8, 3), np.uint8))
+    return paths, bad, listed, good
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", sorted(FORMATS))
+def test_a_file_of_any_other_format_is_read_or_named(of_other_formats, caplog, file_format):
+    """Pillow identifies the file, and knows more ways to fail than to read."""
+    paths, bad, listed, good = of_other_formats
+    bad, listed = ([path for path in paths[file_format] if path in x] for x in (bad, listed))
+    assert listed == bad
+    if not bad:
+        return
+    policy = create_policy("skip", True, SHAPE, num_files=400)
+    images, _ = policy.handle((np.array([good, *bad], object), np.zeros(1 + len(bad))), ERROR)
+    assert set(images) == {good}
+    for path in bad:
+        assert path in caplog.text
+        with pytest.raises(DataError, match=f"{re.escape(path)} cannot be read"):
+            batch = np.array([good, path], object), np.zeros(2)
+            create_policy("stop", True, SHAPE).handle(batch, ERROR)
 
 
 @pytest.fixture(params=["device", "pipe", "too large"])

@@ -31,15 +31,20 @@ def read_in(images_or_filenames, preprocess_fn=deep_sort.preprocess, image_shape
     """Take images the whole way from the door to the network's input."""
     images, read_from_file = as_image_source(images_or_filenames)
     image_shape = check_image_shape(images, read_from_file, image_shape)
-    placeholder, input_var = pipeline.create_image_input(
-        preprocess_fn,
-        image_shape,
-        read_from_file,
-        array_shape=None if read_from_file else images.shape[1:],
-    )
+    array_shape = None if read_from_file else images.shape[1:]
+    return create_reader(preprocess_fn, image_shape, read_from_file, array_shape)(images)
+
+
+@functools.cache
+def create_reader(preprocess_fn, image_shape, read_from_file, array_shape):
+    """Build the network's input in a graph of its own, once for all tests."""
+    with tf.Graph().as_default() as graph:
+        placeholder, input_var = pipeline.create_image_input(
+            preprocess_fn, image_shape, read_from_file, array_shape=array_shape
+        )
     assert input_var.get_shape().as_list() == [None, *image_shape]
-    with tf.Session() as session:
-        return session.run(input_var, {placeholder: images})
+    session = tf.Session(graph=graph)
+    return lambda images: session.run(input_var, {placeholder: images})
 
 
 @pytest.fixture
@@ -316,10 +321,20 @@ def create_exif(orientation, tag=0x0112):
 
 def decode(path, num_channels, jpeg_dct=decoding.OPENCV_DCT):
     """Decode a file, without resizing it."""
-    filename_var = tf.placeholder(tf.string, ())
-    image = decoding.decode_image(tf.io.read_file(filename_var), num_channels, jpeg_dct)
-    with tf.Session() as session:
-        return session.run(image, {filename_var: str(path)})
+    return create_decoder(num_channels, jpeg_dct)(path)
+
+
+@functools.cache
+def create_decoder(num_channels, jpeg_dct, size=None):
+    """Build the decoding of a file in a graph of its own, once for all tests; resize if asked."""
+    with tf.Graph().as_default() as graph:
+        filename_var = tf.placeholder(tf.string, ())
+        image = decoding.decode_image(tf.io.read_file(filename_var), num_channels, jpeg_dct)
+        if size is not None:
+            image.set_shape((None, None, num_channels))
+            image = tf.image.resize_images(image, size)
+    session = tf.Session(graph=graph)
+    return lambda path: session.run(image, {filename_var: str(path)})
 
 
 IS_OLD_OPENCV = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13)
@@ -573,13 +588,7 @@ def insert(path, position, data):
 
 def resize_whole(path, image_shape):
     """Decode all of a file as in training, and resize it, as the original does."""
-    filename_var = tf.placeholder(tf.string, ())
-    image = decoding.decode_image(tf.io.read_file(filename_var), image_shape[2])
-    image.set_shape((None, None, image_shape[2]))
-    with tf.Session() as session:
-        return session.run(
-            tf.image.resize_images(image, image_shape[:2]), {filename_var: str(path)}
-        )
+    return create_decoder(image_shape[2], decoding.ORIGINAL_DCT, image_shape[:2])(path)
 
 
 def leave_as_it_is(image, is_training):

@@ -97,6 +97,8 @@ for name in open("contrib.txt").read().split():
     if value is None:
         failed[name] = "is not there"
 json.dump(failed, open("failed.json", "w"))
+import library
+print(library.HAS_PLACEHOLDER, tf.placeholder)
 tf.logging.info("a line of the script")
 tf.logging.warn("a warning of the script")
 x = tf.get_variable("x", (), initializer=layers.xavier_initializer() and tf.ones_initializer())
@@ -111,7 +113,9 @@ slim.learning.train(train_op, None, number_of_steps=2, log_every_n_steps=1)
 def positive(tmp_path_factory):
     files = {"imports.txt": IMPORTS.strip(), "contrib.txt": "\n".join(CONTRIB)}
     folder = write(tmp_path_factory.mktemp("old"), {**files, "train.py": POSITIVE})
-    process = run(folder, "train.py")
+    library = "import tensorflow as tf\nHAS_PLACEHOLDER = hasattr(tf, 'placeholder')"
+    libraries = write(tmp_path_factory.mktemp("lib") / "site-packages", {"library.py": library})
+    process = run(folder, "train.py", python_path=[libraries])
     assert process.returncode == 0, process.stderr
     return process, json.loads((folder / "failed.json").read_text())
 
@@ -139,13 +143,8 @@ class TestTensorFlow:
             "WARNING:tensorflow:a warning of the script"
         ]
 
-    def test_libraries_go_on_to_see_todays(self, tmp_path):
-        library = "import tensorflow as tf\nHAS_PLACEHOLDER = hasattr(tf, 'placeholder')"
-        write(tmp_path / "lib" / "site-packages", {"library.py": library})
-        script = "import tensorflow as tf, library; print(library.HAS_PLACEHOLDER, tf.placeholder)"
-        folder = write(tmp_path / "old", {"train.py": script})
-        process = run(folder, "train.py", python_path=[tmp_path / "lib" / "site-packages"])
-        assert process.stdout.startswith("False <function placeholder"), process.stderr
+    def test_libraries_go_on_to_see_todays(self, positive):
+        assert positive[0].stdout.startswith("False <function placeholder"), positive[0].stderr
 
 
 FLAGS = """
@@ -226,22 +225,47 @@ FREE_OF_TENSORFLOW = [
 ]
 
 
-def test_names_that_cannot_be_had_are_said_in_one_line_each(tmp_path):
-    """As a script's uncaught errors are; one process for all."""
-    script = (
-        "import json, sys\n"
-        "for name in json.load(open('names.json')):\n"
-        "    try:\n"
-        "        exec(compile(open(name).read(), name, 'exec'), {'__name__': 'x'})\n"
-        "    except Exception:\n"
-        "        sys.excepthook(*sys.exc_info())\n"
-    )
+# What is asked for, or imported, in a `try`; then the cases; then an error that nothing catches.
+FALLBACKS = """
+import tensorflow as tf
+print(hasattr(tf.contrib, "rnn"), hasattr(tf, "nothing"), getattr(tf, "nothing", 5))
+try:
+    from tensorflow.contrib import crf
+except ImportError:
+    print("no crf")
+try:
+    import tensorflow.contrib.eager as tfe
+except ImportError as error:
+    print(error)
+try:
+    tf.pack([1])
+except AttributeError as error:
+    print(error)
+import json, sys
+for name in json.load(open("names.json")):
+    try:
+        exec(compile(open(name).read(), name, "exec"), {"__name__": "x"})
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+tf.contrib.layers.nothing
+"""
+
+
+@pytest.fixture(scope="module")
+def missing(tmp_path_factory):
+    """The names of the cases, and the process of all of them."""
     cases = MISSING + FREE_OF_TENSORFLOW
     names = [f"case_{i}.py" for i in range(len(cases))]
     files = {name: case[0] for name, case in zip(names, cases, strict=True)}
-    folder = write(tmp_path, {**files, "names.json": json.dumps(names), "train.py": script})
-    process = run(folder, "train.py")
-    lines = process.stderr.splitlines()
+    files |= {"names.json": json.dumps(names), "train.py": FALLBACKS}
+    return names, run(write(tmp_path_factory.mktemp("missing"), files), "train.py")
+
+
+def test_names_that_cannot_be_had_are_said_in_one_line_each(missing):
+    """As a script's uncaught errors are; one process for all."""
+    names, process = missing
+    lines = process.stderr.splitlines()[:-1]
+    cases = MISSING + FREE_OF_TENSORFLOW
     assert len(lines) == len(cases), process.stderr
     for line, name, (code, what, instead) in zip(lines, names, cases, strict=True):
         last = 3 if "except" in code else code.count("\n") + 1
@@ -271,25 +295,8 @@ def test_uncaught_they_end_the_process_with_exit_code_1(tmp_path, code, part):
     assert process.stderr.count("\n") == 1
 
 
-def test_hasattr_and_fallbacks_of_old_code_go_on_to_work(tmp_path):
-    script = """
-        import tensorflow as tf
-        print(hasattr(tf.contrib, "rnn"), hasattr(tf, "nothing"), getattr(tf, "nothing", 5))
-        try:
-            from tensorflow.contrib import crf
-        except ImportError:
-            print("no crf")
-        try:
-            import tensorflow.contrib.eager as tfe
-        except ImportError as error:
-            print(error)
-        try:
-            tf.pack([1])
-        except AttributeError as error:
-            print(error)
-        tf.contrib.layers.nothing
-    """
-    process = run(write(tmp_path, {"train.py": script}), "train.py")
+def test_hasattr_and_fallbacks_of_old_code_go_on_to_work(missing):
+    _, process = missing
     assert process.stdout.splitlines() == [
         "False False 5",
         "no crf",
@@ -297,8 +304,9 @@ def test_hasattr_and_fallbacks_of_old_code_go_on_to_work(tmp_path):
         "module 'tensorflow' has no attribute 'pack'",
     ]
     assert process.returncode == 1
-    assert process.stderr.count("\n") == 1
-    assert "train.py:16: tf.contrib.layers.nothing has no counterpart" in process.stderr
+    last = process.stderr.splitlines()[-1]
+    number = FALLBACKS.count("\n")
+    assert f"train.py:{number}: tf.contrib.layers.nothing has no counterpart" in last
 
 
 NUMPY = """

@@ -3,9 +3,6 @@
 import argparse
 import dataclasses
 import inspect
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import processes
@@ -185,17 +182,7 @@ class TestProgress:
         return output.read_text()
 
     def test_without_setting_up(self, tmp_path):
-        result = subprocess.run(
-            [sys.executable, self.write(tmp_path), *self.ARGUMENTS],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(self.PYTHON_PATH)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=800,
-        )
-        assert result.returncode == 0, result.stderr
-        lines = result.stderr
+        lines = self.run(tmp_path)
         assert "step 1/2, loss" in lines
         assert lines.count("step 2/2, loss") == 1
 

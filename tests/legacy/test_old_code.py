@@ -2,6 +2,8 @@
 
 ``own``: the folder's modules on a TensorFlow that looks like 1.x; ``deep_reid``: this package's
 modules in their place; ``two lines``: the script with two changed import lines, without the runner.
+All but ``own`` is long, and so is the fork that became a package: ``test_legacy_modules.py`` tests
+relative imports, and what the engine ``deep_reid`` says.
 """
 
 import re
@@ -190,6 +192,7 @@ def test_a_loss_of_the_folder_goes_on_from_a_checkpoint(market):
     assert np.isfinite(list(read_scalars(run_dir)["angular_loss"].values())).all()
 
 
+@pytest.mark.long
 def test_the_engine_deep_reid_names_what_the_folder_has_and_this_package_has_not(tmp_path):
     folder, _ = create_market("deep_reid", tmp_path)
     output = folder.run("--loss_mode=angular", codes=(2,))
@@ -261,7 +264,8 @@ def test_a_network_of_the_folder_is_finalized(vehicles):
     assert {name.partition("/")[0] for name in weights} == {"MobileNet"}
 
 
-@with_both_engines
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["own", "deep_reid"])
 def test_a_fork_that_became_a_package_imports_relatively(engine, tmp_path):
     copy_sample("packaged", tmp_path / "packaged")
     copy_modules(tmp_path / "packaged", "queued_trainer.py", "losses.py", "metrics.py")

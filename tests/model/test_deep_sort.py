@@ -30,6 +30,14 @@ def connect(is_training=False, num_classes=11, image_shape=IMAGE_SHAPE, **settin
     return images, *factory(images)
 
 
+@pytest.fixture(scope="module")
+def connected_graph():
+    """A graph with the network, to be looked at only."""
+    with tf.Graph().as_default() as graph:
+        connect()
+    return graph
+
+
 def load_rule_made_values(session):
     variables = sorted(slim.get_model_variables(), key=lambda variable: variable.op.name)
     for number, variable in enumerate(variables):
@@ -162,11 +170,11 @@ class TestLayers:
             ("fc1", (128,)),
         ],
     )
-    def test_layers_have_the_output_shapes_of_the_original(self, graph, scope, shape):
-        connect()
+    def test_layers_have_the_output_shapes_of_the_original(self, connected_graph, scope, shape):
         # The scope of a block's variables is opened twice: the second time, TensorFlow adds "_1".
         scopes = (f"{scope}/", f"{scope}_1/") if scope in BLOCK_SCOPES else (f"{scope}/",)
-        output = [op for op in graph.get_operations() if op.name.startswith(scopes)][-1]
+        operations = connected_graph.get_operations()
+        output = [op for op in operations if op.name.startswith(scopes)][-1]
         assert output.outputs[0].get_shape().as_list() == [None, *shape]
 
     def test_features_and_logits_have_known_widths(self):

@@ -165,4 +165,4 @@ if __name__ == "__main__":
     changes = kill_at_each_change(
         lambda number: tempfile.mkdtemp(prefix=f"{number}-", dir=sys.argv[2]), prepare, work, check
     )
-    sys.stdout.write("".join(f"{event} {name}\n" for event, name in changes))
+    sys.stdout.write("".join(f"change {event} {name}\n" for event, name in changes))

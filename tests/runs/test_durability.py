@@ -262,9 +262,17 @@ SAVE_TWICE = """
 """
 
 
-def check_output(process, directory, reason):
-    assert process.returncode == 0, process.stderr
-    lines = process.stdout.splitlines()
+def start_code(code, folder, *args):
+    """Start code as a script, in a process that is forked from one with TensorFlow."""
+    (folder / "script.py").write_text(textwrap.dedent(code))
+    output = folder / "output.txt"
+    output.touch()
+    argv = [*map(str, args)]
+    return processes.start_script(folder / "script.py", argv, ROOT, [ROOT], output), output
+
+
+def check_output(output, directory, reason):
+    lines = output.splitlines()
     assert lines[0].startswith(f"checkpoint {directory}/model.ckpt-2 could not be written (")
     assert reason in lines[0]
     assert lines[1] == f"{directory}/checkpoint {reason}"
@@ -276,8 +284,11 @@ def check_output(process, directory, reason):
 
 @pytest.mark.slow
 def test_files_that_may_not_grow_leave_the_checkpoint_before(tmp_path):
-    process = run_python(SAVE_TWICE, tmp_path, "limit")
-    check_output(process, tmp_path, "File too large")
+    (tmp_path / "run").mkdir()
+    process, output = start_code(SAVE_TWICE, tmp_path, tmp_path / "run", "limit")
+    process.join(120)
+    assert process.exitcode == 0, output.read_text()
+    check_output(output.read_text(), tmp_path / "run", "File too large")
 
 
 @pytest.mark.slow
@@ -292,7 +303,8 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
     if not can_mount:
         pytest.skip("needs the right to mount")
     process = run_python(SAVE_TWICE, tmp_path, prefix=prefix)
-    check_output(process, tmp_path, "No space left on device")
+    assert process.returncode == 0, process.stderr
+    check_output(process.stdout, tmp_path, "No space left on device")
 
 
 def hold(directory, has_begun=None):
@@ -369,7 +381,9 @@ class TestLock:
                     time.sleep(5)
                 os._exit(0)
         """
-        assert run_python(code, tmp_path).returncode == 0
+        process, output = start_code(code, tmp_path, tmp_path)
+        process.join(120)
+        assert process.exitcode == 0, output.read_text()
         with Run.open(tmp_path, "run"):
             pass
 

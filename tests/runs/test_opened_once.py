@@ -53,6 +53,7 @@ def test_a_training_takes_its_lock_makes_its_folder_and_reads_its_newest_checkpo
             f"--log_dir={os.path.dirname(run_dir)}",
             "--run_id=run",
             "--batch_size=8",
+            "--network=tiny:Net",
             "--image_shape",
             "32",
             "16",

@@ -69,28 +69,13 @@ def split(folder, command):
     return str(path), [*argv, *SMALL[re.search(r"--mode=(\w+)", command)[1]]]
 
 
-class Command:
-    """A command of the page that runs in the reader's folder."""
-
-    def __init__(self, folder, command):
-        path, argv = split(folder, command)
-        self._process = subprocess.Popen(
-            [sys.executable, path, *argv], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def kill(self):
-        self._process.kill()
-        self._process.wait()
-
-    def finish(self):
-        """Wait for its end; returns what it wrote to standard output."""
-        try:
-            output, errors = self._process.communicate(timeout=280)
-        finally:
-            self.kill()
-        assert self._process.returncode == 0, errors
-        return output
+def run(folder, command):
+    """Run a command of the page in the reader's folder; returns what it wrote."""
+    path, argv = split(folder, command)
+    output = folder / f"output-{len(list(folder.glob('output-*')))}.txt"
+    code = processes.call(processes.run_script, path, argv, folder, [ROOT], output)
+    assert code == 0, output.read_text()
+    return output.read_text()
 
 
 def run_dir_of(folder, name):
@@ -100,11 +85,8 @@ def run_dir_of(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [x for x in COMMANDS if x.startswith("train_custom.py")])
-def test_an_example_trains_alone(folder, command, tmp_path):
-    path, argv = split(folder, command)
-    output = tmp_path / "output.txt"
-    code = processes.call(processes.run_script, path, argv, folder, [ROOT], output)
-    assert code == 0, output.read_text()
+def test_an_example_trains_alone(folder, command):
+    run(folder, command)
     config = RunConfig.load(run_dir_of(folder, "custom"))
     assert f"--network={config.network}" in command or f"--loss_mode={config.loss_mode}" in command
 
@@ -115,18 +97,14 @@ def command_of(mode):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """The reader's folder after the training with all three examples."""
-    Command(folder, command_of("train")).finish()
+    """The reader's folder after the training with all three examples, in a process as it is."""
+    path, argv = split(folder, command_of("train"))
+    process = subprocess.run(
+        [sys.executable, path, *argv], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, timeout=280,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
     return folder
-
-
-@pytest.fixture(scope="module")
-def commands(trained):
-    """The other commands of the page, side by side."""
-    commands = {mode: Command(trained, command_of(mode)) for mode in ("eval", "test", "freeze")}
-    yield commands
-    for command in commands.values():
-        command.kill()
 
 
 @pytest.mark.slow
@@ -137,22 +115,20 @@ class TestAllThreeTogether:
         assert config.loss_mode == "my_losses:contrastive"
         assert config.num_classes is None  # the loss needs no classifier
 
-    def test_evaluation_finds_them(self, trained, commands):
-        commands["eval"].finish()
+    def test_evaluation_finds_them(self, trained):
+        run(trained, command_of("eval"))
         run_id = run_dir_of(trained, "my_dataset").name
         records = trained / "output" / "my_dataset" / "eval" / run_id / "metrics.jsonl"
         assert [json.loads(line)["step"] for line in records.read_text().splitlines()] == [2]
 
-    def test_the_test_ranks_by_the_measure_of_the_loss(self, trained, commands):
-        assert "rank-1" in commands["test"].finish()
+    def test_the_test_ranks_by_the_measure_of_the_loss(self, trained):
+        assert "rank-1" in run(trained, command_of("test"))
         metrics = json.loads((run_dir_of(trained, "my_dataset") / "test_metrics.json").read_text())
         assert metrics["measure"] == "cosine"
         assert metrics["num_queries"] == 2
 
-    def test_the_frozen_graph_gives_the_features_of_the_checkpoint(
-        self, trained, commands, monkeypatch
-    ):
-        commands["freeze"].finish()
+    def test_the_frozen_graph_gives_the_features_of_the_checkpoint(self, trained, monkeypatch):
+        run(trained, command_of("freeze"))
         monkeypatch.chdir(trained)
         monkeypatch.setattr(sys, "path", sys.path[:])
         images = [cv2.imread(str(path)) for path in sorted(trained.glob("people/0001/*.jpg"))]

@@ -19,13 +19,7 @@ from deep_reid.runtime import precision
 
 NETWORKS = """
 import tiny
-
-class Net:
-    def preprocess(self, image, is_training=False):
-        return tiny.preprocess(image)
-
-    def create_network_factory(self, is_training, num_classes, add_logits):
-        return tiny.create_network_factory(is_training, num_classes if add_logits else None)
+from tiny import Net
 
 class Picky(Net):
     def fits(self, variable_shapes):
@@ -193,15 +187,15 @@ class TestNetwork:
         assert "\n" not in errors[0]
         assert not (people / "output").exists() or not list(people.glob("output/custom/train/run"))
 
-    @pytest.mark.parametrize("mode", ["eval", "test", "freeze"])
-    def test_one_that_is_gone_is_told_in_each_mode(self, people, caplog, mode):
+    def test_one_that_is_gone_is_told_in_each_mode(self, people, caplog):
         assert train(caplog, "--network=own:Net") == (0, [])
         (people / "output/custom/train/run/config.json").write_text(
             (people / "output/custom/train/run/config.json").read_text().replace("own:", "gone:")
         )
-        code, errors = run(caplog, f"--mode={mode}")
-        assert code == 2
-        assert "gone:Net: there is no module gone in" in errors[0]
+        for mode in ("eval", "test", "freeze"):
+            code, errors = run(caplog, f"--mode={mode}")
+            assert code == 2
+            assert "gone:Net: there is no module gone in" in errors[0]
         with pytest.raises(UsageError, match="there is no module gone"):
             Encoder("output/custom/train/run")
 
