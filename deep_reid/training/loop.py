@@ -24,6 +24,7 @@ from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
+from deep_reid.training.optimizers import create_learning_rate
 
 __all__ = [
     "check_labels",
@@ -175,7 +176,7 @@ def train(
         step = create_step(
             network_factory,
             *trainer.get_input_vars(config.batch_size),
-            config.learning_rate,
+            create_learning_rate(config),
             config,
         )
         check_labels(labels, step.num_classes)
@@ -280,6 +281,7 @@ def create_run_trainer(
         on_bad_image=config.on_bad_image,
         max_bad_percent=config.max_bad_percent,
         num_files=len(set(images)) if read_from_file else None,
+        augment=config.augment,
         compute=config,
     )
 
