@@ -49,8 +49,8 @@ def create_image_input(
     jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
         How to decode JPEG files: as the original does, or as OpenCV does.
     augment : sequence of {"flip", "crop", "erase", "color"}
-        What training changes; "flip" passes `is_training` to `preprocess_fn`, the others come before
-        it: see `deep_reid.images.augmentation`.
+        What training changes. "flip" passes `is_training` to `preprocess_fn`; the others come
+        before that: see `deep_reid.images.augmentation`.
 
     Returns
     -------
