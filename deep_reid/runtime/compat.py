@@ -3,6 +3,7 @@
 Everything else writes ``from deep_reid.runtime.compat import slim, tf``. On import, this module
 
 * hides TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
+* turns on oneDNN's kernels, unless the user set ``TF_ENABLE_ONEDNN_OPTS``;
 * repairs TF-Slim 1.1, its last release, for TensorFlow 2.16 and later (``slim_repairs.py``);
 * turns on graph mode and TensorFlow 1's behavior.
 """
@@ -11,6 +12,7 @@ import contextlib
 import importlib
 import logging
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -55,6 +57,10 @@ def _without_start_up_lines():
                     os.write(stderr, line)
 
 
+if platform.machine().lower() in ("x86_64", "amd64"):
+    # By itself, TensorFlow uses these kernels only on CPUs with AVX-512. With AVX2, too, they train
+    # in half the time, and encode in two thirds of it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 memory.check_limit("TensorFlow")
 with contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines():
     tf = importlib.import_module("tensorflow.compat.v1")

@@ -28,7 +28,9 @@ raise ImportError("libcuda is from last year")
 
 
 def run_python(code, python_path=(), **variables):
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    # Imports of this process have set these.
+    set_by_us = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
+    environment = {k: v for k, v in os.environ.items() if k not in set_by_us}
     environment["PYTHONPATH"] = os.pathsep.join([*map(str, python_path), str(ROOT)])
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -52,7 +54,9 @@ def default_import(child_output):
     """A process that imports the module and builds layers, with nothing set by the user."""
     return run_python(
         BUILD_LAYERS + "from tensorflow.python.framework import ops, tensor\n"
-        "import os\n"
+        "import os, platform\n"
+        "from tensorflow.python.util import _pywrap_util_port as port\n"
+        "assert port.IsMklEnabled() == (platform.machine() in ('x86_64', 'AMD64'))\n"
         "assert ops.Tensor is tensor.Tensor\n"
         "assert isinstance(x, ops.Tensor)\n"
         "assert not tf.executing_eagerly()\n"
@@ -77,13 +81,15 @@ class TestImport:
         assert default_import.stdout == ""
         assert default_import.stderr == ""
 
-    def test_a_log_level_that_the_user_set_stays_and_brings_the_lines_back(self):
+    def test_what_the_user_set_stays_and_a_log_level_brings_the_lines_back(self):
         code = (
             "import os, logging; from deep_reid.compat import tf; "
-            "print(os.environ['TF_CPP_MIN_LOG_LEVEL'], tf.get_logger().level == logging.ERROR)"
+            "from tensorflow.python.util import _pywrap_util_port as port; "
+            "print(os.environ['TF_CPP_MIN_LOG_LEVEL'], tf.get_logger().level == logging.ERROR, "
+            "port.IsMklEnabled())"
         )
-        process = run_python(code, TF_CPP_MIN_LOG_LEVEL="0")
-        assert process.stdout.split() == ["0", "False"], process.stderr
+        process = run_python(code, TF_CPP_MIN_LOG_LEVEL="0", TF_ENABLE_ONEDNN_OPTS="0")
+        assert process.stdout.split() == ["0", "False", "False"], process.stderr
         # Which lines these are depends on the machine, and on TensorFlow's release.
         assert process.stderr
 
