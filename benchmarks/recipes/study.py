@@ -2,7 +2,7 @@
 
 Each training writes checkpoints at the same steps, and each is scored. A line of JSON for each
 score goes to ``scores.jsonl`` in the output folder; what is there is not trained again, so the
-study can be stopped and started. ``python -m benchmarks.recipes.table`` makes the table and the plot.
+study can be stopped and started. ``benchmarks.recipes.table`` makes the table and the plot.
 
 python -m benchmarks.recipes.study --dataset=DIR --output=DIR [--configurations NAME ...]
 """
@@ -94,7 +94,9 @@ def measure(args, name, split, seed):
             found = {key: scores[known] for key, known in _SCORES.items()}
             lines.append({"step": step, "precise": precise, **found, "seconds": seconds})
     best = lines[-1]
-    print(f"{name}, split {split}, seed {seed}: {best['rank1']:.3f} / {best['mAP']:.3f}", flush=True)
+    print(
+        f"{name}, split {split}, seed {seed}: {best['rank1']:.3f} / {best['mAP']:.3f}", flush=True
+    )
     return lines
 
 

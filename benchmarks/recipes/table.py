@@ -43,7 +43,7 @@ def summarize(lines):
 
 
 def format_rows(curves):
-    """Return the lines of a table: mean and spread at the last step, steps to the baseline's end."""
+    """Return the lines of a table: mean and spread at the end, steps to the baseline's end."""
     longest = max(max(steps) for steps in curves.values())
     goal = None
     if (BASELINE, 0) in curves:

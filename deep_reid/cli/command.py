@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from typing import Any
 
-from deep_reid.config.recipes import RECIPES
 from deep_reid.config.kinds import (
     COSINE_DISTANCE,
     COUNT,
@@ -19,6 +18,7 @@ from deep_reid.config.kinds import (
     Switch,
     Text,
 )
+from deep_reid.config.recipes import RECIPES
 from deep_reid.config.setting import COMMAND, MODES, setting
 from deep_reid.export.clients import CLIENTS
 from deep_reid.export.formats import FORMATS, QUANTIZATIONS
@@ -94,7 +94,7 @@ class Command:
     debug: bool = _of_all(False, On(), "log more, and errors with a trace")
     recipe: str | None = _setting(
         None,
-        Choice(tuple(RECIPES)),
+        Choice(RECIPES),
         "set of settings that say how the network learns; each can be given by hand, too "
         "(--help=recipe lists them)",
         group="recipe",

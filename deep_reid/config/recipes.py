@@ -4,7 +4,6 @@ from typing import Any
 
 from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.config.run import RunConfig
-from deep_reid.config.setting import list_settings
 
 FAITHFUL = "faithful"
 _OF_SOFTMAX = ("logit_scale_init", "logit_scale_penalty", "label_smoothing", "logit_margin")
@@ -17,21 +16,20 @@ _STRONG: dict[str, Any] = {
     "compact_labels": True,
     "lr_schedule": "cosine",
 }
-RECIPES: dict[str, dict[str, Any]] = {
-    FAITHFUL: {name: list_settings(RunConfig)[name].default for name in _STRONG},
-    "strong": _STRONG,
-}
-"""Settings of `deep_reid.config.RunConfig` by the name of their recipe. ``faithful`` has the
-defaults of those that another recipe changes: it takes an earlier recipe back."""
+_CHANGES: dict[str, dict[str, Any]] = {FAITHFUL: {}, "strong": _STRONG}
+RECIPES = tuple(_CHANGES)
+"""Names of recipes. ``faithful`` is the default of all that another recipe changes."""
 
 
-def settings_of(recipe: str, loss_mode: str) -> dict[str, Any]:
+def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, Any]:
     """Return the settings of a recipe, without those that a loss does not have.
 
     Parameters
     ----------
     recipe : str
         One of `RECIPES`.
+    default : RunConfig
+        What the recipe does not change keeps these values: an earlier recipe is taken back.
     loss_mode : str
 
     Returns
@@ -39,5 +37,9 @@ def settings_of(recipe: str, loss_mode: str) -> dict[str, Any]:
     dict of str -> object
         By the names of settings of `deep_reid.config.RunConfig`.
     """
-    left_out = () if loss_mode == LOSS_MODES[0] or recipe == FAITHFUL else _OF_SOFTMAX
-    return {name: value for name, value in RECIPES[recipe].items() if name not in left_out}
+    names = {name for changes in _CHANGES.values() for name in changes}
+    settings = {name: getattr(default, name) for name in sorted(names)}
+    changes = dict(_CHANGES[recipe])
+    if loss_mode != LOSS_MODES[0]:
+        changes = {name: value for name, value in changes.items() if name not in _OF_SOFTMAX}
+    return settings | changes

@@ -194,8 +194,10 @@ def eval_loop(
                 eval_interval_secs,
                 max_num_evaluations,
                 timeout_secs,
-                has_ended=lambda: (until_trained or stopping.is_requested(run_dir))
-                and watching.has_training_ended(run_dir),
+                has_ended=lambda: (
+                    (until_trained or stopping.is_requested(run_dir))
+                    and watching.has_training_ended(run_dir)
+                ),
             )
         return log.last_scores([f"Precision@{k}" for k in RANKS], step)
 

@@ -159,7 +159,8 @@ class Report:
             if num_since
             else "the best so far",
         )
-        if self.patience is not None and num_since >= self.patience:
+        is_enough = self.patience is not None and num_since >= self.patience
+        if is_enough and not stopping.is_requested(self.run_dir):
             stopping.request(
                 self.run_dir,
                 f"no better {BEST_BY} than {best_score:.4f} at step {best_step} in {num_since} "

@@ -104,7 +104,7 @@ def _erase(images):
     )
     is_inside = rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :]
     is_inside &= is_erased[:, tf.newaxis, tf.newaxis]
-    return tf.where(is_inside[..., tf.newaxis], noise[tf.newaxis], images)
+    return tf.where_v2(is_inside[..., tf.newaxis], noise[tf.newaxis], images)
 
 
 def _draw_interval(size, shares, length_draw, start_draw):

@@ -15,12 +15,12 @@ from deep_reid.system.tables import align, list_some
 
 _logger = logging.getLogger(__name__)
 
-# The ending that tf.train.ExponentialMovingAverage gives the names of averages.
-_OF_AVERAGES = "/ExponentialMovingAverage"
+OF_AVERAGES = "/ExponentialMovingAverage"
+"""What follows a variable's name in the name of its average, as TensorFlow's own class has it."""
 
 
 def _name_in_checkpoint(variable, names):
-    average = variable.op.name + _OF_AVERAGES
+    average = variable.op.name + OF_AVERAGES
     return average if average in names else variable.op.name
 
 
@@ -54,7 +54,9 @@ class Restorer:
             If it is damaged or deleted, or lacks a variable.
         """
         shapes = variable_shapes(checkpoint_path)
-        variables = {_name_in_checkpoint(variable, shapes): variable for variable in self._variables}
+        variables = {
+            _name_in_checkpoint(variable, shapes): variable for variable in self._variables
+        }
         names = frozenset(variables)
         if names not in self._savers:
             self._savers[names] = Saver(variables)

@@ -7,6 +7,7 @@ import numpy as np
 
 from deep_reid.config import RunConfig
 from deep_reid.config.step import ADAMW_DECAY, StepSettings
+from deep_reid.runs import restoring
 from deep_reid.runtime.compat import tf
 
 _MOMENTUM = 0.9
@@ -144,8 +145,23 @@ def average_weights(train_op: tf.Tensor, variables: Sequence[Any], decay: float)
     .. [1] Polyak & Juditsky: Acceleration of stochastic approximation by averaging. SIAM Journal on
        Control and Optimization 30(4), 1992.
     """
-    step = tf.train.get_or_create_global_step()
+    averages = [
+        tf.Variable(
+            variable.initialized_value(),
+            name=variable.op.name + restoring.OF_AVERAGES,
+            trainable=False,
+        )
+        for variable in variables
+    ]
     with tf.control_dependencies([train_op]):
-        update = tf.train.ExponentialMovingAverage(decay, step.read_value()).apply(variables)
-    with tf.control_dependencies([update]):
+        # Sums of integers: Grappler moves a cast of the variable itself before the update.
+        step = tf.train.get_or_create_global_step().read_value()
+        early_decay = tf.cast(1 + step, tf.float32) / tf.cast(10 + step, tf.float32)
+        share = 1.0 - tf.minimum(decay, early_decay)
+        # tf.train.ExponentialMovingAverage reads the weights at any time of the step.
+        updates = [
+            average.assign_sub(share * (average - variable.read_value()))
+            for average, variable in zip(averages, variables, strict=True)
+        ]
+    with tf.control_dependencies(updates):
         return tf.identity(train_op)

@@ -11,7 +11,7 @@ from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig, recipes
 from deep_reid.config.setting import list_settings
 from deep_reid.errors import UsageError
-from deep_reid.nets import start
+from deep_reid.nets import batch_norm, start
 from deep_reid.nets.building import build_network
 from deep_reid.training import graph as training_graph
 from deep_reid.training.optimizers import create_learning_rate
@@ -23,7 +23,7 @@ IMAGES = RANDOM.uniform(size=(8, *IMAGE_SHAPE)).astype(np.float32)
 
 
 def settings(**changes):
-    return RunConfig(IMAGE_SHAPE, batch_size=8, num_images_per_id=2, **changes)
+    return RunConfig(IMAGE_SHAPE, **{"batch_size": 8, "num_images_per_id": 2, **changes})
 
 
 def network(name="deep_sort", is_training=True, num_classes=5):
@@ -55,7 +55,7 @@ def start_values(config, name="deep_sort"):
         return session.run(names)
 
 
-def train(config, factory=linear, num_steps=1, fetch=()):
+def train(config, factory=linear, num_steps=1):
     """Return the losses, and the variables before the first step and after each."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
@@ -123,7 +123,7 @@ class TestStart:
         with tf.Graph().as_default():
             with start.starting(settings(batch_norm_decay=0.9)):
                 build_network(network(name), tf.constant(IMAGES))
-            found = nets.batch_norm.list_gathered(tf.get_default_graph())
+            found = batch_norm.list_gathered(tf.get_default_graph())
         assert len(found) >= 22
         assert {round(one.decay, 6) for one in found.values()} == {0.9}
 
@@ -149,7 +149,7 @@ class TestNothingIsIgnored:
         assert sorted(tried) == sorted(start.NAMES)
 
     def test_a_classifier_that_tells_no_scale_cannot_have_a_margin(self):
-        with pytest.raises(UsageError, match="logit_margin .* add_logit_scale"):
+        with pytest.raises(UsageError, match="logit_margin .*add_logit_scale"):
             train(settings(logit_margin=0.2))
 
     def test_a_loss_without_a_classifier_cannot_have_its_start(self):
@@ -310,9 +310,7 @@ class TestOptimizer:
     @pytest.mark.parametrize(("decay", "expected"), [(None, 0.01), (0.2, 0.2), (0.0, 0.0)])
     def test_adamw_lets_matrices_decay_and_vectors_not(self, decay, expected):
         _, (before, adam) = train(settings(learning_rate=0.01))
-        _, (_, adamw) = train(
-            settings(learning_rate=0.01, optimizer="adamw", weight_decay=decay)
-        )
+        _, (_, adamw) = train(settings(learning_rate=0.01, optimizer="adamw", weight_decay=decay))
         difference = adamw["weights"] - adam["weights"]
         np.testing.assert_allclose(difference, -0.01 * expected * before["weights"], atol=1e-7)
         np.testing.assert_array_equal(adamw["biases"], adam["biases"])
@@ -355,7 +353,7 @@ class TestLearningRate:
             optimizer="adam", learning_rate=0.1, lr_schedule="cosine", number_of_steps=4
         )
         _, values = train(config, num_steps=4)
-        moved = [abs(b["weights"] - a["weights"]).max() for a, b in zip(values, values[1:])]
+        moved = abs(np.diff([value["weights"] for value in values], axis=0)).max(axis=(1, 2))
         rates = [0.1 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
         np.testing.assert_allclose(moved[0], rates[0], rtol=1e-3)
         assert all(move < 1.2 * rate for move, rate in zip(moved, rates, strict=True))
@@ -383,27 +381,21 @@ class TestAverages:
 
 
 class TestRecipes:
-    def test_faithful_takes_back_what_the_others_change(self):
-        changed = {name for recipe in recipes.RECIPES.values() for name in recipe}
-        assert set(recipes.RECIPES["faithful"]) == changed
-        faithful = settings(**recipes.settings_of("faithful", "cosine-softmax"))
-        assert faithful == settings()
+    @pytest.mark.parametrize("compact_labels", [False, True])
+    def test_faithful_takes_back_what_the_others_change(self, compact_labels):
+        default = settings(compact_labels=compact_labels)
+        faithful = recipes.settings_of("faithful", default, "cosine-softmax")
+        strong = recipes.settings_of("strong", default, "cosine-softmax")
+        assert set(faithful) == set(strong)
+        changed = dataclasses.replace(default, number_of_steps=9, **strong)
+        assert dataclasses.replace(changed, number_of_steps=None, **faithful) == default
+        assert sum(strong[name] != faithful[name] for name in strong) > 4
 
     @pytest.mark.parametrize("loss_mode", ["cosine-softmax", "triplet", "magnet"])
-    @pytest.mark.parametrize("recipe", list(recipes.RECIPES))
+    @pytest.mark.parametrize("recipe", recipes.RECIPES)
     def test_each_goes_with_each_loss(self, recipe, loss_mode):
-        config = settings(
-            loss_mode=loss_mode,
-            number_of_steps=10,
-            **recipes.settings_of(recipe, loss_mode),
-        )
+        of_recipe = recipes.settings_of(recipe, settings(), loss_mode)
+        config = settings(loss_mode=loss_mode, number_of_steps=10, **of_recipe)
         num_classes = 5 if loss_mode == "cosine-softmax" else None
         found, _ = train(config, network(num_classes=num_classes))
         assert np.isfinite(found).all()
-
-    def test_settings_of_a_recipe_are_settings_of_a_run(self):
-        known = list_settings(RunConfig)
-        for recipe in recipes.RECIPES.values():
-            for name, value in recipe.items():
-                assert known[name].kind.check(name, value) == value
-                assert dataclasses.replace(settings(number_of_steps=9), **{name: value})
