@@ -82,7 +82,7 @@ class RunConfig(StepSettings):
         "images of each identity in a batch, K of the P x K batches",
     )
     batch_size: int = setting(
-        128, COUNT, "images per step, num_images_per_id of each identity", is_main=True
+        128, COUNT, "images per step, by default four of each identity", is_main=True
     )
     learning_rate: float = setting(1e-3, POSITIVE, "learning rate of the optimizer", is_main=True)
     lr_schedule: str = setting(
