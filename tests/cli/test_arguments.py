@@ -124,7 +124,7 @@ class TestHelp:
 
     def test_defaults_are_named(self, capsys):
         text = " ".join(read_help(capsys, "--help=all").split())
-        assert "images per step, by default four of each identity (default: 128, or the run's)" in text
+        assert "by default four of each identity (default: 128, or the run's)" in text
         assert "size that images are resized to (default: 128 64, or the run's)" in text
         assert "in the run's folder, export/market1501.ckpt for finalize" in text
 
