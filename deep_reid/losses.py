@@ -1,6 +1,7 @@
 """The losses that a network can be trained with."""
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES, facts_of_loss, import_loss
@@ -126,7 +127,13 @@ def magnet_loss(
     return MagnetLoss(loss, class_means, variance)
 
 
-def cosine_softmax_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def cosine_softmax_loss(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    label_smoothing: float = 0.0,
+    margin: float = 0.0,
+    scale: tf.Tensor | float = 1.0,
+) -> tf.Tensor:
     """Compute the cross entropy of the cosine softmax classifier.
 
     The classifier itself is part of the network (`deep_reid.nets`): scaled cosines to one unit
@@ -137,6 +144,13 @@ def cosine_softmax_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     logits : tf.Tensor of float32, shape (N, num_classes)
     labels : tf.Tensor of int, shape (N,)
         In [0, num_classes).
+    label_smoothing : float
+        The share e of [2]_: the target is ``1 - e`` for the label, plus ``e / num_classes`` for
+        each class.
+    margin : float
+        Subtracted from the cosine to the label's vector [3]_: from its logit, times `scale`.
+    scale : tf.Tensor of float, shape () or (num_classes,)
+        The factor between cosines and logits.
 
     Returns
     -------
@@ -146,10 +160,19 @@ def cosine_softmax_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     References
     ----------
     .. [1] Wojke & Bewley, "Deep cosine metric learning for person re-identification", WACV 2018.
+    .. [2] Szegedy et al., "Rethinking the inception architecture for computer vision", CVPR 2016.
+    .. [3] Wang et al., "CosFace: large margin cosine loss for deep face recognition", CVPR 2018.
     """
-    return tf.reduce_mean(
+    if margin:
+        is_own = tf.one_hot(labels, tf.shape(logits)[1], dtype=logits.dtype)
+        logits -= margin * tf.cast(scale, logits.dtype) * is_own
+    loss = tf.reduce_mean(
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     )
+    if label_smoothing:
+        of_all = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * tf.reduce_mean(of_all)
+    return loss
 
 
 _LOSS_FUNCTIONS = {
@@ -189,6 +212,10 @@ def add_training_loss(
     labels: tf.Tensor,
     *,
     monitor_losses: bool = True,
+    label_smoothing: float = 0.0,
+    logit_margin: float = 0.0,
+    logit_scale: tf.Tensor | None = None,
+    further: Mapping[str, float] | None = None,
 ) -> tf.Tensor:
     """Add the loss that the network is trained on, and summaries of all others.
 
@@ -205,11 +232,15 @@ def add_training_loss(
     monitor_losses : bool
         Whether to add summaries of the other losses. They take time only in the steps that write
         summaries.
+    label_smoothing, logit_margin, logit_scale
+        As in `cosine_softmax_loss`, for that loss mode. The margin needs the scale.
+    further : dict of str -> float, optional
+        The weights of other loss modes, which are added.
 
     Returns
     -------
     tf.Tensor of float32, shape ()
-        The training loss, without regularization.
+        The training loss with the further ones, without regularization.
 
     Raises
     ------
@@ -224,21 +255,43 @@ def add_training_loss(
         )
     features = keep_exact(features)
     logits = None if logits is None else keep_exact(logits)
-    loss = _compute(loss_mode, features, logits, labels)
+    if logit_margin and logit_scale is None:
+        raise UsageError(
+            f"logit_margin ({logit_margin}) needs the factor between cosines and logits, which the "
+            "network does not tell: leave it out, or let your own network call "
+            "deep_reid.nets.start.add_logit_scale"
+        )
+
+    def soften(features, logits, labels):
+        del features
+        scale = 1.0 if logit_scale is None else logit_scale
+        return cosine_softmax_loss(logits, labels, label_smoothing, logit_margin, scale)
+
+    is_softened = bool(label_smoothing or logit_margin)
+    function = soften if is_softened else load_loss(loss_mode)
+    loss = _compute(loss_mode, function, features, logits, labels)
     tf.losses.add_loss(loss)
     _summarize(loss_mode, features, logits, labels, loss)
+    further = further or {}
+    for other, weight in further.items():
+        part = _compute(other, load_loss(other), features, logits, labels)
+        _summarize(other, features, logits, labels, part)
+        tf.losses.add_loss(weight * part)
+        loss += weight * part
     if logits is not None:
         is_right = tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64))
         tf.summary.scalar("classification_accuracy", tf.reduce_mean(tf.cast(is_right, tf.float32)))
     for monitor in LOSS_MODES if monitor_losses else ():
-        if monitor != loss_mode and not (facts_of_loss(monitor).needs_logits and logits is None):
+        if monitor not in (loss_mode, *further) and not (
+            facts_of_loss(monitor).needs_logits and logits is None
+        ):
             _summarize(monitor, tf.stop_gradient(features), logits, labels)
     return loss
 
 
-def _compute(loss_mode, features, logits, labels):
+def _compute(loss_mode, function, features, logits, labels):
     """Add the ops of a loss, and check its result: it may be a loss of the user."""
-    loss = load_loss(loss_mode)(features, logits, labels)
+    loss = function(features, logits, labels)
     is_float = tf.is_tensor(loss) and loss.dtype.is_floating
     if not is_float or loss.get_shape().ndims not in (0, None):
         raise UsageError(

@@ -53,6 +53,7 @@ _COMPUTE_FLAGS = set(list_settings(ComputeSettings))
 def _list_flags(mode, loop):
     """List the settings that a loop takes, without those of data and network: the script's."""
     taken = {*inspect.signature(loop).parameters, *_COMPUTE_FLAGS}
+    taken.discard("num_images_per_id")  # each call must name it, so the script does
     known = [x for x in list_arguments("") if mode in x.modes and x.group != "data"]
     return {argument.name for argument in known} & taken
 

@@ -18,6 +18,7 @@ from deep_reid.config.kinds import (
     Switch,
     Text,
 )
+from deep_reid.config.recipes import RECIPES
 from deep_reid.config.setting import COMMAND, MODES, setting
 from deep_reid.export.clients import CLIENTS
 from deep_reid.export.formats import FORMATS, QUANTIZATIONS
@@ -91,6 +92,15 @@ class Command:
         default_text="color",
     )
     debug: bool = _of_all(False, On(), "log more, and errors with a trace")
+    recipe: str | None = _setting(
+        None,
+        Choice(RECIPES),
+        "set of settings that say how the network learns; each can be given by hand, too "
+        "(--help=recipe lists them)",
+        group="recipe",
+        is_main=True,
+        default_text="faithful, or what the run has",
+    )
     check_data: bool = _setting(
         False,
         On(),
@@ -131,6 +141,13 @@ class Command:
         On(),
         "end when the training has ended and its checkpoints are evaluated",
         is_main=True,
+    )
+    patience: int | None = _of_each_evaluation(
+        None,
+        COUNT,
+        "evaluations without a better Precision@1, after which training ends",
+        is_main=True,
+        default_text="it goes on",
     )
     timeout_secs: float | None = _of_evaluation(
         None,

@@ -128,6 +128,7 @@ def _list_arguments(args, config, dataset, run_id, weights):
         "num_galleries": dataset.NUM_GALLERIES,
         "projector": args.projector,
         "keep_best": args.keep_best,
+        "patience": args.patience,
         "compute": ComputeSettings.of(config),
         "feed_timeout_secs": config.feed_timeout_secs,
         "prepare": weights.of,

@@ -1,19 +1,22 @@
 """The settings of a run: command line, then ``config.json``, then ``--config``, then default."""
 
 import dataclasses
+import logging
 import os
 import secrets
 from typing import Any
 
 from deep_reid.cli.arguments import defaults_of, settings_of
 from deep_reid.cli.command import Command
-from deep_reid.config import RunConfig
+from deep_reid.config import RunConfig, recipes
 from deep_reid.config.run import CONFIG_FILENAME, NETWORKS
 from deep_reid.config.setting import MACHINE, list_settings
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
 from deep_reid.system.files import Path
+
+_logger = logging.getLogger(__name__)
 
 _OF_MACHINE = {
     name: setting.default
@@ -62,6 +65,7 @@ def settle(args: Command, dataset_class: type[Dataset], run_dir: Path | None = N
         "dataset": base.dataset or dataset_class.DEFAULT_DIR,
         # How to read a data set is no matter of another one.
         **(_OF_DATASET if _is_other_dataset(args.given, base) else {}),
+        **_settings_of_recipe(args, base, dataset_class),
         **args.given,
         "image_shape": (*size, num_channels),
     }
@@ -193,6 +197,24 @@ def open_dataset(dataset_class: type[Dataset], config: RunConfig, **kwargs: Any)
         )
     kwargs |= {name: getattr(config, name) for name in settings_of(dataset_class)}
     return dataset_class(config.dataset, config.num_validation, config.split_seed, **kwargs)
+
+
+def _settings_of_recipe(args, base, dataset_class):
+    if args.recipe is None:
+        return {}
+    settings = recipes.settings_of(
+        args.recipe,
+        RunConfig(**defaults_of(dataset_class)),
+        args.given.get("loss_mode", base.loss_mode),
+    )
+    by_hand = [name for name in settings if name in args.given]
+    _logger.info(
+        "Recipe %s: %s%s",
+        args.recipe,
+        ", ".join(f"{name} {value}" for name, value in settings.items() if name not in by_hand),
+        f"; given by hand: {', '.join(by_hand)}" if by_hand else "",
+    )
+    return settings
 
 
 def _is_other_dataset(given, base):

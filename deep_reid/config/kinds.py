@@ -121,11 +121,16 @@ def count(at_most: int | None = None) -> Number:
 
 
 COUNT = count()
+COUNT_OR_0 = Number("int", int, lambda x: is_integer(x) and x >= 0, "a whole number of at least 0")
 SEED = Number(
     "int", int, lambda x: is_integer(x) and 0 <= x < 2**31, "a whole number from 0 to 2^31 - 1"
 )
 POSITIVE = Number("float", float, lambda x: 0 < x <= sys.float_info.max, "a number greater than 0")
+NOT_NEGATIVE = Number(
+    "float", float, lambda x: 0 <= x <= sys.float_info.max, "a number of at least 0"
+)
 FINITE = Number("float", float, lambda x: abs(x) <= sys.float_info.max, "a number")
+PART = Number("float", float, lambda x: 0 <= x < 1, "a number of at least 0 and less than 1")
 SHARE = Number("float", float, lambda x: 0 < x <= 1, "a number greater than 0 and at most 1")
 COSINE_DISTANCE = dataclasses.replace(POSITIVE, at_most=2)
 PERCENT = Number("float", float, lambda x: 0 <= x <= 100, "a percentage from 0 to 100")
@@ -161,21 +166,30 @@ class Choice(Kind):
 
 
 class Choices(Choice):
-    """Some of some names; the command line separates them by commas."""
+    """Some of some names; the command line separates them by commas.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Parameters
+    ----------
+    names : sequence of str
+    none : str, optional
+        What the command line has for no name at all. Default: there must be one.
+    """
+
+    def __init__(self, names: Sequence[str], none: str | None = None) -> None:
         super().__init__(names)
         self.type_name = f"sequence of {self.type_name}"
+        self._none = none
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of ``add_argument``."""
-        return {"type": self.read, "metavar": ",".join(self.names)}
+        alternative = "" if self._none is None else f" or {self._none}"
+        return {"type": self.read, "metavar": ",".join(self.names) + alternative}
 
     def _to_plain(self, value):
-        return tuple(dict.fromkeys(value))
+        return () if value is None else tuple(dict.fromkeys(value))
 
     def _from_text(self, text):
-        return tuple(dict.fromkeys(text.split(",")))
+        return () if text == self._none else tuple(dict.fromkeys(text.split(",")))
 
     def _find_problem(self, value):
         return next(filter(None, map(super()._find_problem, value)), None)

@@ -5,9 +5,9 @@ import json
 import pathlib
 from typing import Any
 
-from deep_reid.config.compute import ComputeSettings
 from deep_reid.config.kinds import (
     COUNT,
+    COUNT_OR_0,
     COUNT_OR_SHARE,
     PERCENT,
     POSITIVE,
@@ -20,10 +20,9 @@ from deep_reid.config.kinds import (
     Path,
     Scopes,
     Switch,
-    count,
 )
-from deep_reid.config.loss_modes import LOSS_MODE, LOSS_MODES
-from deep_reid.config.setting import MACHINE, MODES, documented, list_settings, setting
+from deep_reid.config.setting import MODES, documented, list_settings, setting
+from deep_reid.config.step import StepSettings
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.batches import count_identities
 from deep_reid.system import files
@@ -32,6 +31,7 @@ from deep_reid.system.name_patterns import PRESETS
 BAD_IMAGE_POLICIES = ("stop", "skip")
 MAX_BAD_PERCENT = 1.0
 IMAGE_SOURCES = ("files", "arrays")
+LR_SCHEDULES = ("constant", "exponential", "cosine")
 NETWORKS = ("deep_sort", "mars_small128")
 """The package's networks: modules of `deep_reid.nets`."""
 
@@ -45,53 +45,6 @@ _OF_SPLITS: dict[str, Any] = {
     # These modes read no split, except to set batch norm anew.
     "needs": dict.fromkeys(("search", "track", "finalize"), "--precise_batch_norm"),
 }
-_OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
-
-
-@documented
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StepSettings(ComputeSettings):
-    """Settings of a training step, and of the threads that feed it.
-
-    Raises
-    ------
-    UsageError
-        If a setting breaks its rule.
-    """
-
-    loss_mode: str = setting(
-        LOSS_MODES[0],
-        LOSS_MODE,
-        "loss to train on, or MODULE:NAME of your own; evaluation and test rank by its distance",
-        modes=("train", "eval", "test", "search"),
-        is_main=True,
-        is_fixed=True,
-    )
-    trainable_scopes: tuple[str, ...] = setting(
-        (),
-        Scopes(),
-        "train only these",
-        is_fixed=True,
-        default_text="all",
-        detail="Names of scopes, or regular expressions for whole names",
-    )
-    monitor_losses: bool = setting(
-        True,
-        Switch(),
-        "show the other losses in TensorBoard, too; they are computed only for summaries",
-    )
-    num_enqueue_threads: int = setting(
-        4,
-        count(at_most=256),
-        "threads that read and decode images (one, with --deterministic)",
-        **_OF_FEEDING,
-    )
-    queue_capacity: int = setting(
-        512,
-        count(at_most=100_000),
-        "decoded images that wait for the training step, in whole batches",
-        **_OF_FEEDING,
-    )
 
 
 @documented
@@ -127,10 +80,24 @@ class RunConfig(StepSettings):
         4,
         COUNT,
         "images of each identity in a batch, K of the P x K batches",
-        flags=(),
     )
-    batch_size: int = setting(128, COUNT, "images per step, four of each identity", is_main=True)
-    learning_rate: float = setting(1e-3, POSITIVE, "learning rate of Adam", is_main=True)
+    batch_size: int = setting(
+        128, COUNT, "images per step, by default four of each identity", is_main=True
+    )
+    learning_rate: float = setting(1e-3, POSITIVE, "learning rate of the optimizer", is_main=True)
+    lr_schedule: str = setting(
+        LR_SCHEDULES[0],
+        Choice(LR_SCHEDULES),
+        "how the learning rate falls until the last step: not at all, exponentially to one "
+        "hundredth, or as half a cosine wave to 0",
+        group="recipe",
+    )
+    warmup_steps: int = setting(
+        0,
+        COUNT_OR_0,
+        "first steps, in which the learning rate rises from 0",
+        group="recipe",
+    )
     number_of_steps: int | None = setting(
         None,
         COUNT,
@@ -267,6 +234,17 @@ class RunConfig(StepSettings):
         """Check each setting by its kind, then those that depend on each other."""
         super().__post_init__()
         count_identities(self.batch_size, self.num_images_per_id)
+        if self.lr_schedule != LR_SCHEDULES[0]:
+            if self.number_of_steps is None:
+                raise UsageError(
+                    f"lr_schedule ({self.lr_schedule}) lets the learning rate fall until the last "
+                    "step: give number_of_steps, or lr_schedule constant"
+                )
+            if self.warmup_steps >= self.number_of_steps:
+                raise UsageError(
+                    f"warmup_steps ({self.warmup_steps}) must be less than number_of_steps "
+                    f"({self.number_of_steps})"
+                )
 
     @property
     def num_identities_per_batch(self) -> int:

@@ -17,6 +17,7 @@ GROUPS = {
     "run": "run",
     "data": "network and data (a run keeps them; the other modes take them from there)",
     "training": "training",
+    "recipe": "recipe: what a network learns per step",
     "saving": "what training saves and logs",
     "machine": "machine (never taken from a run)",
     "evaluation": "evaluation",

@@ -14,7 +14,7 @@ from deep_reid.engine.custom_scalars import Charts
 from deep_reid.engine.feeding import FeedThreads
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import DataError, RunError
-from deep_reid.runs import checkpoints, records, saving, watching
+from deep_reid.runs import checkpoints, records, restoring, watching
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path
 
@@ -74,7 +74,7 @@ class CheckpointEvaluation:
             no_op if op is None else op for op in (init_op, eval_op, final_op)
         )
         self._summary_op = _merge_summaries() if summary_op is None else summary_op
-        self._saver = saving.Saver(variables_to_restore or _list_model_variables())
+        self._restorer = restoring.Restorer(variables_to_restore or _list_model_variables())
         self._on_evaluation = on_evaluation or (lambda path, step, value: None)
         self._is_evaluated = is_evaluated or (lambda path, step: False)
         self._prepare = prepare or contextlib.nullcontext
@@ -117,7 +117,7 @@ class CheckpointEvaluation:
                 if self._is_evaluated(path, step):
                     return False
                 with self._prepare(path) as prepared:
-                    self._saver.restore(session, prepared)
+                    self._restorer.restore(session, prepared)
             except DataError:
                 if checkpoints.is_readable(path):
                     raise  # it is of another network

@@ -7,6 +7,7 @@ import numpy as np
 from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
 from deep_reid.config.run import MAX_BAD_PERCENT
+from deep_reid.config.step import DEFAULT_AUGMENTATIONS
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.images import pipeline
 from deep_reid.images.faults import create_policy
@@ -28,13 +29,14 @@ def create_image_trainer(
     on_bad_image: str = "stop",
     num_files: int | None = None,
     max_bad_percent: float = MAX_BAD_PERCENT,
+    augment: Sequence[str] = DEFAULT_AUGMENTATIONS,
     compute: ComputeSettings = ComputeSettings(),
 ) -> QueuedTrainer:
     """Create a trainer that is fed with (images or file names, labels).
 
     Parameters
     ----------
-    preprocess_fn, image_shape, read_from_file, is_training, array_shape
+    preprocess_fn, image_shape, read_from_file, is_training, array_shape, augment
         As in `deep_reid.images.pipeline.create_image_input`.
     num_enqueue_threads, queue_capacity, feed_timeout_secs, compute
         As in `QueuedTrainer`.
@@ -65,7 +67,12 @@ def create_image_trainer(
     # next batch waits there.
     with tf.device("/cpu:0"):
         image_var, images = pipeline.create_image_input(
-            preprocess_fn, image_shape, read_from_file, is_training, array_shape=array_shape
+            preprocess_fn,
+            image_shape,
+            read_from_file,
+            is_training,
+            array_shape=array_shape,
+            augment=augment,
         )
         label_var = tf.placeholder(tf.int64, (None,), name="labels")
         if is_training:  # with both policies, as each op changes the numbers that a seed draws

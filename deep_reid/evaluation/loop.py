@@ -24,7 +24,7 @@ from deep_reid.export.encoding import encode
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets.building import allow_reuse, build_network
-from deep_reid.runs import saving, watching
+from deep_reid.runs import saving, stopping, watching
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import tf
 from deep_reid.samplers.galleries import count_comparable, create_cmc_probe_and_gallery
@@ -60,6 +60,7 @@ def eval_loop(
     until_trained: bool = False,
     projector: bool = False,
     keep_best: bool = False,
+    patience: int | None = None,
     compute: ComputeSettings = ComputeSettings(),
     feed_timeout_secs: float | None = 600,
     names: Names = BY_LABEL,
@@ -121,6 +122,9 @@ def eval_loop(
     keep_best : bool
         Whether to keep a copy of the checkpoint with the best Precision@1 so far, in the folder
         ``best`` of the run's directory. If scores are equal, the first one is kept.
+    patience : int, optional
+        After this number of evaluations without a better Precision@1, the training is asked to end,
+        by a file ``STOP`` in the run's directory. Evaluation then ends with it. Default: never.
     compute : ComputeSettings
         Precision and threads.
     feed_timeout_secs : float, optional
@@ -156,6 +160,8 @@ def eval_loop(
     """
     if max_num_evaluations is not None:
         check_positive_integer("max_num_evaluations", max_num_evaluations)
+    if patience is not None:
+        check_positive_integer("patience", patience)
     run_dir = os.path.join(log_dir, run_id or "")
     with open_evaluation(
         preprocess_fn,
@@ -172,6 +178,7 @@ def eval_loop(
         random_seed=random_seed,
         projector=projector,
         keep_best=keep_best,
+        patience=patience,
         compute=compute,
         feed_timeout_secs=feed_timeout_secs,
         names=names,
@@ -187,7 +194,10 @@ def eval_loop(
                 eval_interval_secs,
                 max_num_evaluations,
                 timeout_secs,
-                has_ended=lambda: until_trained and watching.has_training_ended(run_dir),
+                has_ended=lambda: (
+                    (until_trained or stopping.is_requested(run_dir))
+                    and watching.has_training_ended(run_dir)
+                ),
             )
         return log.last_scores([f"Precision@{k}" for k in RANKS], step)
 
@@ -209,6 +219,7 @@ def open_evaluation(
     random_seed: int | None = 4321,
     projector: bool = False,
     keep_best: bool = False,
+    patience: int | None = None,
     compute: ComputeSettings = ComputeSettings(),
     feed_timeout_secs: float | None = 600,
     names: Names = BY_LABEL,
@@ -221,9 +232,9 @@ def open_evaluation(
     ----------
     preprocess_fn, network_factory, data_x, data_y, camera_indices, log_dir, eval_log_dir
         As in `eval_loop`.
-    image_shape, run_id, loss_mode, num_galleries, random_seed, projector, keep_best, compute
+    image_shape, run_id, loss_mode, num_galleries, random_seed, projector, keep_best, patience
         As in `eval_loop`.
-    feed_timeout_secs, names, prepare, facts
+    compute, feed_timeout_secs, names, prepare, facts
         As in `eval_loop`.
 
     Yields
@@ -259,7 +270,7 @@ def open_evaluation(
     run_dir, eval_dir = (os.path.join(path, run_id or "") for path in (log_dir, eval_log_dir))
     with (
         locks.holding(eval_dir, f"run {run_id}" if run_id else eval_dir, locks.EVALUATION),
-        keeping_best(run_dir, "Precision@1") if keep_best else contextlib.nullcontext() as best,
+        keeping_best(run_dir, reporting.BEST_BY) if keep_best else contextlib.nullcontext() as best,
         contextlib.ExitStack() as stack,
     ):
         for directory in (eval_dir, run_dir):
@@ -272,6 +283,8 @@ def open_evaluation(
             galleries[-1],
             best=best,
             projector=ProjectorFiles(*shown, encode_images, names) if projector else None,
+            patience=patience,
+            run_dir=run_dir,
             facts=facts,
         )
         with tf.Graph().as_default():

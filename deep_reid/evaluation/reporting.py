@@ -15,10 +15,11 @@ from deep_reid.evaluation import pictures, projector, score_log
 from deep_reid.evaluation.best import BestCheckpoint
 from deep_reid.images import pipeline
 from deep_reid.interfaces import Preprocess
-from deep_reid.runs import checkpoints, records
+from deep_reid.runs import checkpoints, records, stopping
 from deep_reid.runtime.compat import tf
 from deep_reid.scoring.names import BY_LABEL, Names
 
+BEST_BY = "Precision@1"
 NUM_STRIPS = 4
 NUM_RANKED = 10
 PICTURE_SIZE = (96, 48)
@@ -60,6 +61,28 @@ def format_scores(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
 
 
+def find_best(lines: Sequence[Mapping[str, Any]]) -> tuple[int, float, int]:
+    """Find the best evaluation of a run.
+
+    Parameters
+    ----------
+    lines : sequence of dict
+        As in `deep_reid.evaluation.score_log.ScoreLog`.
+
+    Returns
+    -------
+    step : int
+        If scores are equal, the first one.
+    score : float
+        Precision@1.
+    num_since : int
+        Number of evaluations of later steps.
+    """
+    by_step = {line["step"]: float(line[BEST_BY]) for line in lines if BEST_BY in line}
+    step = min(by_step, key=lambda step: (-by_step[step], step))
+    return step, by_step[step], sum(other > step for other in by_step)
+
+
 @dataclasses.dataclass(eq=False)
 class Report:
     """Writes each evaluation of a run.
@@ -75,6 +98,11 @@ class Report:
     best : BestCheckpoint, optional
         Keeps the best checkpoint, also among those that were evaluated before.
     projector : ProjectorFiles, optional
+    patience : int, optional
+        After this number of evaluations without a better score, the training is asked to end.
+        Default: it never is.
+    run_dir : str
+        The folder of the run that is asked.
     facts : dict
         As in `deep_reid.evaluation.score_log.ScoreLog`.
 
@@ -90,6 +118,8 @@ class Report:
     _: dataclasses.KW_ONLY
     best: BestCheckpoint | None = None
     projector: "ProjectorFiles | None" = None
+    patience: int | None = None
+    run_dir: str = ""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,13 +143,29 @@ class Report:
             The pictures.
         """
         scores = {name: float(score) for name, score in value["scores"].items()}
-        _logger.info("step %d: %s", step, format_scores(scores))
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         line = {"step": step, **scores, **self.facts}
         line |= {"checkpoint": os.fspath(checkpoint_path), "time": now}
         if self.best is not None:
             self.best.offer(line)
         self.log.append(line)
+        best_step, best_score, num_since = find_best(self.log.lines)
+        _logger.info(
+            "step %d: %s; %s",
+            step,
+            format_scores(scores),
+            f"the best {BEST_BY} was {best_score:.4f} at step {best_step}, {num_since} evaluations "
+            f"and {step - best_step} steps before"
+            if num_since
+            else "the best so far",
+        )
+        is_enough = self.patience is not None and num_since >= self.patience
+        if is_enough and not stopping.is_requested(self.run_dir):
+            stopping.request(
+                self.run_dir,
+                f"no better {BEST_BY} than {best_score:.4f} at step {best_step} in {num_since} "
+                "evaluations",
+            )
         if self.projector is not None:
             self.projector.write(checkpoint_path, step)
         return self._draw_strips(value["distances"])

@@ -7,7 +7,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 from deep_reid.config.kinds import add_channels
+from deep_reid.config.step import DEFAULT_AUGMENTATIONS
 from deep_reid.errors import UsageError
+from deep_reid.images.augmentation import augment_images
 from deep_reid.images.channel_order import WatchedPreprocessing
 from deep_reid.images.decoding import ORIGINAL_DCT, decode_files, find_unreadable_image, resize
 from deep_reid.interfaces import Preprocess
@@ -23,6 +25,7 @@ def create_image_input(
     *,
     array_shape: Sequence[int] | None = None,
     jpeg_dct: str = ORIGINAL_DCT,
+    augment: Sequence[str] = DEFAULT_AUGMENTATIONS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Create a placeholder for file names or arrays, and the network's input from it.
 
@@ -39,12 +42,15 @@ def create_image_input(
     read_from_file : bool
         Whether the placeholder takes file names (str) or arrays (uint8).
     is_training : bool
-        Passed to `preprocess_fn`.
+        Whether to change images at random.
     array_shape : tuple of int, optional
         (height, width, channels) of arrays, or (height, width) of gray arrays. Default:
         `image_shape`.
     jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
         How to decode JPEG files: as the original does, or as OpenCV does.
+    augment : sequence of {"flip", "crop", "erase", "color"}
+        What training changes. "flip" passes `is_training` to `preprocess_fn`; the others come
+        before that: see `deep_reid.images.augmentation`.
 
     Returns
     -------
@@ -71,7 +77,9 @@ def create_image_input(
         placeholder = tf.placeholder(tf.uint8, (None, *array_shape), name="arrays")
         images = resize(placeholder, image_shape)
     watched = WatchedPreprocessing(preprocess_fn)
-    inputs = apply_preprocessing(watched, images, is_training)
+    if is_training:
+        images = augment_images(images, augment)
+    inputs = apply_preprocessing(watched, images, is_training and "flip" in augment)
     if read_from_file and watched.is_bgr_expected:
         raise UsageError(
             "preprocess_fn has input_is_bgr=True, but files are decoded to RGB: leave it out for "

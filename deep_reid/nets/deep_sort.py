@@ -1,10 +1,10 @@
 """The network of Deep SORT as it is trained here, and its preprocessing."""
 
+from deep_reid.config.step import LOGIT_SCALE_PENALTY
 from deep_reid.nets.preprocessing import mirror_in_training, to_float_rgb
 from deep_reid.nets.wide_residual import (
     FEATURE_SIZE,
     INITIAL_STDDEV,
-    LOGIT_SCALE_PENALTY,
     RESIDUAL_BLOCKS,
     WideResidualNetwork,
     num_classes_in,

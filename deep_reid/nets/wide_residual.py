@@ -6,11 +6,13 @@ person re-identification" (WACV 2018). Names and shapes of its variables must st
 published checkpoints contain them.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import NetworkFactory
+from deep_reid.nets import start
 from deep_reid.nets.dropout import dropout
 from deep_reid.nets.residual import KEEP_PROBABILITY, batch_norm_in, residual_block
 from deep_reid.runtime.compat import slim, tf
@@ -18,7 +20,6 @@ from deep_reid.runtime.precision import elu, keep_exact, release
 
 FEATURE_SIZE = 128
 INITIAL_STDDEV = 1e-3
-LOGIT_SCALE_PENALTY = 0.1
 
 # scope, stride, preactivate
 RESIDUAL_BLOCKS = (
@@ -179,16 +180,18 @@ class WideResidualNetwork:
             mean_vectors = slim.model_variable(
                 "mean_vectors",
                 (FEATURE_SIZE, num_classes),
-                initializer=tf.truncated_normal_initializer(stddev=INITIAL_STDDEV),
+                initializer=start.create_weight_initializer(INITIAL_STDDEV),
             )
             scale = slim.model_variable(
                 "scale",
                 self._scale_shape(num_classes),
-                initializer=tf.zeros_initializer(),
-                regularizer=slim.l2_regularizer(LOGIT_SCALE_PENALTY),
+                initializer=start.create_scale_initializer(),
+                regularizer=slim.l2_regularizer(start.take("logit_scale_penalty")),
             )
         mean_vectors = self.normalize(keep_exact(mean_vectors), axis=0)
-        return tf.nn.softplus(keep_exact(scale)) * tf.matmul(features, mean_vectors)
+        scale = tf.nn.softplus(keep_exact(scale))
+        start.add_logit_scale(scale)
+        return scale * tf.matmul(features, mean_vectors)
 
     def _scale_shape(self, num_classes):
         return (num_classes,) if self.with_scale_per_class else ()
@@ -237,14 +240,25 @@ def num_classes_in(variable_shapes: Mapping[str, list[int]]) -> int | None:
     return None if shape is None else shape[1]
 
 
+@contextlib.contextmanager
 def _layer_scope(weight_decay):
-    return slim.arg_scope(
-        [slim.conv2d, slim.fully_connected],
-        activation_fn=elu,
-        weights_initializer=tf.truncated_normal_initializer(stddev=INITIAL_STDDEV),
-        weights_regularizer=slim.l2_regularizer(weight_decay),
-        biases_initializer=tf.zeros_initializer(),
-    )
+    own_decay = start.take("weight_decay")
+    with contextlib.ExitStack() as stack:
+        decay = start.take("batch_norm_decay")
+        if decay != start.DEFAULTS["batch_norm_decay"]:  # else that of the caller's scope stays
+            stack.enter_context(slim.arg_scope([slim.batch_norm], decay=decay))
+        stack.enter_context(
+            slim.arg_scope(
+                [slim.conv2d, slim.fully_connected],
+                activation_fn=elu,
+                weights_initializer=start.create_weight_initializer(INITIAL_STDDEV),
+                weights_regularizer=slim.l2_regularizer(
+                    weight_decay if own_decay is None else own_decay
+                ),
+                biases_initializer=tf.zeros_initializer(),
+            )
+        )
+        yield
 
 
 def _summarize_scale(shape):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from deep_reid.errors import DataError
 from deep_reid.runs.checkpoints import variable_shapes
@@ -15,6 +15,53 @@ from deep_reid.system.tables import align, list_some
 
 _logger = logging.getLogger(__name__)
 
+OF_AVERAGES = "/ExponentialMovingAverage"
+"""What follows a variable's name in the name of its average, as TensorFlow's own class has it."""
+
+
+def _name_in_checkpoint(variable, names):
+    average = variable.op.name + OF_AVERAGES
+    return average if average in names else variable.op.name
+
+
+class Restorer:
+    """Restores the same variables from one checkpoint after the other.
+
+    Where a checkpoint has an average of a variable (``ema_decay``), that is restored.
+
+    Parameters
+    ----------
+    variables : sequence of tf.Variable
+    """
+
+    def __init__(self, variables: Sequence[tf.Variable]) -> None:
+        self._variables = variables
+        # Most checkpoints have no averages. The graph may be finalized later.
+        self._savers = {frozenset(v.op.name for v in variables): Saver(list(variables))}
+
+    def restore(self, session: tf.Session, checkpoint_path: str) -> None:
+        """Restore the variables.
+
+        Parameters
+        ----------
+        session : tf.Session
+        checkpoint_path : str
+            The checkpoint's prefix.
+
+        Raises
+        ------
+        DataError
+            If it is damaged or deleted, or lacks a variable.
+        """
+        shapes = variable_shapes(checkpoint_path)
+        variables = {
+            _name_in_checkpoint(variable, shapes): variable for variable in self._variables
+        }
+        names = frozenset(variables)
+        if names not in self._savers:
+            self._savers[names] = Saver(variables)
+        self._savers[names].restore(session, checkpoint_path)
+
 
 @dataclasses.dataclass(frozen=True)
 class RestorePlan:
@@ -23,7 +70,8 @@ class RestorePlan:
     Parameters
     ----------
     checkpoint_path : str
-    restored : tuple of tf.Variable
+    restored : dict of str -> tf.Variable
+        By their names in the checkpoint.
     missing : tuple of str
         Names of variables that the checkpoint does not have.
     mismatched : tuple of str
@@ -35,7 +83,7 @@ class RestorePlan:
     """
 
     checkpoint_path: str
-    restored: tuple[tf.Variable, ...]
+    restored: Mapping[str, tf.Variable]
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
     excluded: tuple[str, ...]
@@ -59,7 +107,7 @@ class RestorePlan:
                 f"checkpoint {self.checkpoint_path} has none of the network's variables: name a "
                 "checkpoint of this network"
             )
-        return functools.partial(Saver(self.restored).restore, save_path=self.checkpoint_path)
+        return functools.partial(Saver(dict(self.restored)).restore, save_path=self.checkpoint_path)
 
     def check_complete(self) -> None:
         """Check that the checkpoint provides all variables.
@@ -99,6 +147,8 @@ class RestorePlan:
 def plan_restore(checkpoint_path: Path, variables: Sequence[tf.Variable]) -> RestorePlan:
     """Compare variables with those of a checkpoint.
 
+    Where the checkpoint has an average of a variable (``ema_decay``), that is restored.
+
     Parameters
     ----------
     checkpoint_path : str or Path
@@ -118,7 +168,7 @@ def plan_restore(checkpoint_path: Path, variables: Sequence[tf.Variable]) -> Res
     """
     checkpoint_path = resolve_checkpoint(checkpoint_path)
     shapes = variable_shapes(checkpoint_path)
-    restored, missing, mismatched = [], [], []
+    restored, missing, mismatched = {}, [], []
     for variable in variables:
         name, shape = variable.op.name, variable.get_shape().as_list()
         if name not in shapes:
@@ -126,12 +176,12 @@ def plan_restore(checkpoint_path: Path, variables: Sequence[tf.Variable]) -> Res
         elif shapes[name] != shape:
             mismatched.append(f"{name} ({shapes[name]} in the checkpoint, {shape} here)")
         else:
-            restored.append(variable)
-    not_asked_for = set(shapes) - {variable.op.name for variable in variables}
+            restored[_name_in_checkpoint(variable, shapes)] = variable
+    not_asked_for = set(shapes) - {variable.op.name for variable in variables} - set(restored)
     excluded = not_asked_for & {variable.op.name for variable in slim.get_model_variables()}
     return RestorePlan(
         checkpoint_path,
-        restored=tuple(restored),
+        restored=restored,
         missing=tuple(missing),
         mismatched=tuple(mismatched),
         excluded=tuple(sorted(excluded)),

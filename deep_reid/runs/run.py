@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from deep_reid.config import RunConfig
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.runs import folder, labels, records, recovery, resuming, saving
+from deep_reid.runs import folder, labels, records, recovery, resuming, saving, stopping
 from deep_reid.system import locks
 from deep_reid.system.files import Path
 
@@ -184,6 +184,8 @@ class Run:
                 _logger.info(
                     "Run %s goes on with other settings: %s", self.run_id, ", ".join(changes)
                 )
+        if stopping.withdraw(self.run_dir):
+            _logger.info("Run %s goes on: its file %s is removed", self.run_id, stopping.FILENAME)
         self._latest_before = folder.find_recorded_run(self.log_dir)
         self._has_begun = True
         # Once the run is the latest, a waiting evaluation reads its settings: save them before.

@@ -7,16 +7,19 @@ from typing import Any, NamedTuple
 
 from deep_reid import losses
 from deep_reid.config import ComputeSettings, RunConfig
-from deep_reid.config.run import StepSettings
 from deep_reid.config.setting import takes_settings
+from deep_reid.config.step import StepSettings
+from deep_reid.distances import cosine_distance
 from deep_reid.engine import health
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import UsageError
 from deep_reid.interfaces import NetworkFactory, Preprocess
+from deep_reid.nets import start
 from deep_reid.nets.building import build_network
 from deep_reid.runtime import precision
 from deep_reid.runtime.compat import enable_op_determinism, slim, tf
+from deep_reid.training.optimizers import average_weights, create_optimizer
 
 _MAX_SUMMARY_IMAGES = 8
 
@@ -60,14 +63,14 @@ def create_trainer(
     batch_size : int
     loss_mode : {"cosine-softmax", "magnet", "triplet"} or "MODULE:NAME"
     learning_rate : float
-        Of the Adam optimizer.
+        Of the optimizer.
     trainable_scopes : sequence of str, optional
         Scopes of the variables to train. Default: all.
     compute : ComputeSettings
         Precision and threads. Create the session with the same settings:
         `deep_reid.runtime.sessions.create_session_config`.
     **settings
-        Other settings of `deep_reid.config.run.StepSettings`.
+        Other settings of `deep_reid.config.step.StepSettings`.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def create_trainer(
         is_training=True,
         num_enqueue_threads=step_settings.num_enqueue_threads,
         queue_capacity=step_settings.queue_capacity,
+        augment=step_settings.augment,
         compute=step_settings,
     )
     images, labels = trainer.get_input_vars(batch_size)
@@ -154,12 +158,21 @@ def create_step(
         As in `create_trainer`.
     """
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
-    features, logits = build_network(network_factory, images)
+    with start.starting(settings):
+        features, logits = build_network(network_factory, images)
     num_classes = None if logits is None else logits.get_shape().as_list()[1]
     if num_classes is not None:
         labels = _assert_labels(labels, num_classes)
     loss = losses.add_training_loss(
-        settings.loss_mode, features, logits, labels, monitor_losses=settings.monitor_losses
+        settings.loss_mode,
+        features,
+        logits,
+        labels,
+        monitor_losses=settings.monitor_losses,
+        label_smoothing=settings.label_smoothing,
+        logit_margin=settings.logit_margin,
+        logit_scale=start.find_logit_scale(),
+        further=settings.further_losses,
     )
     total_loss = _create_total_loss()
     watched = {
@@ -174,9 +187,14 @@ def create_step(
             health.watch_numbers(name, tensor)
     health.watch_spread(features)
     tf.summary.scalar("learning_rate", learning_rate)
-    optimizer = tf.train.AdamOptimizer(learning_rate)
+    optimizer = create_optimizer(settings, learning_rate)
     create = _create_scaled_train_op if settings.precision == "float16" else _create_train_op
-    train_op = create(total_loss, optimizer, _select_trainable(settings.trainable_scopes))
+    variables = _select_trainable(settings.trainable_scopes)
+    train_op = create(total_loss, optimizer, variables)
+    if settings.ema_decay:
+        variables = tf.trainable_variables() if variables is None else variables
+        train_op = average_weights(train_op, variables, settings.ema_decay)
+    summarize_spread(features, labels)  # last: ops change what random ops after them draw
     return TrainingStep(train_op, num_classes)
 
 
@@ -212,6 +230,26 @@ def _create_scaled_train_op(total_loss, optimizer, variables):
         count = tf.train.get_or_create_global_step().assign_add(1)
     with tf.control_dependencies([count]):
         return tf.identity(update)
+
+
+def summarize_spread(features: tf.Tensor, labels: tf.Tensor) -> None:
+    """Summarize cosine distances within and between the identities of a batch.
+
+    Where a network has collapsed, all are near 0. Where it has learned, the two histograms are
+    apart.
+
+    Parameters
+    ----------
+    features : tf.Tensor of float32, shape (N, D)
+    labels : tf.Tensor of int, shape (N,)
+    """
+    distances = cosine_distance(features, features)
+    is_same = tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :])
+    is_other_row = ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)
+    within = tf.boolean_mask(distances, is_same & is_other_row)
+    tf.summary.histogram("cosine_distance/within_identities", within)
+    between = tf.boolean_mask(distances, ~is_same)
+    tf.summary.histogram("cosine_distance/between_identities", between)
 
 
 def _assert_labels(labels, num_classes):

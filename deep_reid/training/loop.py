@@ -19,11 +19,12 @@ from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import DataError
 from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
-from deep_reid.runs import records
+from deep_reid.runs import records, stopping
 from deep_reid.runs.run import Run
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.system.files import Path
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
+from deep_reid.training.optimizers import create_learning_rate
 
 __all__ = [
     "check_labels",
@@ -175,7 +176,7 @@ def train(
         step = create_step(
             network_factory,
             *trainer.get_input_vars(config.batch_size),
-            config.learning_rate,
+            create_learning_rate(config),
             config,
         )
         check_labels(labels, step.num_classes)
@@ -190,6 +191,7 @@ def train(
             image_source="files" if read_from_file else "arrays",
         )
         run.begin(config, class_names)
+        callbacks = _stopping_on_request(callbacks, run.run_dir)
         loss = trainer.run(
             batches,
             step.train_op,
@@ -204,10 +206,24 @@ def train(
             callbacks=callbacks,
             images_per_epoch=len(images),
         )
+    if stopping.is_requested(run.run_dir):
+        _logger.info(
+            "Training ends by the file %s: %s",
+            os.path.join(run.run_dir, stopping.FILENAME),
+            stopping.read_reason(run.run_dir) or "it gives no reason",
+        )
     if callbacks.eval_every is not None and callbacks.should_stop() is None:
         for newest in records.list_checkpoints(run.run_dir)[-1:]:
             callbacks.evaluate(newest)
     return loss
+
+
+def _stopping_on_request(callbacks, run_dir):
+    def should_stop():
+        reason = callbacks.should_stop()
+        return reason if reason is not None else stopping.is_requested(run_dir) or None
+
+    return dataclasses.replace(callbacks, should_stop=should_stop)
 
 
 def create_batches(
@@ -280,6 +296,7 @@ def create_run_trainer(
         on_bad_image=config.on_bad_image,
         max_bad_percent=config.max_bad_percent,
         num_files=len(set(images)) if read_from_file else None,
+        augment=config.augment,
         compute=config,
     )
 

@@ -32,6 +32,8 @@ VALUES = {
     "--precision": ["--precision=float32"],
     "--on_bad_image": ["--on_bad_image=skip"],
     "--num_validation": ["--num_validation=3"],
+    **{f"--{name}": [f"--{name}=0.5"] for name in ("batch_norm_decay", "ema_decay")},
+    "--label_smoothing": ["--label_smoothing=0.5"],
 }
 
 
@@ -122,7 +124,7 @@ class TestHelp:
 
     def test_defaults_are_named(self, capsys):
         text = " ".join(read_help(capsys, "--help=all").split())
-        assert "images per step, four of each identity (default: 128, or the run's)" in text
+        assert "by default four of each identity (default: 128, or the run's)" in text
         assert "size that images are resized to (default: 128 64, or the run's)" in text
         assert "in the run's folder, export/market1501.ckpt for finalize" in text
 

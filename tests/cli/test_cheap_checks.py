@@ -129,7 +129,7 @@ def test_a_mistake_is_answered_without_tensorflow(answers, mistake):
 # A run with each setting, whatever its kind, and one that goes on with another value.
 FIXED = {name: facts for name, facts in list_settings(RunConfig).items() if facts.is_fixed}
 VALUES = ["triplet", "magnet", "mars_small128", "deep_sort", "fc1", "ball", "24 48", "32 16", "7"]
-VALUES += ["0.5", "people", "skip", "market1501"]
+VALUES += ["0.5", "0.25", "people", "skip", "market1501", "he", "truncated_normal", "adamw", "sgd"]
 
 
 def two_values(facts):
@@ -140,7 +140,7 @@ def two_values(facts):
             argv = ["--mode=train", "--dataset=people", facts.flags[0], *text.split()]
             config = settings.settle_training(ArgumentParser(Custom).parse_args(argv), Custom)
             value = getattr(config, facts.name)
-            if value != facts.default:
+            if value is not None:
                 read.setdefault(value, (text, config))
     assert len(read) >= 2, f"VALUES has no two for {facts.flags[0]}"
     (_, config), (text, _) = list(read.values())[:2]

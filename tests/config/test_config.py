@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deep_reid.config import ComputeSettings, RunConfig
-from deep_reid.config.run import BAD_IMAGE_POLICIES, CONFIG_FILENAME, LOSS_MODES
+from deep_reid.config.loss_modes import LOSS_MODES
+from deep_reid.config.run import BAD_IMAGE_POLICIES, CONFIG_FILENAME
 from deep_reid.errors import DataError, MissingPathError, ReidError, UsageError
 
 SHAPE = (128, 64, 3)

@@ -35,7 +35,11 @@ TEXTS = {
     "save_summaries_secs": "8.5", "max_checkpoints_to_keep": "9", "log_every_n_steps": "7",
     "num_enqueue_threads": "3", "queue_capacity": "100", "eval_interval_secs": "1.5",
     "max_num_evaluations": "2", "timeout_secs": "2.5", "on_bad_image": "skip",
-    "feed_timeout_secs": "50", "max_bad_percent": "2.5",
+    "feed_timeout_secs": "50", "max_bad_percent": "2.5", "weight_init": "he",
+    "logit_scale_init": "16", "logit_scale_penalty": "0.5", "batch_norm_decay": "0.5",
+    "augment": "crop", "label_smoothing": "0.25", "logit_margin": "0.5", "triplet_weight": "0.5",
+    "magnet_weight": "0.5", "optimizer": "adamw", "weight_decay": "0.5", "ema_decay": "0.5",
+    "lr_schedule": "constant", "warmup_steps": "5", "patience": "3",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from deep_reid import losses, metrics
 from deep_reid.compat import tf
-from deep_reid.config.run import LOSS_MODES
+from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.distances import cosine_distance, measure_of_loss_mode, pdist
 
 pytestmark = pytest.mark.usefixtures("graph")

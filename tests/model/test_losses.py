@@ -7,7 +7,7 @@ import pytest
 
 from deep_reid import losses
 from deep_reid.compat import tf
-from deep_reid.config.run import LOSS_MODES
+from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("graph")

@@ -33,7 +33,7 @@ class TestRestore:
         variables = self.create(a=(2,), b__weights=(1, 3), new=(2, 2))
         plan = restoring.plan_restore(prefix, variables)
         assert plan.checkpoint_path == prefix
-        assert plan.restored == (variables[0],)
+        assert list(plan.restored.values()) == [variables[0]]
         assert plan.missing == ("new",)
         assert plan.mismatched == ("b/weights ([1, 2] in the checkpoint, [1, 3] here)",)
         assert plan.unused == ("b/Adam", "global_step", "old")

@@ -12,7 +12,8 @@ import tiny
 from deep_reid import losses
 from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
-from deep_reid.config.run import LOSS_MODES, StepSettings
+from deep_reid.config.loss_modes import LOSS_MODES
+from deep_reid.config.step import StepSettings
 from deep_reid.errors import UsageError
 from deep_reid.nets import deep_sort
 from deep_reid.runtime import precision, sessions

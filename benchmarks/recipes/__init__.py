@@ -1,0 +1,1 @@
+"""What a network learns per step: recipes, trained and scored on identities left out."""

@@ -1,0 +1,50 @@
+"""The recipes that the study compares: flags of ``--mode=train``."""
+
+_HE = ["--weight_init=he"]
+_SCALE = ["--logit_scale_init=16", "--logit_scale_penalty=0"]
+_DECAY = ["--batch_norm_decay=0.99"]
+_CLASSES = ["--compact_labels"]
+_START = [*_HE, *_SCALE, *_DECAY, *_CLASSES]
+_COSINE = ["--lr_schedule=cosine"]
+_MARGIN = ["--logit_margin=0.3"]
+_STRONG = [*_START, *_COSINE, *_MARGIN]
+
+CONFIGURATIONS = {
+    "faithful": ["--recipe=faithful"],
+    # One change of the start at a time, then all.
+    "he weights": _HE,
+    "scale 16": _SCALE,
+    "decay 0.99": _DECAY,
+    "classes that exist": _CLASSES,
+    "start": _START,
+    "start, 1501 classes": [*_HE, *_SCALE, *_DECAY],
+    "start without he weights": [*_SCALE, *_DECAY, *_CLASSES],
+    # One more change at a time.
+    "start + cosine": [*_START, *_COSINE],
+    "start + exponential": [*_START, "--lr_schedule=exponential"],
+    "start + crop": [*_START, "--augment=flip,crop"],
+    "start + erase": [*_START, "--augment=flip,erase"],
+    "start + color": [*_START, "--augment=flip,color"],
+    "start + margin": [*_START, *_MARGIN],
+    "start + smoothing": [*_START, "--label_smoothing=0.1"],
+    "start + triplet": [*_START, "--triplet_weight=1"],
+    "start + magnet": [*_START, "--magnet_weight=1"],
+    "start + averages": [*_START, "--ema_decay=0.98"],
+    "start + adamw": [*_START, "--optimizer=adamw", "--weight_decay=0.05"],
+    "start + sgd": [*_START, "--optimizer=sgd", "--learning_rate=0.03"],
+    "start + more of each": [*_START, "--num_images_per_id=8"],
+    # Together.
+    "cosine + margin": _STRONG,
+    "cosine + margin + color": [*_STRONG, "--augment=flip,color"],
+    "cosine + margin + crop": [*_STRONG, "--augment=flip,crop"],
+    "cosine + margin + crop, erase": [*_STRONG, "--augment=flip,crop,erase"],
+    "cosine + margin + crop, color": [*_STRONG, "--augment=flip,crop,color"],
+    "cosine + margin + all changes": [*_STRONG, "--augment=flip,crop,erase,color"],
+    "cosine + margin + triplet": [*_STRONG, "--triplet_weight=1"],
+    "cosine + margin + averages": [*_STRONG, "--ema_decay=0.98"],
+    "cosine + margin + warmup": [*_STRONG, "--warmup_steps=50"],
+    "cosine + margin + decay": [*_STRONG, "--optimizer=adamw", "--weight_decay=0.05"],
+    "strong": ["--recipe=strong"],
+    "triplet": ["--loss_mode=triplet"],
+    "triplet, strong": ["--loss_mode=triplet", "--recipe=strong"],
+}

@@ -1,0 +1,92 @@
+"""The results of the study: a table in Markdown, and a plot of the scores against the steps.
+
+python -m benchmarks.recipes.table OUTPUT [--plot recipes.svg]
+"""
+
+import argparse
+import collections
+import pathlib
+import statistics
+
+from benchmarks.recipes.study import read_scores
+
+BASELINE = "faithful"
+
+
+def main(argv=None):
+    """Print a table for each data set; write the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("output", type=pathlib.Path, help="the study's folder")
+    parser.add_argument("--plot", type=pathlib.Path, help="file of the plot: .svg or .png")
+    args = parser.parse_args(argv)
+    curves = summarize(read_scores(args.output))
+    for data, of_data in curves.items():
+        print(f"\n{data}\n")
+        print("\n".join(format_rows(of_data)))
+    if args.plot is not None:
+        plot(curves, args.plot)
+
+
+def summarize(lines):
+    """Gather the scores of seeds and splits.
+
+    Returns
+    -------
+    dict
+        ``curves[data][configuration, precise][step]`` is a list of (rank-1, mAP).
+    """
+    curves = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for line in lines:
+        of_steps = curves[line["data"]][line["configuration"], line["precise"]]
+        of_steps.setdefault(line["step"], []).append((line["rank1"], line["mAP"]))
+    return curves
+
+
+def format_rows(curves):
+    """Return the lines of a table: mean and spread at the end, steps to the baseline's end."""
+    longest = max(max(steps) for steps in curves.values())
+    goal = None
+    if (BASELINE, 0) in curves:
+        goal = statistics.mean(score for score, _ in curves[BASELINE, 0][longest])
+    yield "| recipe | runs | steps | rank-1 | mAP | first step as good as faithful's last |"
+    yield "|---|---|---|---|---|---|"
+    for (name, precise), steps in curves.items():
+        last = max(steps)
+        title = f"{name}, batch norm set anew" if precise else name
+        rank1, mean_precision = (
+            format_spread([scores[index] for scores in steps[last]]) for index in (0, 1)
+        )
+        as_good = [
+            step
+            for step, scores in sorted(steps.items())
+            if goal is not None and statistics.mean(score for score, _ in scores) >= goal
+        ]
+        first = str(as_good[0]) if as_good else "-"
+        yield f"| {title} | {len(steps[last])} | {last} | {rank1} | {mean_precision} | {first} |"
+
+
+def format_spread(values):
+    """Return mean and standard deviation, as the table has them."""
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
+def plot(curves, path):
+    """Draw rank-1 against the steps, a panel for each data set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6 * len(curves), 4), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for panel, (data, of_data) in zip(panels, curves.items(), strict=True):
+        for (name, precise), steps in of_data.items():
+            if not precise:
+                numbers = sorted(steps)
+                means = [statistics.mean(score for score, _ in steps[step]) for step in numbers]
+                panel.plot(numbers, means, marker=".", label=name)
+        panel.set(title=data, xlabel="steps", ylabel="rank-1 (mean)", ylim=(0, None))
+        panel.legend(fontsize=7)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
