@@ -206,12 +206,7 @@ def train(
             callbacks=callbacks,
             images_per_epoch=len(images),
         )
-    if stopping.is_requested(run.run_dir):
-        _logger.info(
-            "Training ends by the file %s: %s",
-            os.path.join(run.run_dir, stopping.FILENAME),
-            stopping.read_reason(run.run_dir) or "it gives no reason",
-        )
+    _log_request(run.run_dir)
     if callbacks.eval_every is not None and callbacks.should_stop() is None:
         for newest in records.list_checkpoints(run.run_dir)[-1:]:
             callbacks.evaluate(newest)
@@ -224,6 +219,15 @@ def _stopping_on_request(callbacks, run_dir):
         return reason if reason is not None else stopping.is_requested(run_dir) or None
 
     return dataclasses.replace(callbacks, should_stop=should_stop)
+
+
+def _log_request(run_dir):
+    if stopping.is_requested(run_dir):
+        _logger.info(
+            "Training ends by the file %s: %s",
+            os.path.join(run_dir, stopping.FILENAME),
+            stopping.read_reason(run_dir) or "it gives no reason",
+        )
 
 
 def create_batches(
