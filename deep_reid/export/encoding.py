@@ -213,7 +213,7 @@ def finalize(
         restoring.restore_model(session, checkpoint_path)
         pathlib.Path(output_filename).parent.mkdir(parents=True, exist_ok=True)
         saver.save(session, os.fspath(output_filename), write_meta_graph=False, write_state=False)
-    _logger.info("Wrote the model variables of %s to %s", checkpoint_path, output_filename)
+    _logger.info("Wrote the model variables to %s", output_filename)
 
 
 def freeze(
@@ -275,7 +275,7 @@ def freeze(
     )
     files.write_output(output_filename, graph_def.SerializeToString())
     network_shape = add_channels(image_shape)
-    _logger.info("Wrote the frozen graph of %s to %s", checkpoint_path, output_filename)
+    _logger.info("Wrote the frozen graph to %s", output_filename)
     _logger.info(
         "Node %s: %s, (N, %s), %s; node %s: float32, (N, %d)",
         input_name,
