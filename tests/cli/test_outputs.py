@@ -270,7 +270,7 @@ class TestModes:
             network = ("--network=tiny:Net", "--image_shape", "32", "16")
             run("--mode=freeze", "--restore_path=out/x", f"--output={os.devnull}", *network)
 
-    @pytest.mark.parametrize("mode", OUTPUTS.keys() - {"finalize"})
+    @pytest.mark.parametrize("mode", sorted(OUTPUTS.keys() - {"finalize"}))
     def test_outputs_are_written_into_devices_and_pipes(self, runs, run, out, mode):
         argv, names = OUTPUTS[mode]
         got = {}
