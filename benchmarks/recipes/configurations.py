@@ -1,10 +1,12 @@
-"""The recipes that the study compares: flags of ``--mode=train``."""
+"""The recipes that the study compares: flags of ``train_custom.py --mode=train``.
+
+Own images always have one class for each identity to train on.
+"""
 
 _HE = ["--weight_init=he"]
 _SCALE = ["--logit_scale_init=16", "--logit_scale_penalty=0"]
 _DECAY = ["--batch_norm_decay=0.99"]
-_CLASSES = ["--compact_labels"]
-_START = [*_HE, *_SCALE, *_DECAY, *_CLASSES]
+_START = [*_HE, *_SCALE, *_DECAY]
 _COSINE = ["--lr_schedule=cosine"]
 _MARGIN = ["--logit_margin=0.3"]
 _STRONG = [*_START, *_COSINE, *_MARGIN]
@@ -15,10 +17,8 @@ CONFIGURATIONS = {
     "he weights": _HE,
     "scale 16": _SCALE,
     "decay 0.99": _DECAY,
-    "classes that exist": _CLASSES,
     "start": _START,
-    "start, 1501 classes": [*_HE, *_SCALE, *_DECAY],
-    "start without he weights": [*_SCALE, *_DECAY, *_CLASSES],
+    "start without he weights": [*_SCALE, *_DECAY],
     # One more change at a time.
     "start + cosine": [*_START, *_COSINE],
     "start + exponential": [*_START, "--lr_schedule=exponential"],

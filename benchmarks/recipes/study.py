@@ -12,8 +12,8 @@ import itertools
 import json
 import logging
 import pathlib
-import shutil
 import sys
+import tempfile
 import time
 
 from benchmarks.recipes.configurations import CONFIGURATIONS
@@ -34,11 +34,14 @@ def main(argv=None):
         args.seeds, args.splits, args.configurations or CONFIGURATIONS
     ):
         key = (str(args.title or args.dataset.name), name, split, seed, args.steps)
-        if key not in done:
-            for line in measure(args, name, split, seed):
-                facts = dict(zip(KEY, key, strict=True))
-                with open(args.output / SCORES_FILENAME, "a", encoding="utf-8") as file:
-                    file.write(json.dumps({**facts, **line}) + "\n")
+        if key in done:
+            continue
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=args.output) as folder:
+            lines = measure(args, name, split, seed, pathlib.Path(folder))
+        facts = dict(zip(KEY, key, strict=True))
+        text = "".join(json.dumps({**facts, **line}) + "\n" for line in lines)
+        with open(args.output / SCORES_FILENAME, "a", encoding="utf-8") as file:
+            file.write(text)
 
 
 KEY = ("data", "configuration", "split", "seed", "steps")
@@ -56,10 +59,8 @@ def read_scores(output):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def measure(args, name, split, seed):
-    """Train one configuration, and return the scores of its checkpoints."""
-    folder = args.output / "runs"
-    shutil.rmtree(folder, ignore_errors=True)
+def measure(args, name, split, seed, folder):
+    """Train one configuration in a folder, and return the scores of its checkpoints."""
     common = [f"--log_dir={folder}", "--run_id=run"]
     start = time.perf_counter()
     run(
@@ -110,21 +111,24 @@ def run(*argv):
 
 def parse_arguments(argv):
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add = parser.add_argument
     add("--dataset", type=pathlib.Path, required=True, help="folder, as for train_custom.py")
-    add("--title", help="name of the data set in the table; default: that of the folder")
+    add("--title", help="name of the data set in the table. None: that of the folder")
     add("--name_pattern", help="as for train_custom.py")
     add("--output", type=pathlib.Path, required=True, help="folder of the scores")
     add("--configurations", nargs="+", choices=CONFIGURATIONS, metavar="NAME",
-        help=f"default: all of {', '.join(CONFIGURATIONS)}")  # fmt: skip
-    add("--seeds", type=int, nargs="+", default=[1, 2, 3])
+        help=f"some of {'; '.join(CONFIGURATIONS)}. None: all")  # fmt: skip
+    add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of weights and batches")
     add("--splits", type=int, nargs="+", default=[1234], help="seeds of the identities left out")
     add("--num_validation", default="0.5", help="identities left out: a number or a share")
-    add("--steps", type=int, default=400)
-    add("--score_every", type=int, default=100)
-    add("--batch_size", type=int, default=64)
-    add("--image_shape", type=int, nargs=2, default=[128, 64])
+    add("--steps", type=int, default=400, help="of each training")
+    add("--score_every", type=int, default=100, help="steps")
+    add("--batch_size", type=int, default=64, help="images per step")
+    add("--image_shape", type=int, nargs=2, default=[128, 64], help="height and width")
     add("--precise_batch_norm", type=int, nargs="+", default=[0],
         help="batches to set batch norm anew from; 0: as it was trained")  # fmt: skip
     args = parser.parse_args(argv)

@@ -8,7 +8,7 @@ import collections
 import pathlib
 import statistics
 
-from benchmarks.recipes.study import read_scores
+from benchmarks.recipes.study import SCORES_FILENAME, read_scores
 
 BASELINE = "faithful"
 
@@ -20,6 +20,8 @@ def main(argv=None):
     parser.add_argument("--plot", type=pathlib.Path, help="file of the plot: .svg or .png")
     args = parser.parse_args(argv)
     curves = summarize(read_scores(args.output))
+    if not curves:
+        parser.error(f"{args.output / SCORES_FILENAME} has no scores: name the study's --output")
     for data, of_data in curves.items():
         print(f"\n{data}\n")
         print("\n".join(format_rows(of_data)))
@@ -33,24 +35,28 @@ def summarize(lines):
     Returns
     -------
     dict
-        ``curves[data][configuration, precise][step]`` is a list of (rank-1, mAP).
+        ``curves[data][configuration, precise, steps][step]`` is a list of (rank-1, mAP), where
+        ``steps`` is the length of the training, and ``precise`` the number of batches that batch
+        norm was set anew from.
     """
     curves = collections.defaultdict(lambda: collections.defaultdict(dict))
     for line in lines:
-        of_steps = curves[line["data"]][line["configuration"], line["precise"]]
+        of_steps = curves[line["data"]][line["configuration"], line["precise"], line["steps"]]
         of_steps.setdefault(line["step"], []).append((line["rank1"], line["mAP"]))
     return curves
 
 
 def format_rows(curves):
     """Return the lines of a table: mean and spread at the end, steps to the baseline's end."""
-    longest = max(max(steps) for steps in curves.values())
+    of_baseline = [steps for (name, precise, _), steps in curves.items()
+                   if name == BASELINE and not precise]  # fmt: skip
     goal = None
-    if (BASELINE, 0) in curves:
-        goal = statistics.mean(score for score, _ in curves[BASELINE, 0][longest])
+    if of_baseline:
+        longest = max(of_baseline, key=max)
+        goal = statistics.mean(score for score, _ in longest[max(longest)])
     yield "| recipe | runs | steps | rank-1 | mAP | first step as good as faithful's last |"
     yield "|---|---|---|---|---|---|"
-    for (name, precise), steps in curves.items():
+    for (name, precise, _), steps in curves.items():
         last = max(steps)
         title = f"{name}, batch norm set anew" if precise else name
         rank1, mean_precision = (
@@ -78,13 +84,13 @@ def plot(curves, path):
     figure = Figure(figsize=(6 * len(curves), 4), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (data, of_data) in zip(panels, curves.items(), strict=True):
-        for (name, precise), steps in of_data.items():
+        for (name, precise, _), steps in of_data.items():
             if not precise:
                 numbers = sorted(steps)
                 means = [statistics.mean(score for score, _ in steps[step]) for step in numbers]
                 panel.plot(numbers, means, marker=".", label=name)
-        panel.set(title=data, xlabel="steps", ylabel="rank-1 (mean)", ylim=(0, None))
-        panel.legend(fontsize=7)
+        panel.set(title=data, xlabel="steps", ylabel="rank-1 (mean)", ylim=(0, 1.05))
+        panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path)
 
 

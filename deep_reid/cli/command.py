@@ -18,7 +18,7 @@ from deep_reid.config.kinds import (
     Switch,
     Text,
 )
-from deep_reid.config.recipes import RECIPES
+from deep_reid.config.recipes import RECIPES, describe
 from deep_reid.config.setting import COMMAND, MODES, setting
 from deep_reid.export.clients import CLIENTS
 from deep_reid.export.formats import FORMATS, QUANTIZATIONS
@@ -95,8 +95,8 @@ class Command:
     recipe: str | None = _setting(
         None,
         Choice(RECIPES),
-        "set of settings that say how the network learns; each can be given by hand, too "
-        "(--help=recipe lists them)",
+        f"set of settings that say how the network learns; strong is {describe('strong')}; "
+        "each can be given by hand, too",
         group="recipe",
         is_main=True,
         default_text="faithful, or what the run has",

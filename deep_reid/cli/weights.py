@@ -11,6 +11,7 @@ from deep_reid.cli.settings import find_run_dir, open_dataset
 from deep_reid.cli.subject import progress_bar
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import CONFIG_FILENAME
+from deep_reid.config.step import StepSettings
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 
@@ -119,7 +120,7 @@ class Weights:
         return PreciseBatchNorm(
             preprocess_fn=network.preprocess,
             network_factory=nets.create_inference_network(network),
-            training_factory=_create_training_network(network),
+            training_factory=_create_training_network(network, config),
             images=images,
             num_batches=num_batches,
             batch_size=config.batch_size,
@@ -138,8 +139,18 @@ def _updating_bar(total):
         yield bar.update
 
 
-def _create_training_network(network):
-    return network.create_network_factory(is_training=True, num_classes=None, add_logits=False)
+def _create_training_network(network, config):
+    """Create the factory of the network in training mode, with the decay of the run's averages."""
+    from deep_reid.nets import start
+
+    create = network.create_network_factory(is_training=True, num_classes=None, add_logits=False)
+    settings = StepSettings(batch_norm_decay=config.batch_norm_decay)
+
+    def network_factory(images):
+        with start.starting(settings):
+            return create(images)
+
+    return network_factory
 
 
 def _open_training_images(args, dataset_class, config):
@@ -179,7 +190,7 @@ def _warn_of_start_values(checkpoint_path, config):
         return False
     network = nets.load_network(config.network)
     gathered = precise_batch_norm.find_gathered(
-        network.preprocess, _create_training_network(network), config.image_shape
+        network.preprocess, _create_training_network(network, config), config.image_shape
     )
     share = precise_batch_norm.measure_start_share(checkpoint_path, step, gathered)
     if share < precise_batch_norm.MAX_START_SHARE:

@@ -179,14 +179,22 @@ class Choices(Choice):
         super().__init__(names)
         self.type_name = f"sequence of {self.type_name}"
         self._none = none
+        if none is not None:
+            self._further = f", or {none} alone"
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of ``add_argument``."""
         alternative = "" if self._none is None else f" or {self._none}"
         return {"type": self.read, "metavar": ",".join(self.names) + alternative}
 
-    def _to_plain(self, value):
-        return () if value is None else tuple(dict.fromkeys(value))
+    def check(self, name: str, value: Any) -> tuple[str, ...]:
+        """Return a tuple of names, each once, or raise `UsageError`."""
+        names = _as_tuple(name, value)
+        for one in names:
+            problem = super()._find_problem(one)
+            if problem:
+                raise UsageError(f"{name} ({one!r}) {problem}")
+        return tuple(dict.fromkeys(names))
 
     def _from_text(self, text):
         return () if text == self._none else tuple(dict.fromkeys(text.split(",")))

@@ -21,6 +21,22 @@ RECIPES = tuple(_CHANGES)
 """Names of recipes. ``faithful`` is the default of all that another recipe changes."""
 
 
+def describe(recipe: str) -> str:
+    """Return what a recipe changes, as flags.
+
+    Parameters
+    ----------
+    recipe : str
+        One of `RECIPES`.
+
+    Returns
+    -------
+    str
+    """
+    values = _CHANGES[recipe].items()
+    return " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in values)
+
+
 def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, Any]:
     """Return the settings of a recipe, without those that a loss does not have.
 

@@ -80,6 +80,7 @@ class RunConfig(StepSettings):
         4,
         COUNT,
         "images of each identity in a batch, K of the P x K batches",
+        group="recipe",
     )
     batch_size: int = setting(
         128, COUNT, "images per step, by default four of each identity", is_main=True

@@ -91,6 +91,7 @@ class StepSettings(ComputeSettings):
         Choices(AUGMENTATIONS, none="none"),
         "random changes of training images, such as flip,crop,erase, or none",
         **_OF_RECIPE,
+        default_text=",".join(DEFAULT_AUGMENTATIONS),
         detail="flip stands for what the preprocessing does in training; the package's mirrors",
     )
     label_smoothing: float = setting(

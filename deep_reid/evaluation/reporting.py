@@ -124,6 +124,7 @@ class Report:
 
     def __post_init__(self) -> None:
         self.log = score_log.ScoreLog(self.eval_dir, self.facts)
+        self._num_made = 0
         if self.best is not None:
             self.best.catch_up(self.log)
 
@@ -154,17 +155,19 @@ class Report:
             "step %d: %s; %s",
             step,
             format_scores(scores),
-            f"the best {BEST_BY} was {best_score:.4f} at step {best_step}, {num_since} evaluations "
-            f"and {step - best_step} steps before"
+            f"the best {BEST_BY} is still {best_score:.4f} of step {best_step}; evaluations since "
+            f"then: {num_since}"
             if num_since
             else "the best so far",
         )
-        is_enough = self.patience is not None and num_since >= self.patience
+        # Those before a run was started again do not count.
+        self._num_made += 1
+        is_enough = self.patience is not None and min(num_since, self._num_made) >= self.patience
         if is_enough and not stopping.is_requested(self.run_dir):
             stopping.request(
                 self.run_dir,
-                f"no better {BEST_BY} than {best_score:.4f} at step {best_step} in {num_since} "
-                "evaluations",
+                f"{num_since} evaluations in a row without a better {BEST_BY} than "
+                f"{best_score:.4f} of step {best_step}",
             )
         if self.projector is not None:
             self.projector.write(checkpoint_path, step)

@@ -103,6 +103,13 @@ class TestFaithful:
         assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize(("decay", "is_warned"), [("0.3", False), ("0.999", True)])
+def test_a_warning_of_start_values_knows_the_decay_of_the_run(run, decay, is_warned):
+    run(*TRAIN, f"--batch_norm_decay={decay}", "--number_of_steps=12")
+    text = run("--mode=export", *OF_RUN, "--sdk_dir=out")
+    assert ("still consist of start values" in text) == is_warned
+
+
 @pytest.mark.slow
 class TestAverages:
     @pytest.fixture
@@ -187,8 +194,8 @@ class TestStop:
         text = run(*TRAIN, *NOTHING_LEARNED, "--number_of_steps=30", "--eval_every=2",
                    "--eval_log_dir=eval", "--patience=2")  # fmt: skip
         assert "step 4: Precision@1 " in text
-        assert "1 evaluations and 2 steps before" in text
-        assert "no better Precision@1 than" in text
+        assert "of step 2; evaluations since then: 1" in text
+        assert "2 evaluations in a row without a better Precision@1 than" in text
         assert "Training ends by the file" in text
         assert checkpoints.step_of("log/a/model.ckpt-6") == 6
         assert not list(Path("log/a").glob("model.ckpt-[789]*"))
@@ -217,6 +224,15 @@ class TestStop:
         assert "step 50/50" not in text
         assert (reason.splitlines() or ["it gives no reason"])[0] in text
 
+    def test_a_run_that_goes_on_has_all_its_patience(self, run):
+        argv = [*TRAIN, *NOTHING_LEARNED, "--number_of_steps=30", "--eval_every=1",
+                "--eval_log_dir=eval", "--patience=2"]  # fmt: skip
+        run(*argv)
+        assert Path("log/a/model.ckpt-3.index").exists()
+        run(*argv)
+        assert Path("log/a/model.ckpt-5.index").exists()
+        assert not Path("log/a/model.ckpt-6.index").exists()
+
     def test_patience_needs_evaluations(self, run, capsys):
         with pytest.raises(SystemExit) as exit_:
             run(*TRAIN, "--patience=2")
@@ -227,5 +243,5 @@ class TestStop:
         run(*TRAIN, *NOTHING_LEARNED, "--number_of_steps=3", "--save_interval_secs=0.001")
         run("--mode=eval", *OF_RUN, "--eval_log_dir=eval", "--patience=1",
             "--eval_interval_secs=0.1")  # fmt: skip
-        assert "in 1 evaluations" in stopping.read_reason("log/a")
+        assert "1 evaluations in a row" in stopping.read_reason("log/a")
         assert len(Path("eval/a/metrics.jsonl").read_text().splitlines()) == 4

@@ -202,7 +202,7 @@ class TestNothingIsIgnored:
         test = TestNothingIsIgnored.test_values_out_of_range_are_refused_by_name
         tried = {name for name, _ in test.pytestmark[0].args[1]}
         group = {n for n, known in list_settings(RunConfig).items() if known.group == "recipe"}
-        assert tried == group | {"num_images_per_id"}
+        assert tried == group
 
 
 class TestSoftmax:
