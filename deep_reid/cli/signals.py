@@ -42,8 +42,9 @@ class Stopped(KeyboardInterrupt):
 def handled() -> Iterator[None]:
     """Handle signals as the module's docstring describes, until the block ends.
 
-    Signals that were ignored before (``nohup``) stay ignored. Outside the main thread, where
-    Python allows no handlers, nothing changes.
+    Once a signal has raised `Stopped`, another error that ends the block is its consequence, and
+    becomes `Stopped` again. Signals that were ignored before (``nohup``) stay ignored. Outside the
+    main thread, where Python allows no handlers, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -56,6 +57,11 @@ def handled() -> Iterator[None]:
         try:
             _installed.append(watcher)
             yield
+        except Exception as error:
+            if watcher.raised is None:
+                raise
+            # C code that calls Python, such as TensorFlow's, may turn `Stopped` into another error.
+            raise Stopped(watcher.raised) from error
         finally:
             _installed.remove(watcher)
             for number, old in handlers.items():
@@ -116,6 +122,7 @@ class _Watcher:
 
     def __init__(self, numbers):
         self.first: int | None = None
+        self.raised: int | None = None
         self.received = threading.Event()
         self.is_deferred = False
         self._first_at = 0.0
@@ -139,6 +146,7 @@ class _Watcher:
         """Handle a signal in the main thread."""
         del frame
         if not self.is_deferred:
+            self.raised = number
             raise Stopped(number)
 
     def _watch(self):

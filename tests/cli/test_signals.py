@@ -33,6 +33,24 @@ def test_the_first_signal_is_raised_with_its_exit_code(number):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
+def test_an_error_that_c_code_makes_of_it_counts_as_the_signal(number):
+    with pytest.raises(signals.Stopped) as caught, signals.handled():
+        try:
+            send(number)
+        except signals.Stopped:
+            raise SystemError("returned a result with an exception set") from None
+    assert caught.value.exit_code == 128 + number
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(SystemError), signals.handled():
+        raise SystemError("broken")
+    with pytest.raises(OSError, match="full"), signals.handled(), signals.deferred():
+        send(signal.SIGTERM)
+        raise OSError("full")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_deferred_it_leaves_a_note(number, caplog):
     with signals.handled(), signals.deferred() as stop:
         assert stop() is None

@@ -334,6 +334,8 @@ class TestCreateTrainer:
             "queue/share_filled",
             "feed/num_bad_images",
             "features/spread",
+            "cosine_distance/within_identities",
+            "cosine_distance/between_identities",
             "global_step/sec",
             "custom_scalars__config__",  # which curves share a chart
         }
