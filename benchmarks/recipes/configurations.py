@@ -34,7 +34,6 @@ CONFIGURATIONS = {
     "start + sgd": [*_START, "--optimizer=sgd", "--learning_rate=0.03"],
     "start + more of each": [*_START, "--num_images_per_id=8"],
     # Together.
-    "cosine + margin": _STRONG,
     "cosine + margin + color": [*_STRONG, "--augment=flip,color"],
     "cosine + margin + crop": [*_STRONG, "--augment=flip,crop"],
     "cosine + margin + crop, erase": [*_STRONG, "--augment=flip,crop,erase"],
@@ -44,7 +43,7 @@ CONFIGURATIONS = {
     "cosine + margin + averages": [*_STRONG, "--ema_decay=0.98"],
     "cosine + margin + warmup": [*_STRONG, "--warmup_steps=50"],
     "cosine + margin + decay": [*_STRONG, "--optimizer=adamw", "--weight_decay=0.05"],
-    "strong": ["--recipe=strong"],
+    "strong": ["--recipe=strong"],  # cosine + margin
     "triplet": ["--loss_mode=triplet"],
     "triplet, strong": ["--loss_mode=triplet", "--recipe=strong"],
 }

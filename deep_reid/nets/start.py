@@ -99,8 +99,7 @@ def create_weight_initializer(stddev: float) -> tf.keras.initializers.Initialize
     Returns
     -------
     callable
-        ``he``: a truncated normal distribution
-        of variance ``2 / fan_in`` [1]_.
+        ``he``: a truncated normal distribution of variance ``2 / fan_in`` [1]_.
 
     References
     ----------
