@@ -47,8 +47,18 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
 
     others = name_others(args, run_id)
     _logger.info("Evaluating run %s on %d images%s", run_id, len(validation), others)
+    network = nets.load_network(config.network)
     scores = loop.eval_loop(
-        **_list_arguments(args, config, dataset, run_id, weights),
+        network.preprocess,
+        nets.create_inference_network(network),
+        validation.filenames,
+        validation.labels,
+        validation.cameras,
+        args.log_dir,
+        args.eval_log_dir,
+        config.image_shape,
+        run_id,
+        **_list_settings(args, config, dataset, weights),
         eval_interval_secs=args.eval_interval_secs,
         max_num_evaluations=args.max_num_evaluations,
         timeout_secs=args.timeout_secs,
@@ -99,31 +109,31 @@ def evaluating(
     callable
         ``evaluate(checkpoint_path)``. A signal ends it, and is left to the training.
     """
-    from deep_reid.evaluation import loop
+    from deep_reid.evaluation import setup
 
     def evaluate_checkpoint(checkpoint_path):
         with contextlib.suppress(signals.Stopped), signals.undeferred():
             evaluation.evaluate(checkpoint_path)
 
     weights = Weights(args, type(dataset), config, dataset)
-    arguments = _list_arguments(args, config, dataset, run_id, weights)
-    with loop.open_evaluation(**arguments) as (evaluation, _):
+    network, validation = nets.load_network(config.network), dataset.validation
+    with setup.open_evaluation(
+        network.preprocess,
+        nets.create_inference_network(network),
+        setup.ValidationImages(
+            validation.filenames, validation.labels, validation.cameras, config.image_shape
+        ),
+        args.log_dir,
+        args.eval_log_dir,
+        run_id,
+        setup.EvaluationSettings(**_list_settings(args, config, dataset, weights)),
+    ) as (evaluation, _):
         yield evaluate_checkpoint
 
 
-def _list_arguments(args, config, dataset, run_id, weights):
-    """List what `eval_loop` and `open_evaluation` both take."""
-    network, validation = nets.load_network(config.network), dataset.validation
+def _list_settings(args, config, dataset, weights):
+    """List what `eval_loop` and `EvaluationSettings` both take."""
     return {
-        "preprocess_fn": network.preprocess,
-        "network_factory": nets.create_inference_network(network),
-        "data_x": validation.filenames,
-        "data_y": validation.labels,
-        "camera_indices": validation.cameras,
-        "log_dir": args.log_dir,
-        "eval_log_dir": args.eval_log_dir,
-        "image_shape": config.image_shape,
-        "run_id": run_id,
         "loss_mode": config.loss_mode,
         "num_galleries": dataset.NUM_GALLERIES,
         "projector": args.projector,

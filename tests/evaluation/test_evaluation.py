@@ -18,7 +18,7 @@ from deep_reid.compat import slim, tf
 from deep_reid.config import ComputeSettings
 from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
-from deep_reid.evaluation import loop, pictures, reporting, score_log
+from deep_reid.evaluation import graph, loop, pictures, reporting, score_log
 from deep_reid.export import encoding
 from deep_reid.runs import records
 from deep_reid.runtime import sessions
@@ -303,7 +303,7 @@ def test_many_identities_go_through_the_network_in_parts(trained, monkeypatch):
         seen.append(images.get_shape().as_list()[0])
         return network(images)
 
-    monkeypatch.setattr(loop, "MAX_IMAGES_AT_ONCE", 10)
+    monkeypatch.setattr(graph, "MAX_IMAGES_AT_ONCE", 10)
     in_parts = loop.eval_loop(
         plain_preprocess, counting_network, *data, trained / "train", trained / "eval2",
         run_id="run", timeout_secs=0.05, eval_interval_secs=0.01,
