@@ -29,11 +29,14 @@ def main(argv=None):
     args = parse_arguments(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     done = {key_of(line) for line in read_scores(args.output)}
+    height, width = args.image_shape
+    # Trainings on other images, or on more at a time, are not to be compared.
+    data = f"{args.title or args.dataset.name}, {height} x {width}, {args.batch_size} images a step"
     # Seeds vary slowest: after the first round there is a score of everything.
     for seed, split, name in itertools.product(
         args.seeds, args.splits, args.configurations or CONFIGURATIONS
     ):
-        key = (str(args.title or args.dataset.name), name, split, seed, args.steps)
+        key = (data, name, split, seed, args.steps)
         if key in done:
             continue
         with tempfile.TemporaryDirectory(prefix=".run-", dir=args.output) as folder:

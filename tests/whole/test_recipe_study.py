@@ -75,6 +75,10 @@ def test_a_study_scores_each_step_and_goes_on_where_it_was_stopped(tmp_path, mon
     monkeypatch.setattr(study, "run", lambda *argv: trained.append(argv))
     study.main([*argv, "faithful"])
     assert not trained
+    monkeypatch.setattr(study, "measure", lambda *args: trained.append(args) or [])
+    study.main([*argv, "faithful", "--batch_size=12"])
+    study.main([*argv, "faithful", "--image_shape", "64", "32"])
+    assert len(trained) == 2, "another batch size or image size is another training"
     assert study.read_scores(tmp_path / "out") == lines
     assert sorted(os.listdir(tmp_path / "out")) == ["runs", study.SCORES_FILENAME]
     table.main([str(tmp_path / "out")])
