@@ -19,7 +19,7 @@ from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.export import formats
 from deep_reid.export.clients import CLIENTS, Client
 from deep_reid.export.model_input import BGR_UINT8, LAYOUTS, ModelInput
-from deep_reid.export.parity import HEADER, Samples
+from deep_reid.export.parity import HEADER, PROTOCOL, Samples
 from deep_reid.images.files import read_for_network
 from deep_reid.interfaces import Dataset
 from deep_reid.system.tables import align
@@ -75,7 +75,11 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
         )
     for name, path in paths.items():
         outputs.write_manifest(path, origin, parity=compared[name].to_dict())
-    _logger.info("Compared with the checkpoint, on %d images:", len(samples.images))
+    _logger.info(
+        "Compared with the checkpoint, on %d images; rank-1 and mAP of %s:",
+        len(samples.images),
+        PROTOCOL,
+    )
     rows = [compared[name].to_row(os.path.basename(path)) for name, path in paths.items()]
     for line in align([HEADER, *rows]).splitlines():
         _logger.info("%s", line)

@@ -21,7 +21,7 @@ from deep_reid.config.run import NETWORKS
 from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
-from deep_reid.runs import folder, labels, records, resuming
+from deep_reid.runs import folder, labels, records, resuming, stopping
 from deep_reid.samplers import batches
 from deep_reid.system import locks
 
@@ -96,7 +96,9 @@ def _train_run(args, config, dataset, subject, class_names):
     if signal_number is not None:
         _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
         raise signals.Stopped(signal_number)
-    _logger.info("Run %s is trained: --mode=test scores it, --mode=freeze exports it", run.run_id)
+    is_early = stopping.is_requested(run.run_dir)
+    end = "has ended early, and goes on when it is started again" if is_early else "is trained"
+    _logger.info("Run %s %s: --mode=test scores it, --mode=freeze exports it", run.run_id, end)
 
 
 def _check_arguments(args, config):

@@ -146,9 +146,12 @@ class Parity:
         return row
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures, for a manifest."""
-        return dataclasses.asdict(self)
+        """Return the figures, and what the scores are, for a manifest."""
+        return {**dataclasses.asdict(self), "protocol": PROTOCOL}
 
+
+PROTOCOL = "each image among all others, of any camera"
+"""Of the scores. They are higher than those of a test, which leaves the query's camera out."""
 
 HEADER = [
     "file",

@@ -77,6 +77,7 @@ def test_several_formats_at_once_with_a_table_and_manifests(freeze, tmp_path, cr
         assert manifest["parity"]["equal_nearest"] == 1.0
         assert manifest["parity"]["largest_difference"] < 1e-4
         assert f"Wrote {path} for " in log
+        assert manifest["parity"]["protocol"] in log, "rank-1 is not that of a test"
         assert f"{path.name} " in log[log.index("Compared with the checkpoint") :]
     assert len(os.listdir(tmp_path)) == 2 * len(INSTALLED)
 

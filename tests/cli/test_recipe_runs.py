@@ -223,6 +223,8 @@ class TestStop:
         text = run(*TRAIN, "--number_of_steps=50")
         assert "step 50/50" not in text
         assert (reason.splitlines() or ["it gives no reason"])[0] in text
+        assert "Run a has ended early" in text
+        assert "is trained" not in text
 
     def test_a_run_that_goes_on_has_all_its_patience(self, run):
         argv = [*TRAIN, *NOTHING_LEARNED, "--number_of_steps=30", "--eval_every=1",
