@@ -60,10 +60,15 @@ def _describe(fields):
     return "; ".join(f"{', '.join(layouts)}: {text}" for text, layouts in groups.items())
 
 
-def _read_layout(text):
-    if text not in LAYOUTS:
-        raise argparse.ArgumentTypeError(f"{text} {describe_unknown(text, sorted(LAYOUTS))}")
-    return text
+def _one_of(choices):
+    """Return a reader for argparse, which names the choice that a mistyped one is like."""
+
+    def read(text):
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text} {describe_unknown(text, sorted(choices))}")
+        return text
+
+    return {"type": read, "choices": sorted(choices)}
 
 
 def _make_parser(prog):
@@ -73,10 +78,12 @@ def _make_parser(prog):
         # The layout has the defaults of flags that are not given.
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--layout", type=_read_layout, choices=sorted(LAYOUTS), help="required")
+    parser.add_argument("--layout", **_one_of(LAYOUTS), help="required")
     parser.add_argument("--output_dir", help="new or empty folder; required")
     for name, fields in _layouts_by_flag().items():
-        parser.add_argument(f"--{name}", type=int, help=_describe(fields))
+        choices = next(iter(fields.values())).metadata.get("choices")
+        kind = {"type": int} if choices is None else _one_of(choices)
+        parser.add_argument(f"--{name}", **kind, help=_describe(fields))
     return parser
 
 

@@ -19,6 +19,7 @@ from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 
 from . import scenes
+from .styles import DEFAULT_STYLE, STYLES
 
 # A person's look depends on the person's number. Labels are below these numbers: the persons of all
 # groups differ, and so do those of a benchmark and of your own data.
@@ -44,6 +45,14 @@ def size(default: int | None, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
 
 
+def style() -> Any:
+    """Return the field of a layout for the style of drawing."""
+    text = "clothes and cameras: two styles have none in common"
+    return dataclasses.field(
+        default=DEFAULT_STYLE, metadata={"help": text, "choices": tuple(STYLES)}
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout(abc.ABC):
     """A data set to draw; its fields are the flags of the command line.
@@ -64,6 +73,11 @@ class Layout(abc.ABC):
     def seed(self) -> int:
         """Seed of everything random; a field of each layout."""
 
+    @property
+    def style(self) -> str:
+        """Style of drawing; a field of layouts that have more than one."""
+        return DEFAULT_STYLE
+
     @abc.abstractmethod
     def files(self) -> Files:
         """Yield path and content of each file."""
@@ -72,8 +86,14 @@ class Layout(abc.ABC):
     def split_sizes(self) -> list[SplitSize]:
         """Return the sizes of what is drawn."""
 
+    def check_style(self) -> None:
+        """Raise a UsageError if the style is unknown."""
+        if self.style not in STYLES:
+            raise UsageError(f"style is {self.style}: must be one of {', '.join(STYLES)}")
+
     def check(self, **ranges: tuple[int, int]) -> None:
         """Raise a UsageError if a size is not in its range, ``name=(low, high)``."""
+        self.check_style()
         for name, (low, high) in {**ranges, "seed": (0, 2**32 - 1)}.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -83,7 +103,7 @@ class Layout(abc.ABC):
 
     def jpeg(self, shot: scenes.Shot) -> bytes:
         """Draw an image as the content of a file."""
-        image, quality = scenes.take(self.seed, shot, self.IMAGE_HEIGHT)
+        image, quality = scenes.take(self.seed, shot, self.IMAGE_HEIGHT, self.style)
         return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
     def readme(self) -> bytes:
@@ -112,8 +132,10 @@ class Benchmark(Layout):
         None, "images or tracklets of others, with label 0 (default: one for each test person)"
     )
     seed: int = size(1234, "seed of everything random")
+    style: str = style()
 
     def __post_init__(self):
+        self.check_style()
         # A frozen dataclass allows no other way to set its fields.
         if self.num_test_identities is None:
             object.__setattr__(self, "num_test_identities", self.num_identities)
@@ -122,7 +144,7 @@ class Benchmark(Layout):
         self.check(
             num_identities=(2, self.MAX_LABEL - 1),
             num_test_identities=(1, self.MAX_LABEL - self.num_identities),
-            num_cameras=(2, len(scenes.CAMERAS)),
+            num_cameras=(2, len(STYLES[self.style].cameras)),
             images_per_camera=(1, 999),
             num_distractors=(0, 9999),
         )
@@ -192,12 +214,12 @@ def make_draw(layout: type[Layout]) -> Callable[..., list[SplitSize]]:
     Returns
     -------
     callable
-        Takes a new or empty folder, and the sizes by name; returns a list of SplitSize. Raises a
-        UsageError if a number is out of range, a DataError if the folder is not empty or cannot be
-        written.
+        Takes a new or empty folder, and sizes and style by name; returns a list of SplitSize.
+        Raises a UsageError if one is out of range, a DataError if the folder is not empty or cannot
+        be written.
     """
 
-    def draw(output_dir: str | os.PathLike[str], **sizes: int) -> list[SplitSize]:
+    def draw(output_dir: str | os.PathLike[str], **sizes: Any) -> list[SplitSize]:
         plan = layout(**sizes)
         _write(output_dir, plan.files())
         return plan.split_sizes()

@@ -10,34 +10,13 @@ Lengths are in body units: 1 is the height of an average person.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-Color: TypeAlias = tuple[int, ...]
-"""(blue, green, red) in 0..255, the order that OpenCV draws and writes."""
-
-
-def bgr(code: str) -> Color:
-    """Return the color of six hexadecimal digits, which have red first."""
-    return tuple(bytes.fromhex(code)[::-1])
-
-
-def _palette(codes):
-    return tuple(map(bgr, codes.split()))
-
-
-# Few colors in many arrangements: the mean color of a person does not identify the person.
-TOPS = _palette(
-    "e9e7e1 26262b 8b8f95 26386e b5232c 3c8050 dcb234 74a9d6 dc87a6 7c5234 6b4792 d96f28"
-)
-BOTTOMS = _palette("3f5b86 25262b bda67c 777a80 5d6339 d9d7cf 6b3328")
-BAGS = _palette("b5232c 1f2024 2f57a4 d9a521 3f7a45 e4dfd2 7a4a2a")
-SHOES = _palette("1e1e20 e6e4de 6b4a32 a8313a")
-SKINS = _palette("f0c9a8 dba983 b07a52 7a4e32")
-HAIRS = _palette("17130f 4a2f1d 8f6237 d0ad62 9b9a98 7d2f1c")
+from .styles import DEFAULT_STYLE, HAIRS, SKINS, STYLES, Color, Style
 
 # Where the second color is seen, by body coordinates.
 _WEAVES = {
@@ -45,6 +24,10 @@ _WEAVES = {
     "stripes": lambda x, y: np.floor((x + 0.018) / 0.036) % 2 == 0,
     "checks": lambda x, y: (np.floor(x / 0.058) + np.floor(y / 0.058)) % 2 == 0,
     "two_tone": lambda x, y: y < 0.655,
+    "diagonals": lambda x, y: np.floor((x + y) / 0.042) % 2 == 0,
+    "dots": lambda x, y: (x % 0.056 - 0.028) ** 2 + (y % 0.056 - 0.028) ** 2 < 0.016**2,
+    "sash": lambda x, y: np.abs(y - 0.68 - 0.9 * x) < 0.032,
+    "zigzag": lambda x, y: np.floor((y + np.abs(x % 0.06 - 0.03)) / 0.04) % 2 == 0,
 }
 TEXTURES = ("plain", "logo", *_WEAVES)
 BAG_KINDS = ("none", "backpack", "shoulder", "hand")
@@ -113,18 +96,19 @@ def _unlike(rng, options, color):
     return pick(rng, [one for one in options if np.abs(np.subtract(one, color)).sum() > 200])
 
 
-def sample_look(rng: np.random.Generator) -> Look:
+def sample_look(rng: np.random.Generator, style: Style = STYLES[DEFAULT_STYLE]) -> Look:
     """Dress a new person.
 
     Parameters
     ----------
     rng : numpy.random.Generator
+    style : Style
 
     Returns
     -------
     Look
     """
-    main = pick(rng, TOPS)
+    main = pick(rng, style.tops)
     return Look(
         height=rng.uniform(0.9, 1.04),
         width=rng.uniform(0.88, 1.22),
@@ -132,16 +116,18 @@ def sample_look(rng: np.random.Generator) -> Look:
         skin=pick(rng, SKINS),
         hair=pick(rng, HAIRS),
         hair_length=pick(rng, (0.0, 0.0, 0.09, 0.2)),
-        hat=pick(rng, TOPS),
+        hat=pick(rng, style.tops),
         has_hat=rng.random() < 0.2,
-        top=Fabric(main, _unlike(rng, TOPS, main), pick(rng, TEXTURES, (0.3, *[0.14] * 5))),
+        top=Fabric(
+            main, _unlike(rng, style.tops, main), pick(rng, style.textures, (0.3, *[0.14] * 5))
+        ),
         long_sleeves=rng.random() < 0.6,
         hem=pick(rng, (0.0, 0.0, 0.03, 0.16)),
         legs=pick(rng, LEG_KINDS, (0.6, 0.2, 0.2)),
-        bottom=Fabric(pick(rng, BOTTOMS)),
-        shoes=pick(rng, SHOES),
+        bottom=Fabric(pick(rng, style.bottoms)),
+        shoes=pick(rng, style.shoes),
         bag=pick(rng, BAG_KINDS, (0.3, 0.3, 0.25, 0.15)),
-        bag_color=_unlike(rng, BAGS, main),
+        bag_color=_unlike(rng, style.bags, main),
     )
 
 

@@ -16,6 +16,7 @@ from . import scenes
 from .drawing import FIRST_OWN, Files, encode_lines, size
 from .figures import Pose
 from .own import Own
+from .styles import STYLES
 
 FRAME_HEIGHT, FRAME_WIDTH = 540, 960
 _CAMERA = 0
@@ -128,7 +129,7 @@ class DrawnMot(Own):
             if 0 <= frame - walk.start < len(walk.x)
         ]
         present.sort(key=lambda one: one[:2])
-        image = scenes.paint_background(self.seed, _CAMERA, (FRAME_HEIGHT, FRAME_WIDTH))
+        image = scenes.paint_background(self.seed, _CAMERA, (FRAME_HEIGHT, FRAME_WIDTH), self.style)
         owner = np.zeros(image.shape[:2], dtype=np.int64)
         boxes, sizes = [], {}
         for _, track, walk in present:
@@ -139,21 +140,23 @@ class DrawnMot(Own):
             boxes.append((track, self._box(track, walk, index)))
         seen = np.bincount(owner.ravel(), minlength=self.num_identities + 1)
         rng = np.random.default_rng((self.seed, 16, frame))
-        image = scenes.develop(image, _CAMERA, rng)
+        image = scenes.develop(image, _CAMERA, rng, self.style)
         jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
         return jpeg, [(track, box, seen[track] / sizes[track]) for track, box in sorted(boxes)]
 
     def _paint(self, track, walk, index):
         """Paint a person; return the layer, and where its corner lies in the frame."""
-        pose = Pose(walk.yaw[index], walk.phase[index], walk.stride, scenes.CAMERAS[_CAMERA].tilt)
+        tilt = STYLES[self.style].cameras[_CAMERA].tilt
+        pose = Pose(walk.yaw[index], walk.phase[index], walk.stride, tilt)
         person = FIRST_OWN + track
-        layer = scenes.paint_walker(self.seed, person, _CAMERA, pose, walk.unit(index))
+        layer = scenes.paint_walker(self.seed, person, _CAMERA, pose, walk.unit(index), self.style)
         side = layer.shape[0]
         return layer, round(walk.x[index] - side / 2), round(walk.y[index] - side * 7 / 8)
 
     def _box(self, track, walk, index):
         """Return left, top, width and height of a whole person, hidden parts included."""
-        height = walk.unit(index) * scenes.height_of(self.seed, FIRST_OWN + track) * 1.04
+        person = FIRST_OWN + track
+        height = walk.unit(index) * scenes.height_of(self.seed, person, self.style) * 1.04
         width = height / 2
         left, top = walk.x[index] - width / 2, walk.y[index] - height * 0.98
         return tuple(round(float(value), 1) for value in (left, top, width, height))

@@ -9,7 +9,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 
-from .drawing import FIRST_OWN, Files, Layout, SplitSize, size
+from .drawing import FIRST_OWN, Files, Layout, SplitSize, size, style
 from .scenes import Shot
 
 # Mean colors find most of thirty persons in one camera, but only 40 % of them across these two.
@@ -23,6 +23,7 @@ class Own(Layout):
     num_identities: int = size(40, "persons, 2 to 9999")
     images_per_identity: int = size(8, "images of a person, 1 to 999")
     seed: int = size(1234, "seed of everything random")
+    style: str = style()
 
     def __post_init__(self):
         self.check(num_identities=(2, 9999), images_per_identity=(1, 999))

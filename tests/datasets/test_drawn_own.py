@@ -86,7 +86,9 @@ class TestAllForms:
 
     def test_readme_names_command(self, layout, drawn):
         text = (drawn[layout][0] / README.get(layout, "readme.txt")).read_text()
-        flags = "--num_identities 12 --images_per_identity 3 --seed 7 --output_dir DIR"
+        flags = (
+            "--num_identities 12 --images_per_identity 3 --seed 7 --style street --output_dir DIR"
+        )
         assert f"python -m datasets.synthetic --layout {layout} {flags}\n" in text
 
     def test_defaults_are_the_same_in_all_forms(self, layout):
@@ -94,7 +96,9 @@ class TestAllForms:
         defaults = {name: parameter.default for name, parameter in parameters.items()}
         del defaults["output_dir"]
         images = 40 if layout == "mot" else 8
-        assert defaults == dict(num_identities=40, images_per_identity=images, seed=1234)
+        assert defaults == dict(
+            num_identities=40, images_per_identity=images, seed=1234, style="street"
+        )
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -155,9 +159,9 @@ class TestFolders:
     def test_nobody_is_in_a_drawn_benchmark_too(self, drawn, tmp_path, monkeypatch):
         shots = []
 
-        def note(seed, shot, height):
+        def note(seed, shot, *args):
             shots.append(shot.person)
-            return real(seed, shot, height)
+            return real(seed, shot, *args)
 
         real = scenes.take
         monkeypatch.setattr(scenes, "take", note)
@@ -354,8 +358,9 @@ class TestCommandLine:
     def test_each_flag_is_an_argument_of_some_layout(self, layout, tmp_path):
         names = list(inspect.signature(synthetic.DRAW[layout]).parameters)
         assert names[0] == "output_dir"
-        flags = [f"--{name}=2" for name in names[1:]]
+        values = {name: "station" if name == "style" else "2" for name in names[1:]}
+        flags = [f"--{name}={value}" for name, value in values.items()]
         folder = tmp_path / "new"
         assert synthetic.main([f"--layout={layout}", f"--output_dir={folder}", *flags]) == 0
         text = (folder / README.get(layout, "readme.txt")).read_text()
-        assert all(f"--{name} 2" in text for name in names[1:])
+        assert all(f"--{name} {value}" in text for name, value in values.items())

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 
 from datasets import synthetic
-from datasets.drawn import figures, scenes
+from datasets.drawn import figures, scenes, styles
 from deep_reid.errors import DataError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -159,7 +159,7 @@ class TestMarket1501:
     def test_readme_names_command_and_seed(self, market):
         text = (market[0] / "readme.txt").read_text()
         assert "python -m datasets.synthetic --layout market1501 --num_identities 5" in text
-        assert "--seed 7 --output_dir DIR" in text
+        assert "--seed 7 --style street --output_dir DIR" in text
 
     def test_two_cameras_both_see_everybody(self, tmp_path):
         sizes = {**SMALL, "num_test_identities": 20, "num_cameras": 2, "images_per_camera": 1}
@@ -355,10 +355,11 @@ class TestBothLayouts:
             ("num_distractors", -1),
             ("seed", -1),
             ("seed", 2**32),
+            ("style", "beach"),
         ],
     )
     def test_wrong_sizes_are_refused(self, layout, name, value, tmp_path):
-        with pytest.raises(UsageError, match=f"{name} is {value}: must be in"):
+        with pytest.raises(UsageError, match=f"{name} is {value}: must be"):
             self.draw(layout, tmp_path / "new", **{name: value})
         assert list(tmp_path.iterdir()) == []
 
@@ -386,18 +387,39 @@ class TestImages:
         two = scenes.Shot(**{"person": 3, "camera": 1, "track": 1, "frame": 1, field: 2})
         assert np.any(scenes.take(5, one, 128)[0] != scenes.take(5, two, 128)[0])
 
-    def test_persons_are_dressed_differently(self):
-        looks = [figures.sample_look(np.random.default_rng(seed)) for seed in range(200)]
+    @pytest.mark.parametrize("style", styles.STYLES.values(), ids=styles.STYLES)
+    def test_persons_are_dressed_differently(self, style):
+        looks = [figures.sample_look(np.random.default_rng(seed), style) for seed in range(200)]
         worn = {(look.top, look.bottom, look.legs, look.bag, look.bag_color) for look in looks}
         assert len(worn) == 200
-        assert {look.top.texture for look in looks} == set(figures.TEXTURES)
+        assert {look.top.texture for look in looks} == set(style.textures)
         assert {look.bag for look in looks} == set(figures.BAG_KINDS)
         assert {look.legs for look in looks} == set(figures.LEG_KINDS)
 
     def test_colors_are_read_red_first_and_stored_blue_first(self):
-        assert figures.bgr("ff8001") == (1, 128, 255)
+        assert styles.bgr("ff8001") == (1, 128, 255)
 
-    @pytest.mark.parametrize("texture", ["rings", "stripes", "checks", "two_tone"])
+    def test_styles_have_no_clothes_and_no_cameras_in_common(self):
+        street, station = styles.STYLES.values()
+        for part in ("tops", "bottoms", "bags", "shoes", "cameras"):
+            assert not set(getattr(street, part)) & set(getattr(station, part))
+        assert set(street.textures) & set(station.textures) == {"plain", "logo"}
+        assert {*street.textures, *station.textures} == set(figures.TEXTURES)
+
+    @pytest.mark.parametrize("draw", synthetic.DRAW.values(), ids=synthetic.DRAW)
+    def test_each_layout_is_drawn_in_each_style(self, draw, tmp_path):
+        pictures = []
+        for style in styles.STYLES:
+            draw(tmp_path / style, num_identities=2, style=style)
+            path = sorted((tmp_path / style).rglob("*.jpg"))[0]
+            pictures.append(cv2.imread(str(path)).astype(int))
+            readme = next((tmp_path / style).glob("*readme.txt")).read_text()
+            assert f"--style {style}" in readme
+        assert np.abs(pictures[0] - pictures[1]).mean() > 20
+
+    @pytest.mark.parametrize(
+        "texture", sorted(set(figures.TEXTURES) - {"plain", "logo", "sash", "dots"})
+    )
     def test_textured_cloth_shows_both_colors(self, texture):
         canvas = np.zeros((200, 100, 4), dtype=np.uint8)
         brush = figures.Brush(canvas, (50, 200), 200)
@@ -529,8 +551,9 @@ class TestCommandLine:
             ("--layout", "mars", "--output_dir", "OUT", "--num_cameras", "1"),
             ("--layout", "mars", "--output_dir", "OUT", "--num_identities", "some"),
             ("--layout", "mars", "--output_dir", "OUT", "--colour", "red"),
+            ("--layout", "mars", "--output_dir", "OUT", "--style", "beach"),
         ],
-        ids=["none", "no_folder", "layout", "range", "type", "unknown"],
+        ids=["none", "no_folder", "layout", "range", "type", "unknown", "style"],
     )
     def test_wrong_flags_exit_2(self, flags, tmp_path, capsys):
         flags = [str(tmp_path / "new") if flag == "OUT" else flag for flag in flags]
