@@ -48,6 +48,7 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
         class_names, classes = labels.to_classes(dataset.train.labels, dataset.name_of)
     add_logits = facts_of_loss(config.loss_mode).needs_logits
     num_classes = dataset.num_classes if class_names is None else len(class_names)
+    num_classes *= config.classes_per_identity
     _check_classes(args, config, num_classes if add_logits else None, class_names)
     if args.check_data:
         _check_data(dataset, config)

@@ -26,6 +26,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 LOGIT_SCALE_INIT = math.log(2)  # softplus(0)
 LOGIT_SCALE_PENALTY = 0.1
 ADAMW_DECAY = 0.01
+NUM_RECOLORED = 6  # orders of three colors
 
 _OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 _OF_RECIPE: dict[str, Any] = {"group": "recipe"}
@@ -93,6 +94,14 @@ class StepSettings(ComputeSettings):
         **_OF_RECIPE,
         default_text=",".join(DEFAULT_AUGMENTATIONS),
         detail="flip stands for what the preprocessing does in training; the package's mirrors",
+    )
+    recolor_identities: bool = setting(
+        False,
+        Switch(),
+        f"exchange red, green and blue in all images of an identity: they are another identity "
+        f"then, of {NUM_RECOLORED} for each",
+        **_OF_RECIPE,
+        is_fixed=True,
     )
     label_smoothing: float = setting(
         0.0,
@@ -169,6 +178,11 @@ class StepSettings(ComputeSettings):
                     f"{mode}_weight ({weight}) adds the loss {mode} to another one, but loss_mode "
                     f"is {mode}: leave it out"
                 )
+
+    @property
+    def classes_per_identity(self) -> int:
+        """Number of classes of a classifier for each identity."""
+        return NUM_RECOLORED if self.recolor_identities else 1
 
     @property
     def further_losses(self) -> dict[str, float]:

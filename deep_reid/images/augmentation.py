@@ -1,7 +1,11 @@
 """Random changes of training images, between decoding and preprocessing."""
 
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
+from deep_reid.errors import UsageError
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.mapping import map_images
 
@@ -56,6 +60,49 @@ def augment_images(images: tf.Tensor, augment: Sequence[str]) -> tf.Tensor:
     for name in names:
         changed = steps[name](changed)
     return changed[..., 0] if images.get_shape().ndims == 3 else changed
+
+
+def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Exchange the color channels of each identity of a batch: they make six identities of one.
+
+    A network that is to tell these apart learns from more clothes than the data set has. The order
+    of the channels is drawn for each identity of a batch, the same for all its images: they belong
+    together in every loss. Transformed images as classes of their own are those of [1]_.
+
+    Parameters
+    ----------
+    images : tf.Tensor of float32, shape (N, H, W, 3)
+    labels : tf.Tensor of int64, shape (N,)
+
+    Returns
+    -------
+    images : tf.Tensor of float32, shape (N, H, W, 3)
+    labels : tf.Tensor of int64, shape (N,)
+        ``6 * label + order``, where order 0 leaves the channels as they are.
+
+    Raises
+    ------
+    UsageError
+        If the images have not three channels.
+
+    References
+    ----------
+    .. [1] Lee, Hwang & Shin: Self-supervised label augmentation via input transformations. ICML
+       2020, arXiv:1910.05872.
+    """
+    num_channels = images.get_shape().as_list()[3]
+    if num_channels != 3:
+        raise UsageError(
+            f"recolor_identities exchanges three colors, but images have {num_channels} channels: "
+            "leave it out"
+        )
+    orders = np.array(list(itertools.permutations(range(3))))
+    drawn = tf.random.uniform((tf.reduce_max(labels) + 1,), 0, len(orders), dtype=tf.int32)
+    order = tf.gather(drawn, labels)
+    # A product, as TensorFlow gathers along the last axis slowly.
+    matrices = tf.gather(tf.constant(np.eye(3)[orders].swapaxes(1, 2), images.dtype), order)
+    images = tf.einsum("nhwc,ncd->nhwd", images, matrices)
+    return images, len(orders) * labels + tf.cast(order, labels.dtype)
 
 
 def _draw(images, *shape):

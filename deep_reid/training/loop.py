@@ -179,7 +179,7 @@ def train(
             create_learning_rate(config),
             config,
         )
-        check_labels(labels, step.num_classes)
+        check_labels(labels, step.num_classes, config.classes_per_identity)
         _warn_of_unknown_scopes(config.exclude_from_restore)
         to_restore = slim.filter_variables(
             slim.get_model_variables(),
@@ -318,7 +318,9 @@ def _warn_of_unknown_scopes(excluded_scopes):
             )
 
 
-def check_labels(labels: np.ndarray, num_classes: int | None) -> None:
+def check_labels(
+    labels: np.ndarray, num_classes: int | None, classes_per_identity: int = 1
+) -> None:
     """Check that each label is a class of the network.
 
     Parameters
@@ -326,6 +328,8 @@ def check_labels(labels: np.ndarray, num_classes: int | None) -> None:
     labels : np.ndarray of int64, shape (N,)
     num_classes : int or None
         None: the network has no classes.
+    classes_per_identity : int
+        See `deep_reid.config.step.StepSettings`.
 
     Raises
     ------
@@ -335,8 +339,10 @@ def check_labels(labels: np.ndarray, num_classes: int | None) -> None:
     if num_classes is None or not len(labels):
         return
     for label in (int(labels.min()), int(labels.max())):
-        if not 0 <= label < num_classes:
+        most = num_classes // classes_per_identity - 1
+        if not 0 <= label <= most:
+            each = "" if classes_per_identity == 1 else f", {classes_per_identity} for each label"
             raise DataError(
-                f"label {label} is out of range: the network has {num_classes} classes, labels "
-                f"must be 0 to {num_classes - 1}"
+                f"label {label} is out of range: the network has {num_classes} classes{each}; "
+                f"labels must be 0 to {most}"
             )

@@ -97,7 +97,9 @@ def measure_model(
             for array in first_batch
         )
         step = graph.create_step(network_factory, images, labels, config.learning_rate, config)
-        loop.check_labels(np.asarray(train_y, dtype=np.int64), step.num_classes)
+        loop.check_labels(
+            np.asarray(train_y, dtype=np.int64), step.num_classes, config.classes_per_identity
+        )
         fetches = [step.train_op, Health(tf.get_default_graph()).tensors]
         with tf.Session(config=create_session_config(config)) as session:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])

@@ -76,6 +76,17 @@ class TestRecipe:
         assert "4 identities x 2 images per batch" in text
         assert config_of().num_images_per_id == 2
 
+    def test_recolored_identities_are_further_classes_until_the_run_is_exported(self, run, caplog):
+        run(*TRAIN, "--recolor_identities", "--number_of_steps=2")
+        assert config_of().num_classes == 6 * 5
+        run(*TRAIN, "--number_of_steps=3")
+        assert config_of().recolor_identities
+        run(*TRAIN, "--no-recolor_identities", "--number_of_steps=4", code=2)
+        assert "run a has recolor_identities True, not False" in caplog.text
+        run("--mode=test", *OF_RUN, "--dataset=people", "--metrics_file=metrics.json")
+        run("--mode=finalize", *OF_RUN)
+        run("--mode=freeze", *OF_RUN, "--output=network.pb")
+
     def test_augmentation_can_be_switched_off(self, run):
         run(*TRAIN, "--augment=none", "--number_of_steps=1")
         assert config_of().augment == ()

@@ -1,9 +1,12 @@
 """Random changes of training images: what each may do, and what it leaves alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from deep_reid.compat import tf
+from deep_reid.errors import UsageError
 from deep_reid.images import augmentation, pipeline
 from deep_reid.images.augmentation import augment_images
 from deep_reid.nets import deep_sort
@@ -187,3 +190,38 @@ class TestPipeline:
     def test_each_name_changes_the_network_s_input(self, name):
         images, inputs = self.run((name,), is_training=True)
         assert not np.isclose(inputs, images, atol=1e-4).all()
+
+
+class TestRecoloring:
+    LABELS = np.repeat([5, 0, 3, 900], 4)
+
+    def recolor(self, seed, images=None, labels=LABELS):
+        images = draw_images(number=len(labels)).astype(np.float32) if images is None else images
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(seed)
+            return images, *session.run(
+                augmentation.recolor_identities(tf.constant(images), tf.constant(labels))
+            )
+
+    def test_each_identity_has_one_order_of_colors_and_the_label_tells_it(self):
+        orders = list(itertools.permutations(range(3)))
+        assert orders[0] == (0, 1, 2)
+        seen = []
+        for seed in range(12):
+            images, changed, labels = self.recolor(seed)
+            drawn = labels - 6 * self.LABELS
+            for image, found, order in zip(images, changed, drawn, strict=True):
+                np.testing.assert_array_equal(found, image[..., orders[order]])
+            assert all(len(set(part)) == 1 for part in np.split(drawn, 4))
+            seen += drawn[::4].tolist()
+        assert set(seen) == set(range(6))
+        counts = np.bincount(seen)
+        assert counts.max() < 20  # 8 are expected of each
+
+    def test_labels_keep_their_type(self):
+        *_, labels = self.recolor(1)
+        assert labels.dtype == np.int64
+
+    def test_images_without_three_colors_are_refused(self):
+        with pytest.raises(UsageError, match="images have 1 channels: leave it out"):
+            self.recolor(1, draw_images((8, 8, 1), 16).astype(np.float32))

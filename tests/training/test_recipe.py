@@ -10,10 +10,11 @@ from deep_reid import losses, nets
 from deep_reid.compat import slim, tf
 from deep_reid.config import RunConfig, recipes
 from deep_reid.config.setting import list_settings
-from deep_reid.errors import UsageError
+from deep_reid.errors import DataError, UsageError
 from deep_reid.nets import batch_norm, start
 from deep_reid.nets.building import build_network
 from deep_reid.training import graph as training_graph
+from deep_reid.training.loop import check_labels
 from deep_reid.training.optimizers import create_learning_rate
 
 IMAGE_SHAPE = (32, 16, 3)
@@ -183,6 +184,7 @@ class TestNothingIsIgnored:
             ("lr_schedule", ["linear", ""]),
             ("warmup_steps", [-1, 1.5, True]),
             ("augment", [("flip", "rotate"), "crop", (1,)]),
+            ("recolor_identities", [1, "yes", None]),
             ("label_smoothing", [1.0, -0.1, math.nan]),
             ("logit_margin", [-0.1, math.inf]),
             ("triplet_weight", [-1.0, math.nan]),
@@ -277,6 +279,31 @@ class TestFurtherLosses:
         (plain,), _ = train(settings())
         (more,), _ = train(settings(**{f"{mode}_weight": 2.0}))
         assert more > plain + 1e-3
+
+
+class TestRecoloring:
+    def test_a_step_learns_from_recolored_images_and_their_labels(self):
+        fed = {}
+
+        def factory(images):
+            fed["images"] = images
+            logits = tf.zeros((8, 24)) + tf.reduce_sum(linear(images)[0])
+            return logits, logits
+
+        config = settings(recolor_identities=True)
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(2)
+            images, labels = tf.constant(IMAGES), tf.constant(LABELS)
+            step = training_graph.create_step(factory, images, labels, 0.1, config)
+            session.run(tf.global_variables_initializer())
+            _, found = session.run([step.train_op, fed["images"]])
+        assert step.num_classes == 24
+        assert not np.array_equal(found, IMAGES)
+        np.testing.assert_array_equal(np.sort(found, axis=3), np.sort(IMAGES, axis=3))
+
+    def test_a_network_with_one_class_per_identity_is_refused(self):
+        with pytest.raises(DataError, match="24 classes, 6 for each label; labels must be 0 to 3"):
+            check_labels(np.arange(5), 24, settings(recolor_identities=True).classes_per_identity)
 
 
 class TestOptimizer:
