@@ -65,7 +65,7 @@ def settle(args: Command, dataset_class: type[Dataset], run_dir: Path | None = N
         "dataset": base.dataset or dataset_class.DEFAULT_DIR,
         # How to read a data set is no matter of another one.
         **(_OF_DATASET if _is_other_dataset(args.given, base) else {}),
-        **_settings_of_recipe(args, base, dataset_class),
+        **_settings_of_recipe(args, base, dataset_class, num_channels),
         **args.given,
         "image_shape": (*size, num_channels),
     }
@@ -199,13 +199,14 @@ def open_dataset(dataset_class: type[Dataset], config: RunConfig, **kwargs: Any)
     return dataset_class(config.dataset, config.num_validation, config.split_seed, **kwargs)
 
 
-def _settings_of_recipe(args, base, dataset_class):
+def _settings_of_recipe(args, base, dataset_class, num_channels):
     if args.recipe is None:
         return {}
     settings = recipes.settings_of(
         args.recipe,
         RunConfig(**defaults_of(dataset_class)),
         args.given.get("loss_mode", base.loss_mode),
+        num_channels,
     )
     by_hand = [name for name in settings if name in args.given]
     _logger.info(

@@ -4,6 +4,7 @@ from typing import Any
 
 from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.config.run import RunConfig
+from deep_reid.config.step import NUM_COLORS
 
 FAITHFUL = "faithful"
 _OF_SOFTMAX = ("logit_scale_init", "logit_scale_penalty", "label_smoothing", "logit_margin")
@@ -37,8 +38,10 @@ def describe(recipe: str) -> str:
     return " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in values)
 
 
-def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, Any]:
-    """Return the settings of a recipe, without those that a loss does not have.
+def settings_of(
+    recipe: str, default: RunConfig, loss_mode: str, num_channels: int = NUM_COLORS
+) -> dict[str, Any]:
+    """Return the settings of a recipe, without those that a loss or gray images do not have.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, An
     default : RunConfig
         What the recipe does not change keeps these values: an earlier recipe is taken back.
     loss_mode : str
+    num_channels : int
+        Of the images.
 
     Returns
     -------
@@ -58,4 +63,6 @@ def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, An
     changes = dict(_CHANGES[recipe])
     if loss_mode != LOSS_MODES[0]:
         changes = {name: value for name, value in changes.items() if name not in _OF_SOFTMAX}
+    if num_channels != NUM_COLORS:
+        changes.pop("recolor_identities", None)
     return settings | changes

@@ -26,7 +26,9 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 LOGIT_SCALE_INIT = math.log(2)  # softplus(0)
 LOGIT_SCALE_PENALTY = 0.1
 ADAMW_DECAY = 0.01
-NUM_RECOLORED = 6  # orders of three colors
+NUM_COLORS = 3
+NUM_RECOLORED = math.factorial(NUM_COLORS)
+"""Orders of three colors: the identities that `recolor_identities` makes of one."""
 
 _OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 _OF_RECIPE: dict[str, Any] = {"group": "recipe"}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deep_reid.config.step import NUM_COLORS
 from deep_reid.errors import UsageError
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.mapping import map_images
@@ -91,16 +92,18 @@ def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor,
        2020, arXiv:1910.05872.
     """
     num_channels = images.get_shape().as_list()[3]
-    if num_channels != 3:
+    if num_channels != NUM_COLORS:
         raise UsageError(
-            f"recolor_identities exchanges three colors, but images have {num_channels} channels: "
-            "leave it out"
+            f"recolor_identities exchanges {NUM_COLORS} colors, but images have {num_channels} "
+            "channels: leave it out"
         )
-    orders = np.array(list(itertools.permutations(range(3))))
+    orders = np.array(list(itertools.permutations(range(NUM_COLORS))))
     drawn = tf.random.uniform((tf.reduce_max(labels) + 1,), 0, len(orders), dtype=tf.int32)
     order = tf.gather(drawn, labels)
     # A product, as TensorFlow gathers along the last axis slowly.
-    matrices = tf.gather(tf.constant(np.eye(3)[orders].swapaxes(1, 2), images.dtype), order)
+    matrices = tf.gather(
+        tf.constant(np.eye(NUM_COLORS)[orders].swapaxes(1, 2), images.dtype), order
+    )
     images = tf.einsum("nhwc,ncd->nhwd", images, matrices)
     return images, len(orders) * labels + tf.cast(order, labels.dtype)
 

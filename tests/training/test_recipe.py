@@ -24,7 +24,8 @@ IMAGES = RANDOM.uniform(size=(8, *IMAGE_SHAPE)).astype(np.float32)
 
 
 def settings(**changes):
-    return RunConfig(IMAGE_SHAPE, **{"batch_size": 8, "num_images_per_id": 2, **changes})
+    given = {"image_shape": IMAGE_SHAPE, "batch_size": 8, "num_images_per_id": 2}
+    return RunConfig(**given | changes)
 
 
 def network(name="deep_sort", is_training=True, num_classes=5):
@@ -165,6 +166,7 @@ class TestNothingIsIgnored:
             {"logit_margin": 0.1, "loss_mode": "magnet"},
             {"triplet_weight": 1.0, "loss_mode": "triplet"},
             {"magnet_weight": 1.0, "loss_mode": "magnet"},
+            {"recolor_identities": True, "image_shape": (32, 16, 1)},
             {"lr_schedule": "cosine"},
             {"lr_schedule": "exponential"},
             {"lr_schedule": "cosine", "number_of_steps": 10, "warmup_steps": 10},
