@@ -9,7 +9,9 @@ _DECAY = ["--batch_norm_decay=0.99"]
 _START = [*_HE, *_SCALE, *_DECAY]
 _COSINE = ["--lr_schedule=cosine"]
 _MARGIN = ["--logit_margin=0.3"]
-_STRONG = [*_START, *_COSINE, *_MARGIN]
+_BASE = [*_START, *_COSINE, *_MARGIN]
+_AUGMENT = ["--augment=flip,crop,erase,color"]
+_RECOLOR = ["--recolor_identities"]
 
 CONFIGURATIONS = {
     "faithful": ["--recipe=faithful"],
@@ -34,16 +36,20 @@ CONFIGURATIONS = {
     "start + sgd": [*_START, "--optimizer=sgd", "--learning_rate=0.03"],
     "start + more of each": [*_START, "--num_images_per_id=8"],
     # Together.
-    "cosine + margin + color": [*_STRONG, "--augment=flip,color"],
-    "cosine + margin + crop": [*_STRONG, "--augment=flip,crop"],
-    "cosine + margin + crop, erase": [*_STRONG, "--augment=flip,crop,erase"],
-    "cosine + margin + crop, color": [*_STRONG, "--augment=flip,crop,color"],
-    "cosine + margin + all changes": [*_STRONG, "--augment=flip,crop,erase,color"],
-    "cosine + margin + triplet": [*_STRONG, "--triplet_weight=1"],
-    "cosine + margin + averages": [*_STRONG, "--ema_decay=0.98"],
-    "cosine + margin + warmup": [*_STRONG, "--warmup_steps=50"],
-    "cosine + margin + decay": [*_STRONG, "--optimizer=adamw", "--weight_decay=0.05"],
-    "strong": ["--recipe=strong"],  # cosine + margin
+    "cosine + margin": _BASE,
+    "cosine + margin + color": [*_BASE, "--augment=flip,color"],
+    "cosine + margin + crop": [*_BASE, "--augment=flip,crop"],
+    "cosine + margin + crop, erase": [*_BASE, "--augment=flip,crop,erase"],
+    "cosine + margin + crop, color": [*_BASE, "--augment=flip,crop,color"],
+    "cosine + margin + all changes": [*_BASE, *_AUGMENT],
+    "cosine + margin + triplet": [*_BASE, "--triplet_weight=1"],
+    "cosine + margin + averages": [*_BASE, "--ema_decay=0.98"],
+    "cosine + margin + warmup": [*_BASE, "--warmup_steps=50"],
+    "cosine + margin + decay": [*_BASE, "--optimizer=adamw", "--weight_decay=0.05"],
+    "cosine + margin + recoloring": [*_BASE, *_RECOLOR],
+    "strong": ["--recipe=strong"],  # cosine + margin + all changes + recoloring
+    "strong without color": ["--recipe=strong", "--augment=flip,crop,erase"],
+    "strong + triplet": ["--recipe=strong", "--triplet_weight=1"],
     "triplet": ["--loss_mode=triplet"],
     "triplet, strong": ["--loss_mode=triplet", "--recipe=strong"],
 }

@@ -4,7 +4,7 @@ from typing import Any
 
 from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.config.run import RunConfig
-from deep_reid.config.step import NUM_COLORS
+from deep_reid.config.step import AUGMENTATIONS, NUM_COLORS
 
 FAITHFUL = "faithful"
 _OF_SOFTMAX = ("logit_scale_init", "logit_scale_penalty", "label_smoothing", "logit_margin")
@@ -14,6 +14,8 @@ _STRONG: dict[str, Any] = {
     "logit_scale_penalty": 0.0,
     "logit_margin": 0.3,
     "batch_norm_decay": 0.99,
+    "augment": AUGMENTATIONS,
+    "recolor_identities": True,
     "compact_labels": True,
     "lr_schedule": "cosine",
 }
@@ -34,8 +36,13 @@ def describe(recipe: str) -> str:
     -------
     str
     """
-    values = _CHANGES[recipe].items()
-    return " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in values)
+    return " ".join(_describe(name, value) for name, value in _CHANGES[recipe].items())
+
+
+def _describe(name, value):
+    if value is True:
+        return f"--{name}"
+    return f"--{name}={','.join(value) if isinstance(value, tuple) else value}"
 
 
 def settings_of(
