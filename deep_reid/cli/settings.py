@@ -209,10 +209,11 @@ def _settings_of_recipe(args, base, dataset_class, num_channels):
         num_channels,
     )
     by_hand = [name for name in settings if name in args.given]
+    taken = {name: value for name, value in settings.items() if name not in by_hand}
     _logger.info(
         "Recipe %s: %s%s",
         args.recipe,
-        ", ".join(f"{name} {value}" for name, value in settings.items() if name not in by_hand),
+        ", ".join(f"{name} {recipes.format_value(value)}" for name, value in taken.items()),
         f"; given by hand: {', '.join(by_hand)}" if by_hand else "",
     )
     return settings

@@ -40,9 +40,12 @@ def describe(recipe: str) -> str:
 
 
 def _describe(name, value):
-    if value is True:
-        return f"--{name}"
-    return f"--{name}={','.join(value) if isinstance(value, tuple) else value}"
+    return f"--{name}" if value is True else f"--{name}={format_value(value)}"
+
+
+def format_value(value: Any) -> str:
+    """Return the value of a setting as a flag has it."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def settings_of(
