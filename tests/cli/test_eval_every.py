@@ -9,9 +9,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from tensorflow.python.framework.config import disable_op_determinism
 
-from datasets import synthetic
 from datasets.custom import Custom
 from deep_reid import cli
 from deep_reid.cli import signals
@@ -27,19 +25,7 @@ TRAIN = [
 EVALUATE = ["--eval_every=2", "--eval_log_dir=eval"]
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "people"
-    synthetic.draw_folders(folder, num_identities=6, images_per_identity=5)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _work(people, tmp_path, monkeypatch):
-    (tmp_path / "people").symlink_to(people)
-    monkeypatch.chdir(tmp_path)
-    yield
-    disable_op_determinism()  # other tests of this process draw without seeds
+pytestmark = pytest.mark.usefixtures("beside_people")
 
 
 def read_scores(eval_dir):

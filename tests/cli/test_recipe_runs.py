@@ -6,9 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tensorflow.python.framework.config import disable_op_determinism
 
-from datasets import synthetic
 from deep_reid import Encoder
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig, recipes
@@ -23,19 +21,7 @@ NOTHING_LEARNED = ["--learning_rate=1e-30", "--batch_norm_decay=0.9999999"]
 OF_RUN = ["--run_id=a", "--log_dir=log"]
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "people"
-    synthetic.draw_folders(folder, num_identities=8, images_per_identity=5)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _work(people, tmp_path, monkeypatch):
-    (tmp_path / "people").symlink_to(people)
-    monkeypatch.chdir(tmp_path)
-    yield
-    disable_op_determinism()
+pytestmark = pytest.mark.usefixtures("beside_people")
 
 
 def config_of(run="a"):
