@@ -36,7 +36,6 @@ CONFIGURATIONS = {
     "start + sgd": [*_START, "--optimizer=sgd", "--learning_rate=0.03"],
     "start + more of each": [*_START, "--num_images_per_id=8"],
     # Together.
-    "cosine + margin": _BASE,
     "cosine + margin + color": [*_BASE, "--augment=flip,color"],
     "cosine + margin + crop": [*_BASE, "--augment=flip,crop"],
     "cosine + margin + crop, erase": [*_BASE, "--augment=flip,crop,erase"],
@@ -47,9 +46,8 @@ CONFIGURATIONS = {
     "cosine + margin + warmup": [*_BASE, "--warmup_steps=50"],
     "cosine + margin + decay": [*_BASE, "--optimizer=adamw", "--weight_decay=0.05"],
     "cosine + margin + recoloring": [*_BASE, *_RECOLOR],
-    "strong": ["--recipe=strong"],  # cosine + margin + all changes + recoloring
-    "strong without color": ["--recipe=strong", "--augment=flip,crop,erase"],
-    "strong + triplet": ["--recipe=strong", "--triplet_weight=1"],
+    "cosine + margin + all changes + recoloring": [*_BASE, *_AUGMENT, *_RECOLOR],
+    "strong": ["--recipe=strong"],  # cosine + margin
     "triplet": ["--loss_mode=triplet"],
     "triplet, strong": ["--loss_mode=triplet", "--recipe=strong"],
 }

@@ -65,7 +65,7 @@ def settle(args: Command, dataset_class: type[Dataset], run_dir: Path | None = N
         "dataset": base.dataset or dataset_class.DEFAULT_DIR,
         # How to read a data set is no matter of another one.
         **(_OF_DATASET if _is_other_dataset(args.given, base) else {}),
-        **_settings_of_recipe(args, base, dataset_class, num_channels),
+        **_settings_of_recipe(args, base, dataset_class),
         **args.given,
         "image_shape": (*size, num_channels),
     }
@@ -199,21 +199,19 @@ def open_dataset(dataset_class: type[Dataset], config: RunConfig, **kwargs: Any)
     return dataset_class(config.dataset, config.num_validation, config.split_seed, **kwargs)
 
 
-def _settings_of_recipe(args, base, dataset_class, num_channels):
+def _settings_of_recipe(args, base, dataset_class):
     if args.recipe is None:
         return {}
     settings = recipes.settings_of(
         args.recipe,
         RunConfig(**defaults_of(dataset_class)),
         args.given.get("loss_mode", base.loss_mode),
-        num_channels,
     )
     by_hand = [name for name in settings if name in args.given]
-    taken = {name: value for name, value in settings.items() if name not in by_hand}
     _logger.info(
         "Recipe %s: %s%s",
         args.recipe,
-        ", ".join(f"{name} {recipes.format_value(value)}" for name, value in taken.items()),
+        ", ".join(f"{name} {value}" for name, value in settings.items() if name not in by_hand),
         f"; given by hand: {', '.join(by_hand)}" if by_hand else "",
     )
     return settings

@@ -4,7 +4,6 @@ from typing import Any
 
 from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.config.run import RunConfig
-from deep_reid.config.step import AUGMENTATIONS, NUM_COLORS
 
 FAITHFUL = "faithful"
 _OF_SOFTMAX = ("logit_scale_init", "logit_scale_penalty", "label_smoothing", "logit_margin")
@@ -14,8 +13,6 @@ _STRONG: dict[str, Any] = {
     "logit_scale_penalty": 0.0,
     "logit_margin": 0.3,
     "batch_norm_decay": 0.99,
-    "augment": AUGMENTATIONS,
-    "recolor_identities": True,
     "compact_labels": True,
     "lr_schedule": "cosine",
 }
@@ -36,22 +33,12 @@ def describe(recipe: str) -> str:
     -------
     str
     """
-    return " ".join(_describe(name, value) for name, value in _CHANGES[recipe].items())
+    values = _CHANGES[recipe].items()
+    return " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in values)
 
 
-def _describe(name, value):
-    return f"--{name}" if value is True else f"--{name}={format_value(value)}"
-
-
-def format_value(value: Any) -> str:
-    """Return the value of a setting as a flag has it."""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-def settings_of(
-    recipe: str, default: RunConfig, loss_mode: str, num_channels: int = NUM_COLORS
-) -> dict[str, Any]:
-    """Return the settings of a recipe, without those that a loss or gray images do not have.
+def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, Any]:
+    """Return the settings of a recipe, without those that a loss does not have.
 
     Parameters
     ----------
@@ -60,8 +47,6 @@ def settings_of(
     default : RunConfig
         What the recipe does not change keeps these values: an earlier recipe is taken back.
     loss_mode : str
-    num_channels : int
-        Of the images.
 
     Returns
     -------
@@ -73,6 +58,4 @@ def settings_of(
     changes = dict(_CHANGES[recipe])
     if loss_mode != LOSS_MODES[0]:
         changes = {name: value for name, value in changes.items() if name not in _OF_SOFTMAX}
-    if num_channels != NUM_COLORS:
-        changes.pop("recolor_identities", None)
     return settings | changes
