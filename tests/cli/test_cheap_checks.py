@@ -133,18 +133,21 @@ VALUES += ["0.5", "0.25", "people", "skip", "market1501", "he", "truncated_norma
 
 
 def two_values(facts):
-    """Two texts that the command line reads as values of a setting, each another."""
+    """A configuration with a value of a setting, and the arguments that give it another one."""
+    flag = facts.flags[0]
+    arguments = [[flag, *text.split()] for text in VALUES]
+    arguments += [[flag], [flag.replace("--", "--no-")]]  # of a switch
     read = {}
-    for text in VALUES:
+    for argv in arguments:
         with contextlib.suppress(SystemExit):
-            argv = ["--mode=train", "--dataset=people", facts.flags[0], *text.split()]
-            config = settings.settle_training(ArgumentParser(Custom).parse_args(argv), Custom)
+            given = ["--mode=train", "--dataset=people", *argv]
+            config = settings.settle_training(ArgumentParser(Custom).parse_args(given), Custom)
             value = getattr(config, facts.name)
             if value is not None:
-                read.setdefault(value, (text, config))
-    assert len(read) >= 2, f"VALUES has no two for {facts.flags[0]}"
-    (_, config), (text, _) = list(read.values())[:2]
-    return config, text
+                read.setdefault(value, (argv, config))
+    assert len(read) >= 2, f"VALUES has no two for {flag}"
+    (_, config), (argv, _) = list(read.values())[:2]
+    return config, argv
 
 
 WITH_FLAGS = [name for name, facts in FIXED.items() if facts.flags]
@@ -155,11 +158,11 @@ def answers_on_settings(work):
     """For each setting the value of its run, and what another value is answered with."""
     values, argvs = [], []
     for name in WITH_FLAGS:
-        config, text = two_values(FIXED[name])
+        config, argv = two_values(FIXED[name])
         config = dataclasses.replace(config, dataset=str(work / "people"))
         config.save(work / "log" / f"with_{name}")
         values.append(getattr(config, name))
-        argvs.append([f"--run_id=with_{name}", FIXED[name].flags[0], *text.split()])
+        argvs.append([f"--run_id=with_{name}", *argv])
     answers = ask(work, [[*argv, "--log_dir=log"] for argv in argvs])
     return dict(zip(WITH_FLAGS, zip(values, answers, strict=True), strict=True))
 

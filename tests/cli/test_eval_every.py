@@ -122,7 +122,7 @@ def test_a_terminal_shows_a_bar_and_a_file_does_not(run, tmp_path):
         script, [*argv, "--run_id=terminal"], tmp_path, [ROOT / "tests"],
     )  # fmt: skip
     assert code == 0, shown
-    assert re.search(r"100%\|.*\| 6/6 \[.*step.*, loss \d+\.\d+, epoch 3\.\d\]", shown)
+    assert re.search(r"100%\|.*\| 6/6 \[.*step.*, loss \d+\.\d+, epoch 1\.9\]", shown)
     # A line of the log is alone on its line.
     lines = [line.rpartition("\r")[2] for line in shown.replace("\r\n", "\n").split("\n")]
     assert (
