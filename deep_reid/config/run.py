@@ -22,7 +22,7 @@ from deep_reid.config.kinds import (
     Switch,
 )
 from deep_reid.config.setting import MODES, documented, list_settings, setting
-from deep_reid.config.step import NUM_COLORS, StepSettings
+from deep_reid.config.step import StepSettings, check_colors
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.batches import count_identities
 from deep_reid.system import files
@@ -235,11 +235,8 @@ class RunConfig(StepSettings):
         """Check each setting by its kind, then those that depend on each other."""
         super().__post_init__()
         count_identities(self.batch_size, self.num_images_per_id)
-        if self.recolor_identities and self.image_shape[2] != NUM_COLORS:
-            raise UsageError(
-                f"recolor_identities exchanges {NUM_COLORS} colors, but images have "
-                f"{self.image_shape[2]} channels: leave it out"
-            )
+        if self.recolor_identities:
+            check_colors(self.image_shape[2])
         if self.lr_schedule != LR_SCHEDULES[0]:
             if self.number_of_steps is None:
                 raise UsageError(

@@ -30,6 +30,16 @@ NUM_COLORS = 3
 NUM_RECOLORED = math.factorial(NUM_COLORS)
 """Orders of three colors: the identities that `recolor_identities` makes of one."""
 
+
+def check_colors(num_channels: int) -> None:
+    """Raise a `UsageError` if images have not the colors that `recolor_identities` exchanges."""
+    if num_channels != NUM_COLORS:
+        raise UsageError(
+            f"recolor_identities exchanges {NUM_COLORS} colors, but images have {num_channels} "
+            "channels: leave it out"
+        )
+
+
 _OF_FEEDING: dict[str, Any] = {"group": "machine", "belongs_to": MACHINE}
 _OF_RECIPE: dict[str, Any] = {"group": "recipe"}
 
@@ -100,7 +110,7 @@ class StepSettings(ComputeSettings):
     recolor_identities: bool = setting(
         False,
         Switch(),
-        f"exchange red, green and blue in all images of an identity: they are another identity "
+        "exchange red, green and blue in all images of an identity: they are another identity "
         f"then, of {NUM_RECOLORED} for each",
         **_OF_RECIPE,
         is_fixed=True,

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deep_reid.config.step import NUM_COLORS
-from deep_reid.errors import UsageError
+from deep_reid.config.step import NUM_COLORS, check_colors
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.mapping import map_images
 
@@ -91,12 +90,7 @@ def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor,
     .. [1] Lee, Hwang & Shin: Self-supervised label augmentation via input transformations. ICML
        2020, arXiv:1910.05872.
     """
-    num_channels = images.get_shape().as_list()[3]
-    if num_channels != NUM_COLORS:
-        raise UsageError(
-            f"recolor_identities exchanges {NUM_COLORS} colors, but images have {num_channels} "
-            "channels: leave it out"
-        )
+    check_colors(images.get_shape().as_list()[3])
     orders = np.array(list(itertools.permutations(range(NUM_COLORS))))
     drawn = tf.random.uniform((tf.reduce_max(labels) + 1,), 0, len(orders), dtype=tf.int32)
     order = tf.gather(drawn, labels)

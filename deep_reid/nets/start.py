@@ -141,7 +141,7 @@ def find_logit_scale() -> tf.Tensor | None:
     Returns
     -------
     tf.Tensor or None
-        None if no network of the graph has told it.
+        None if no network of the graph has added one.
     """
     scales = tf.get_collection(_SCALES)
     return scales[-1] if scales else None
