@@ -4,13 +4,18 @@ Within `handled`, the first SIGINT (Ctrl-C), SIGTERM or SIGHUP raises `Stopped` 
 Within `deferred`, it only sets a flag: a training finishes its step and saves. A second SIGINT or
 SIGTERM ends the process at once, if it comes a second later: some programs, such as ``timeout``,
 send a signal to a process and to its group, which it is in.
+
+Code in C that calls Python, a finalizer or a callback of `ctypes` may swallow what a signal raises.
+It is raised again, each second, until it ends the block.
 """
 
+import _thread
 import contextlib
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,19 +44,25 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def handled() -> Iterator[None]:
+def handled(*, is_insistent: bool = True) -> Iterator[None]:
     """Handle signals as the module's docstring describes, until the block ends.
 
     Once a signal has raised `Stopped`, another error that ends the block is its consequence, and
     becomes `Stopped` again. Signals that were ignored before (``nohup``) stay ignored. Outside the
     main thread, where Python allows no handlers, nothing changes.
+
+    Parameters
+    ----------
+    is_insistent : bool
+        Whether `Stopped` is raised again where something has caught it and gone on. False for
+        somebody's code, which may catch KeyboardInterrupt on purpose.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     handlers = {number: old for number, old in handlers.items() if old != signal.SIG_IGN}
-    with _Watcher(handlers) as watcher:
+    with _Watcher(handlers, is_insistent) as watcher:
         for number in handlers:
             signal.signal(number, watcher.handle)
         try:
@@ -108,6 +119,7 @@ def undeferred() -> Iterator[None]:
         yield
     except Stopped:
         watcher.received.wait()  # what `deferred` yields tells of it from now on
+        watcher.forget()
         raise
     finally:
         watcher.is_deferred = True
@@ -120,9 +132,12 @@ class _Watcher:
     A second signal has to work at any time.
     """
 
-    def __init__(self, numbers):
+    def __init__(self, numbers, is_insistent):
         self.first: int | None = None
         self.raised: int | None = None
+        self._raised_at: float | None = None
+        self._is_insistent = is_insistent
+        self._repeated = 0
         self.received = threading.Event()
         self.is_deferred = False
         self._first_at = 0.0
@@ -145,28 +160,59 @@ class _Watcher:
     def handle(self, number: int, frame: object) -> None:
         """Handle a signal in the main thread."""
         del frame
-        if not self.is_deferred:
-            self.raised = number
-            raise Stopped(number)
+        if self.is_deferred:
+            return
+        self.raised, self._raised_at = number, time.monotonic()
+        raise Stopped(number)
+
+    def forget(self) -> None:
+        """Let who has caught `Stopped` go on."""
+        self._raised_at = None
 
     def _watch(self):
-        while byte := self._receiver.recv(1):
+        while True:
+            self._receiver.settimeout(None if self.first is None else _REPEAT_SECS)
+            try:
+                byte = self._receiver.recv(1)
+            except TimeoutError:
+                self._raise_again()
+                continue
+            if not byte:
+                return
             number = byte[0]
             # Another handler, which an old script may have set, comes first.
             if number not in self._numbers or signal.getsignal(number) != self.handle:
                 continue
-            name = signal.Signals(number).name
-            if self.first is None:
-                self.first, self._first_at = number, time.monotonic()
-                self.received.set()
-                if self.is_deferred:
-                    _logger.warning(
-                        "%s: finishing the step and saving; once more ends at once", name
-                    )
-            # A terminal that is closed may send SIGHUP twice.
-            elif name != "SIGHUP" and time.monotonic() - self._first_at >= _REPEAT_SECS:
-                _logger.warning("%s: ending at once", name)
-                os._exit(128 + number)
+            if self._repeated:
+                self._repeated -= 1
+            else:
+                self._receive(number)
+
+    def _raise_again(self):
+        raised_at = self._raised_at
+        if raised_at is None or self.is_deferred or not self._is_insistent:
+            return
+        if time.monotonic() - raised_at >= _REPEAT_SECS and not _handles_exception():
+            self._repeated += 1
+            _thread.interrupt_main(self.raised)
+
+    def _receive(self, number):
+        name = signal.Signals(number).name
+        if self.first is None:
+            self.first, self._first_at = number, time.monotonic()
+            self.received.set()
+            if self.is_deferred:
+                _logger.warning("%s: finishing the step and saving; once more ends at once", name)
+        # A terminal that is closed may send SIGHUP twice.
+        elif name != "SIGHUP" and time.monotonic() - self._first_at >= _REPEAT_SECS:
+            _logger.warning("%s: ending at once", name)
+            os._exit(128 + number)
+
+
+def _handles_exception():
+    """Whether the main thread is in an ``except`` or ``finally`` block: it may be cleaning up."""
+    exception = sys._current_exceptions().get(threading.main_thread().ident)
+    return exception not in (None, (None, None, None))  # three values before Python 3.12
 
 
 _installed: list[_Watcher] = []

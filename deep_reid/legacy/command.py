@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             sys.stdout.write(arguments.HELP)
             return 0
         folder = program.find_script(command.script) if command.script else os.getcwd()
-        with signals.handled():
+        with signals.handled(is_insistent=False):
             _run(command, folder)
     except KeyboardInterrupt as error:
         _say(f"interrupted{f' by {error}' if str(error) else ''}")

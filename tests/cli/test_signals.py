@@ -1,5 +1,7 @@
 """Signals: the first one is taken in, the second one ends the process."""
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -23,6 +25,13 @@ def send(number):
     time.sleep(0.05)
 
 
+def wait(secs):
+    """Wait in short sleeps, between which Python's handlers run."""
+    end = time.monotonic() + secs
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_raised_with_its_exit_code(number):
     with pytest.raises(signals.Stopped) as caught, signals.handled():
@@ -40,6 +49,76 @@ def test_an_error_that_c_code_makes_of_it_counts_as_the_signal(number):
         except signals.Stopped:
             raise SystemError("returned a result with an exception set") from None
     assert caught.value.exit_code == 128 + number
+
+
+class _Swallowing:
+    """A finalizer: Python reports what it raises, and goes on."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        send(self.number)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _call_back(number):
+    send(number)
+
+
+def _catch(number):
+    with contextlib.suppress(KeyboardInterrupt):
+        send(number)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("swallow", [_Swallowing, _call_back, _catch])
+def test_what_swallows_it_does_not_keep_the_program_going(number, swallow, monkeypatch):
+    monkeypatch.setattr(signals, "_REPEAT_SECS", 0.05)
+    with pytest.raises(signals.Stopped) as caught, signals.handled():
+        for _ in range(3):  # so may the repeated ones be
+            swallow(number)
+        wait(secs=20)
+    assert caught.value.exit_code == 128 + number
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_repeated_one_is_not_taken_for_a_second_signal(caplog):
+    with pytest.raises(signals.Stopped), signals.handled():
+        _Swallowing(signal.SIGTERM)
+        _Swallowing(signal.SIGTERM)  # within a second
+        wait(secs=20)
+    assert "ending at once" not in caplog.text  # and this process still runs
+
+
+def test_while_it_is_handled_it_is_not_raised_again(monkeypatch):
+    monkeypatch.setattr(signals, "_REPEAT_SECS", 0.05)
+    is_cleaned_up = False
+    with pytest.raises(signals.Stopped), signals.handled():
+        try:
+            send(signal.SIGTERM)
+        finally:
+            wait(secs=0.5)
+            is_cleaned_up = True
+    assert is_cleaned_up
+
+
+def test_old_code_may_catch_it_and_go_on(monkeypatch):
+    monkeypatch.setattr(signals, "_REPEAT_SECS", 0.05)
+    with signals.handled(is_insistent=False):
+        _catch(signal.SIGINT)
+        wait(secs=0.5)
+
+
+def test_what_was_left_to_the_deferring_block_is_not_raised_again(monkeypatch):
+    monkeypatch.setattr(signals, "_REPEAT_SECS", 0.05)
+    with signals.handled():
+        with signals.deferred() as stop:
+            with contextlib.suppress(signals.Stopped), signals.undeferred():
+                send(signal.SIGTERM)
+            assert stop() == signal.SIGTERM
+        wait(secs=0.5)
 
 
 def test_other_errors_stay_what_they_are():
