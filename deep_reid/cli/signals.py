@@ -135,7 +135,7 @@ class _Watcher:
     def __init__(self, numbers, is_insistent):
         self.first: int | None = None
         self.raised: int | None = None
-        self._raised_at: float | None = None
+        self._raised: tuple[int, float] | None = None
         self._is_insistent = is_insistent
         self._repeated = 0
         self.received = threading.Event()
@@ -162,12 +162,12 @@ class _Watcher:
         del frame
         if self.is_deferred:
             return
-        self.raised, self._raised_at = number, time.monotonic()
+        self.raised, self._raised = number, (number, time.monotonic())
         raise Stopped(number)
 
     def forget(self) -> None:
         """Let who has caught `Stopped` go on."""
-        self._raised_at = None
+        self._raised = None
 
     def _watch(self):
         while True:
@@ -189,12 +189,13 @@ class _Watcher:
                 self._receive(number)
 
     def _raise_again(self):
-        raised_at = self._raised_at
-        if raised_at is None or self.is_deferred or not self._is_insistent:
+        raised = self._raised
+        if raised is None or self.is_deferred or not self._is_insistent:
             return
+        number, raised_at = raised
         if time.monotonic() - raised_at >= _REPEAT_SECS and not _handles_exception():
             self._repeated += 1
-            _thread.interrupt_main(self.raised)
+            _thread.interrupt_main(signal.Signals(number))
 
     def _receive(self, number):
         name = signal.Signals(number).name
@@ -211,7 +212,7 @@ class _Watcher:
 
 def _handles_exception():
     """Whether the main thread is in an ``except`` or ``finally`` block: it may be cleaning up."""
-    exception = sys._current_exceptions().get(threading.main_thread().ident)
+    exception = sys._current_exceptions().get(threading.main_thread().ident or 0)
     return exception not in (None, (None, None, None))  # three values before Python 3.12
 
 
