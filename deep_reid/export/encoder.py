@@ -193,7 +193,7 @@ class Encoder:
             if self._is_closed:  # another thread may close the encoder meanwhile
                 raise closed_error()
             if self._started is None or self._started_in != os.getpid():
-                self._started, self._started_in = self._model.start(), os.getpid()
+                self._started, self._started_in = self._model.launch(), os.getpid()
             return self._started[0]
 
     def _check_crops(self, images):

@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -179,17 +180,47 @@ def describe_input(graph_def: tf.GraphDef, facts: str) -> None:
             node.attr[INPUT_FACTS].s = facts.encode()
 
 
+def import_tensors(graph_def: tf.GraphDef, names: Sequence[str]) -> list[tf.Tensor]:
+    """Build somebody's graph, and find tensors in it.
+
+    Parameters
+    ----------
+    graph_def : tf.GraphDef
+    names : sequence of str
+
+    Returns
+    -------
+    list of tf.Tensor
+
+    Raises
+    ------
+    Exception
+        If it is damaged: TensorFlow does not say what it raises then.
+    """
+    for node in graph_def.node:
+        if node.op == "Const":
+            _check_constant(node)
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+        return [graph.get_tensor_by_name(name) for name in names]
+
+
+def _check_constant(node):
+    """Check that a constant is what its node says; TensorFlow would abort the process."""
+    tensor = node.attr["value"].tensor
+    tf.make_ndarray(tensor)  # fails where the shape is not that of the values
+    if tensor.dtype != node.attr["dtype"].type:
+        raise ValueError(f"node {node.name} is not of the type of its value")
+
+
 def _find_feature_size(graph_def, path):
     """Build a frozen graph, and return the length of its features."""
     way_out = "freeze the checkpoint again, or name a file of --mode=freeze"
-    with tf.Graph().as_default() as graph:
-        try:
-            tf.import_graph_def(graph_def, name="")
-            features = graph.get_tensor_by_name("features:0")
-            graph.get_tensor_by_name("images:0")
-        except Exception as error:  # TensorFlow does not say what it raises for damaged graphs
-            reason = first_line(error) or type(error).__name__
-            raise DataError(f"{path} is damaged ({reason}): {way_out}") from error
+    try:
+        features, _ = import_tensors(graph_def, ["features:0", "images:0"])
+    except Exception as error:
+        reason = first_line(error) or type(error).__name__
+        raise DataError(f"{path} is damaged ({reason}): {way_out}") from error
     shape = features.get_shape()
     is_vector = shape.ndims == 2 and shape.as_list()[1]
     if features.dtype != tf.float32 or not is_vector:

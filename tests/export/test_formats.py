@@ -441,6 +441,14 @@ class TestErrors:
         assert len(outcomes) == 24
         assert len(set(outcomes)) > 1
 
+    def test_changed_numbers_of_a_graph_give_an_error_or_features(self, tiny_models, tmp_path):
+        outcomes = processes.call(damage.load_changed, tiny_models["pb"], str(tmp_path))
+        changed = " ".join(name for name, _ in outcomes)
+        assert all(word in changed for word in ("[strides]", "tensor_shape", "dtype", "shape.dim"))
+        assert "features" in outcomes.values()
+        refused = [outcome for outcome in outcomes.values() if outcome != "features"]
+        assert len(refused) > len(outcomes) / 4
+
 
 LIGHT = """
 import sys, time

@@ -26,7 +26,7 @@ class Model:
     feature_size : int
         Length of a feature, D.
     start : callable
-        ``start() -> (compute, close)``. Starts the runtime in this process: `compute` maps a batch,
+        ``start() -> (compute, close)``, as `launch`, without its check: `compute` maps a batch,
         as ``model_input.convert`` returns it, to float32 features of shape (N, D). `close` frees
         the memory.
     is_concurrent : bool
@@ -40,6 +40,26 @@ class Model:
     start: Callable[[], tuple[Callable[[np.ndarray], np.ndarray], Callable[[], object]]]
     is_concurrent: bool = True
 
+    def launch(self) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[], object]]:
+        """Start the runtime in this process.
+
+        Returns
+        -------
+        compute, close
+            As of `start`. `compute` raises a `DataError` if the network does not give one feature
+            for each image: some damaged graphs do, and older ones for images of a wrong size.
+        """
+        compute, close = self.start()
+
+        def compute_checked(batch):
+            features = compute(batch)
+            expected = (len(batch), self.feature_size)
+            if features.shape != expected:
+                raise damaged(self.path, f"it gave {features.shape} numbers, not {expected}")
+            return features
+
+        return compute_checked, close
+
     @contextlib.contextmanager
     def running(self) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
         """Start the runtime until a block ends.
@@ -50,7 +70,7 @@ class Model:
             Maps images of uint8 and shape (N, height, width, channels), of the network's size, BGR
             or gray, to float32 features of shape (N, D).
         """
-        compute, close = self.start()
+        compute, close = self.launch()
         try:
             yield lambda images: compute(self.model_input.convert(images))
         finally:

@@ -8,7 +8,7 @@ from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
 from deep_reid.errors import DataError
 from deep_reid.export.formats import ENDINGS
-from deep_reid.export.formats.model import Graph, Model, closed_error, enter_process
+from deep_reid.export.formats.model import Graph, Model, closed_error, damaged, enter_process
 from deep_reid.export.frozen_graph import (
     create_frozen_graph,
     describe_input,
@@ -24,6 +24,8 @@ RUNTIME = f"TensorFlow {tf.VERSION}"
 
 _TENSORFLOW = "TensorFlow"
 _DEFAULT_IMAGE_SHAPE = (128, 64, 3)
+# Some attributes of nodes are checked when they are computed, and the shape when images are fed.
+_ERRORS_OF_GRAPHS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, ValueError)
 
 
 def write(graph: Graph, path: str, quantization: str) -> None:
@@ -148,11 +150,11 @@ def create_model(
         runtime=RUNTIME,
         model_input=model_input,
         feature_size=feature_size,
-        start=lambda: _start(graph_def, compute, *names),
+        start=lambda: _start(path, graph_def, compute, *names),
     )
 
 
-def _start(graph_def, compute, image_name, feature_name):
+def _start(path, graph_def, compute, image_name, feature_name):
     enter_process(_TENSORFLOW)
     config = create_session_config(compute)
     if compute.inter_op_threads is None:
@@ -172,6 +174,8 @@ def _start(graph_def, compute, image_name, feature_name):
             return run(batch)
         except tf.errors.CancelledError as error:
             raise closed_error() from error
+        except _ERRORS_OF_GRAPHS as error:
+            raise damaged(path, error) from error
 
     return encode, session.close
 

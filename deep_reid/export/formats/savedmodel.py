@@ -9,6 +9,7 @@ from deep_reid.config import ComputeSettings
 from deep_reid.errors import UsageError
 from deep_reid.export.formats.model import Graph, Model, check_feature_shape, damaged, find_input
 from deep_reid.export.formats.pb import create_model
+from deep_reid.export.frozen_graph import import_tensors
 from deep_reid.export.model_input import read_facts, write_facts
 from deep_reid.export.trust import check_ops
 from deep_reid.runtime.compat import SavedModel, tf
@@ -89,12 +90,10 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
         raise damaged(path, "it has no signature serving_default of images to features") from error
     if not trust:
         check_ops(graph_def, path)
-    with tf.Graph().as_default() as graph:
-        try:
-            tf.import_graph_def(graph_def, name="")
-            tensors = [graph.get_tensor_by_name(info.name) for info in (images, features)]
-        except Exception as error:  # TensorFlow does not say what it raises for damaged graphs
-            raise damaged(path, error) from error
+    try:
+        tensors = import_tensors(graph_def, [images.name, features.name])
+    except Exception as error:
+        raise damaged(path, error) from error
     shapes = [tuple(tensor.get_shape().as_list()) for tensor in tensors]
     types = [tensor.dtype.as_numpy_dtype().dtype.name for tensor in tensors]
     return create_model(
