@@ -27,7 +27,7 @@ from exporting import (
     save_run,
 )
 
-from deep_reid import export, nets
+from deep_reid import export, nets, serve_bench
 from deep_reid.compat import tf
 from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export.convert import convert
@@ -448,6 +448,30 @@ class TestErrors:
         assert "features" in outcomes.values()
         refused = [outcome for outcome in outcomes.values() if outcome != "features"]
         assert len(refused) > len(outcomes) / 4
+
+
+class TestServeBench:
+    def test_times_models_of_all_formats(self, tiny_models, capsys):
+        paths = list(tiny_models.values())
+        assert serve_bench.main([*paths, "--num_crops", "1", "3", "--seconds", "0.01"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split() == ["model", "runtime", "1", "crops", "3", "crops"]
+        assert [line.split()[0] for line in lines[1 : 1 + len(paths)]] == paths
+        assert "1.00 x" in lines[1]
+        assert lines[-1].rpartition(": ")[2] in paths
+
+    def test_a_model_that_cannot_be_used_is_named(self, tiny_models, tmp_path, caplog):
+        damaged = tmp_path / "damaged.pb"
+        damaged.write_bytes(b"nothing")
+        assert serve_bench.main([tiny_models["pb"], str(damaged)]) == 1
+        assert str(damaged) in caplog.text
+
+    def test_usage(self, capsys):
+        for argv in ([], ["model.pb", "--num_crops", "0"], ["model.pb", "--num_crop=1"]):
+            with pytest.raises(SystemExit) as caught:
+                serve_bench.main(argv)
+            assert caught.value.code == 2
+            assert "serve_bench" in capsys.readouterr().err
 
 
 LIGHT = """
