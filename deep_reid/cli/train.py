@@ -16,6 +16,7 @@ from deep_reid.cli.command import Command
 from deep_reid.cli.evaluate import check_validation, evaluating
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import import_tensorflow, list_versions, progress_bar, showing_steps
+from deep_reid.config import recipes
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.config.run import NETWORKS
 from deep_reid.engine.callbacks import Callbacks
@@ -38,6 +39,7 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     for line in dataset.summary_table().splitlines():
         _logger.info("%s", line)
     num_identities = dataset.train.num_identities
+    config = _fit_recipe(args, config, num_identities)
     if dataset_class.FITS_BATCHES:
         config = _fit_batches(config, num_identities)
     batches.check_enough_identities(num_identities, config.batch_size, config.num_images_per_id)
@@ -155,6 +157,24 @@ def _benchmark(args, config, preprocess_fn, network_factory, filenames, classes)
         sys.stdout.flush()
     if len(speeds) > 1:
         sys.stdout.write(f"the {min(speeds, key=speeds.__getitem__)} limits this training\n")
+
+
+def _fit_recipe(args, config, num_identities):
+    if args.recipe is None:
+        return config
+    settings = {
+        name: value
+        for name, value in recipes.settings_for_few(args.recipe, config, num_identities).items()
+        if name not in args.given
+    }
+    if settings:
+        _logger.info(
+            "Recipe %s, with fewer than %d identities to train on: %s",
+            args.recipe,
+            recipes.FEW_IDENTITIES,
+            ", ".join(f"{name} {value}" for name, value in settings.items()),
+        )
+    return dataclasses.replace(config, **settings)
 
 
 def _fit_batches(config, num_identities):

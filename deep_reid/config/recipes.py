@@ -4,6 +4,7 @@ from typing import Any
 
 from deep_reid.config.loss_modes import LOSS_MODES
 from deep_reid.config.run import RunConfig
+from deep_reid.config.step import NUM_COLORS
 
 FAITHFUL = "faithful"
 _OF_SOFTMAX = ("logit_scale_init", "logit_scale_penalty", "label_smoothing", "logit_margin")
@@ -12,11 +13,16 @@ _STRONG: dict[str, Any] = {
     "logit_scale_init": 16.0,
     "logit_scale_penalty": 0.0,
     "logit_margin": 0.3,
-    "batch_norm_decay": 0.99,
+    "batch_norm_decay": 0.9,
     "compact_labels": True,
+    "learning_rate": 3e-3,
     "lr_schedule": "cosine",
 }
 _CHANGES: dict[str, dict[str, Any]] = {FAITHFUL: {}, "strong": _STRONG}
+_CHANGES_FOR_FEW: dict[str, dict[str, Any]] = {FAITHFUL: {}, "strong": {"recolor_identities": True}}
+FEW_IDENTITIES = 50
+"""With fewer to train on, a network knows them all before it knows what tells people apart."""
+
 RECIPES = tuple(_CHANGES)
 """Names of recipes. ``faithful`` is the default of all that another recipe changes."""
 
@@ -33,8 +39,9 @@ def describe(recipe: str) -> str:
     -------
     str
     """
-    values = _CHANGES[recipe].items()
-    return " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in values)
+    text = _as_flags(_CHANGES[recipe])
+    for_few = _as_flags(_CHANGES_FOR_FEW[recipe])
+    return f"{text}, with fewer than {FEW_IDENTITIES} identities {for_few}" if for_few else text
 
 
 def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, Any]:
@@ -53,9 +60,40 @@ def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, An
     dict of str -> object
         By the names of settings of `deep_reid.config.RunConfig`.
     """
-    names = {name for changes in _CHANGES.values() for name in changes}
+    all_changes = [*_CHANGES.values(), *_CHANGES_FOR_FEW.values()]
+    names = {name for changes in all_changes for name in changes}
     settings = {name: getattr(default, name) for name in sorted(names)}
     changes = dict(_CHANGES[recipe])
     if loss_mode != LOSS_MODES[0]:
         changes = {name: value for name, value in changes.items() if name not in _OF_SOFTMAX}
     return settings | changes
+
+
+def settings_for_few(recipe: str, config: RunConfig, num_identities: int) -> dict[str, Any]:
+    """Return what a recipe changes further for a small data set, with the softmax loss.
+
+    Parameters
+    ----------
+    recipe : str
+        One of `RECIPES`.
+    config : RunConfig
+        With the settings of `settings_of`.
+    num_identities : int
+        Number of identities to train on.
+
+    Returns
+    -------
+    dict of str -> object
+        By the names of settings of `deep_reid.config.RunConfig`. Empty with `FEW_IDENTITIES` or
+        more, with other losses, and for gray images.
+    """
+    has_colors = config.image_shape[2] == NUM_COLORS
+    if num_identities >= FEW_IDENTITIES or config.loss_mode != LOSS_MODES[0] or not has_colors:
+        return {}
+    return dict(_CHANGES_FOR_FEW[recipe])
+
+
+def _as_flags(settings):
+    return " ".join(
+        f"--{name}" if value is True else f"--{name}={value}" for name, value in settings.items()
+    )

@@ -36,10 +36,21 @@ class TestRecipe:
         assert line.endswith("given by hand: logit_margin")
         config = config_of()
         strong = recipes.settings_of("strong", RunConfig((32, 16, 3)), "cosine-softmax")
-        expected = strong | {"logit_margin": 0.125}
+        expected = strong | {"logit_margin": 0.125, "recolor_identities": True}
         assert {name: getattr(config, name) for name in expected} == expected
         run(*TRAIN, "--number_of_steps=3")
         assert {name: getattr(config_of(), name) for name in expected} == expected
+
+    @pytest.mark.parametrize(
+        "flags", [["--no-recolor_identities"], ["--gray"], ["--loss_mode=triplet"]]
+    )
+    def test_strong_recolors_few_identities_unless_told_otherwise(self, run, flags):
+        text = run(*TRAIN, "--recipe=strong", "--number_of_steps=2")
+        assert "with fewer than 50 identities to train on: recolor_identities True" in text
+        argv = [arg for arg in TRAIN if arg != "--run_id=a"]
+        text = run(*argv, "--run_id=b", "--recipe=strong", "--number_of_steps=2", *flags)
+        assert "with fewer than" not in text
+        assert not config_of("b").recolor_identities
 
     def test_faithful_takes_back_what_can_be_changed_and_refuses_the_rest(self, run, caplog):
         run(*TRAIN, "--recipe=strong", "--number_of_steps=2")
@@ -64,7 +75,7 @@ class TestRecipe:
 
     def test_recolored_identities_are_further_classes_until_the_run_is_exported(self, run, caplog):
         run(*TRAIN, "--recolor_identities", "--number_of_steps=2")
-        assert config_of().num_classes == 6 * 5
+        assert config_of().num_classes == 36 * 5
         run(*TRAIN, "--number_of_steps=3")
         assert config_of().recolor_identities
         run(*TRAIN, "--no-recolor_identities", "--number_of_steps=4", code=2)
