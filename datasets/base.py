@@ -68,6 +68,8 @@ class ReidDataset(abc.ABC):
     """Whether a classifier has one class per training identity, instead of MAX_LABEL + 1."""
     FITS_BATCHES: ClassVar[bool] = False
     """Whether batches shrink if there are too few identities. Otherwise that is an error."""
+    CAN_BE_DRAWN: ClassVar[bool] = False
+    """Whether `datasets.synthetic` has a layout of this name."""
     SETTINGS: ClassVar[tuple[str, ...]] = ()
     """Names of the settings of a run that the data set also takes, as arguments."""
 
@@ -124,10 +126,13 @@ class ReidDataset(abc.ABC):
             )
         # Never propose to draw into an existing folder: it may hold a part of the real data.
         missing, drawn_dir = (path, "DIR") if Path(dataset_dir).is_dir() else (dataset_dir,) * 2
+        drawing = (
+            f", or draw a synthetic one: python -m {__package__}.synthetic --layout {cls.NAME} "
+            f"--output_dir {drawn_dir}"
+        )
         raise MissingPathError(
             f"{cls.TITLE} was not found: {missing} does not exist; get the data set from "
-            f"{cls.HOMEPAGE}, or draw a synthetic one: python -m {__package__}.synthetic "
-            f"--layout {cls.NAME} --output_dir {drawn_dir}"
+            f"{cls.HOMEPAGE}{drawing if cls.CAN_BE_DRAWN else ''}"
         )
 
     @property

@@ -244,6 +244,7 @@ class Market1501(ReidDataset):
     NUM_GALLERIES = 10
     DEFAULT_DIR = "./resources/Market-1501-v15.09.15"
     HOMEPAGE = "http://zheng-lab.cecs.anu.edu.au/Project/project_reid.html"
+    CAN_BE_DRAWN = True
     TRAIN_DIR = "bounding_box_train"
     TEST_SPLITS = ("gallery", "query")
 

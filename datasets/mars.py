@@ -222,6 +222,7 @@ class Mars(ReidDataset):
     NUM_GALLERIES = 20
     DEFAULT_DIR = "./resources/MARS-evaluation-master"
     HOMEPAGE = "http://zheng-lab.cecs.anu.edu.au/Project/project_mars.html"
+    CAN_BE_DRAWN = True
     TRAIN_DIR = "bbox_train"
     TEST_DIR = "bbox_test"
     TEST_LIST = os.path.join("info", "test_name.txt")

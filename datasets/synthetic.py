@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from deep_reid.errors import ReidError, UsageError
+from deep_reid.system import signals
 from deep_reid.system.log_lines import LineFormatter
 from deep_reid.system.parsers import BaseParser
 from deep_reid.system.spelling import describe_unknown
@@ -121,8 +122,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 if all was drawn, 1 if the folder cannot be used, 130 after Ctrl-C. Wrong
-        arguments exit with 2.
+        Exit code: 0 if all was drawn, 1 if the folder cannot be used, 130 after Ctrl-C, 143 after
+        SIGTERM. Wrong arguments exit with 2.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(message)s"))
@@ -135,16 +136,17 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     layout, output_dir = sizes.pop("layout"), sizes.pop("output_dir")
     try:
-        _check_flags(layout, sizes)
-        splits = DRAW[layout](output_dir, **sizes)
+        with signals.handled():
+            _check_flags(layout, sizes)
+            splits = DRAW[layout](output_dir, **sizes)
     except UsageError as error:
         parser.error(str(error))
     except ReidError as error:
         logger.error("%s", error)
         return error.exit_code
-    except KeyboardInterrupt:
-        logger.warning("Interrupted: nothing was written")
-        return 130
+    except KeyboardInterrupt as error:
+        logger.warning("Interrupted%s: nothing was written", f" by {error}" if str(error) else "")
+        return getattr(error, "exit_code", 130)
     for split in splits:
         logger.info("%s: %d images, %d identities, %d cameras", *dataclasses.astuple(split))
     logger.info("Next: %s", _next_command(layout, output_dir, command))

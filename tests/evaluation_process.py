@@ -11,8 +11,8 @@ import tiny
 from training_process import draw_images
 
 from deep_reid import evaluation
-from deep_reid.cli import signals
 from deep_reid.errors import ReidError
+from deep_reid.system import signals
 
 
 def main():

@@ -19,12 +19,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tiny
 
 from deep_reid import samplers
-from deep_reid.cli import signals
 from deep_reid.compat import tf
 from deep_reid.config import RunConfig
 from deep_reid.engine.callbacks import Callbacks
 from deep_reid.errors import ReidError
 from deep_reid.runs.run import Run
+from deep_reid.system import signals
 from deep_reid.training import loop
 
 NUM_IDENTITIES = 8

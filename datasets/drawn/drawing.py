@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 import cv2
 import numpy as np
 import scipy.io
+from tqdm import tqdm
 
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
@@ -221,8 +222,10 @@ def make_draw(layout: type[Layout]) -> Callable[..., list[SplitSize]]:
 
     def draw(output_dir: str | os.PathLike[str], **sizes: Any) -> list[SplitSize]:
         plan = layout(**sizes)
-        _write(output_dir, plan.files())
-        return plan.split_sizes()
+        splits = plan.split_sizes()
+        num_images = sum(split.num_images for split in splits)
+        _write(output_dir, tqdm(plan.files(), "Drawing", num_images, unit=" files", delay=1))
+        return splits
 
     folder = inspect.Parameter("output_dir", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     signature = inspect.Signature([folder, *inspect.signature(layout).parameters.values()])

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 
 from deep_reid import nets
-from deep_reid.cli import signals
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import check_split, find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import check_unseen, import_tensorflow, name_others, warn_of_few
@@ -18,7 +17,7 @@ from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
 from deep_reid.samplers import galleries
 from deep_reid.scoring.names import Names
-from deep_reid.system import locks
+from deep_reid.system import locks, signals
 
 _logger = logging.getLogger(__name__)
 

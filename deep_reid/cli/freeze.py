@@ -150,7 +150,7 @@ def _name_outputs(args, names, client, default):
             path = args.output
         if client is not None:
             path = client.place(path)
-        elif not _is_recognized(path, known):
+        if not _is_recognized(path, known):
             raise UsageError(
                 f"--output={args.output} must end in {known.ending}, by which the format is "
                 "recognized"
@@ -173,7 +173,7 @@ def _open_dataset(args, config, dataset_class):
     except (MissingPathError, UsageError) as error:
         if args.quantize == formats.INT8:
             raise
-        _logger.info("The files are compared on drawn images: %s", error)
+        _logger.info("No data set to compare the files on, so random images are used (%s)", error)
         return None
 
 

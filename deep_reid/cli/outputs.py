@@ -192,7 +192,7 @@ def write_manifest(path: str, origin: Origin, **facts: Any) -> None:
         **facts,
     }
     files.write_output(path + ENDING, json.dumps(manifest, indent=2) + "\n")
-    _logger.info("Wrote run and step of it to %s", path + ENDING)
+    _logger.info("Wrote its manifest, with run and step, to %s", path + ENDING)
 
 
 def read_origin(path: str) -> Origin | None:

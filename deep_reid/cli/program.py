@@ -13,9 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
-from deep_reid.system import memory, packages
+from deep_reid.system import memory, packages, signals
 from deep_reid.system.log_lines import LineFormatter
 
 if TYPE_CHECKING:  # it imports NumPy

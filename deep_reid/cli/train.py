@@ -11,7 +11,6 @@ import os
 import sys
 
 from deep_reid import nets
-from deep_reid.cli import signals
 from deep_reid.cli.command import Command
 from deep_reid.cli.evaluate import check_validation, evaluating
 from deep_reid.cli.settings import open_dataset, settle_training
@@ -24,7 +23,8 @@ from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records, resuming, stopping
 from deep_reid.samplers import batches
-from deep_reid.system import locks
+from deep_reid.system import locks, signals
+from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
 
@@ -113,6 +113,14 @@ def _check_arguments(args, config):
         others = "" if os.path.isdir(run_dir) else folder.name_runs(args.log_dir, args.run_id)
         if others:
             _logger.info("Run %s is new; others go on by their names: %s", args.run_id, others)
+    elif not _is_benchmark(args):
+        names = folder.list_runs(args.log_dir)
+        if names:
+            _logger.info(
+                "A new run begins; --run_id=NAME goes on with another one: %s", list_some(names)
+            )
+    if config.number_of_steps is None and not _is_benchmark(args):
+        _logger.info("Training goes on until Ctrl-C, as there is no --number_of_steps")
     if run_dir and not _is_benchmark(args):
         locks.check_free(run_dir, f"run {args.run_id}")
         if args.eval_every is not None:

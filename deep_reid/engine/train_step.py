@@ -195,7 +195,7 @@ class TrainStep:
 
     def _run(self, session, train_op, summary_writer):
         self.raise_feed_error()
-        is_due = summary_writer is not None and self._summary_timer.is_due()
+        is_due = summary_writer is not None and self._is_summary_due()
         summary_op = self.summary_op if is_due else self._no_summary
         try:
             self._feed.wait_for_batch()
@@ -213,6 +213,11 @@ class TrainStep:
                 summary_writer.add_summary(self._charts.add_to(summary), step)
         self._step = int(step)
         return float(loss), self._step
+
+    def _is_summary_due(self):
+        # Curves have the last step, also those of short trainings.
+        is_last = self.number_of_steps is not None and self._step + 1 >= self.number_of_steps
+        return self._summary_timer.is_due() or (is_last and self.save_summaries_secs > 0)
 
     def _save_now(self, session, step):
         return None if self.save is None else self.save(session, global_step=step)

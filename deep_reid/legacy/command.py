@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from deep_reid.cli import signals
 from deep_reid.errors import ReidError, first_line
 from deep_reid.images import channel_order
 from deep_reid.legacy import arguments, faults, program, traces
 from deep_reid.legacy.modules import FolderFinder
 from deep_reid.legacy.old_code import OldCode
 from deep_reid.legacy.originals import OriginalFinder
+from deep_reid.system import signals
 
 _EXIT_CODE_INTERRUPTED = 130
 

@@ -178,8 +178,9 @@ def check_exists(log_dir: Path, run_id: str, *, may_begin: bool = False) -> None
     others = name_runs(log_dir, run_id)
     if others:
         raise MissingPathError(
-            f"{log_dir} has no run {run_id}, but {others}{'' if others.endswith('?') else ':'} "
-            "Name one of them, or start its training first (--mode=train)"
+            f"{log_dir} has no run {run_id}, but {others}"
+            f"{' Name' if others.endswith('?') else '; name'} one of them, or start its training "
+            "first (--mode=train)"
         )
     if not may_begin:
         raise MissingPathError(

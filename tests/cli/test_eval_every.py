@@ -12,9 +12,8 @@ import pytest
 
 from datasets.custom import Custom
 from deep_reid import cli
-from deep_reid.cli import signals
 from deep_reid.engine.checkpoint_evaluation import CheckpointEvaluation
-from deep_reid.system import locks
+from deep_reid.system import locks, signals
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [

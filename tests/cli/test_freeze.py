@@ -113,7 +113,7 @@ def test_without_the_data_set_drawn_images_are_compared_but_int8_needs_it(
     shutil.move(trained / "people", trained / "moved")
     try:
         log = freeze(f"--output={tmp_path / 'net.pb'}")
-        assert "compared on drawn images" in log
+        assert "random images are used" in log
         if "tflite" in INSTALLED:
             log = freeze("--format=tflite", "--quantize=int8", code=1)
             assert "people does not exist" in log
@@ -166,6 +166,7 @@ class TestErrors:
             (["--for=boxmot", "--format=pb"], "--for=boxmot cannot read the format pb"),
             (["--for=triton", "--layout=nchw"], "--for=triton needs --layout=nhwc"),
             (["--output=net.onnx"], "--output=net.onnx must end in .pb"),
+            (["--for=boxmot", "--output=net"], "--output=net must end in .onnx"),
             (["--format=savedmodel", "--output=people"], "people exists and is no SavedModel"),
             (["--no_preprocess", "--format=onnx"], "leave --format or --no_preprocess out"),
             (["--no_preprocess", "--for=opencv"], "leave --for or --no_preprocess out"),

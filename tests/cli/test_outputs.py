@@ -234,7 +234,9 @@ class TestModes:
                 made = set(export.glob("*.manifest.json")) - manifests
                 manifests |= made
                 assert len(made) == (mode != "test")
-                assert all(f"Wrote run and step of it to {path}\n" in text for path in made)
+                assert all(
+                    f"Wrote its manifest, with run and step, to {path}\n" in text for path in made
+                )
             for name in ("custom.pb", "custom.ckpt", "feat_test.mat"):
                 manifest = json.loads((export / f"{name}.manifest.json").read_text())
                 assert (manifest["run"], manifest["step"]) == (run_id, 1)

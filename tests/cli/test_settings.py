@@ -169,7 +169,7 @@ class TestFindRunDir:
     def test_a_name_that_no_run_has_is_refused_also_where_it_is_not_needed(self, run_dir, argv):
         argv = [arg.format(run_dir=run_dir) for arg in argv]
         args = parse("--mode=test", f"--log_dir={run_dir.parent}", "--run_id=other", *argv)
-        with pytest.raises(MissingPathError, match="has no run other, but run: Name one of them"):
+        with pytest.raises(MissingPathError, match="has no run other, but run; name one of them"):
             settings.find_run_dir(args)
 
     @pytest.mark.parametrize(

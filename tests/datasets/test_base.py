@@ -7,8 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets import synthetic
 from datasets.base import ReidDataset, Split, list_jpegs, read_images
+from datasets.custom import Custom
 from datasets.market1501 import Market1501
+from datasets.mars import Mars
 from datasets.util import create_validation_split
 from deep_reid.errors import DataError, MissingPathError, UsageError
 
@@ -23,6 +26,7 @@ class ToyDataset(ReidDataset):
     NUM_GALLERIES = 2
     DEFAULT_DIR = "./resources/toy"
     HOMEPAGE = "http://toy.example"
+    CAN_BE_DRAWN = True
     TRAIN_DIR = "train"
     TEST_SPLITS = ("gallery", "query")
 
@@ -180,6 +184,13 @@ class TestReidDataset:
             "http://toy.example, or draw a synthetic one: python -m datasets.synthetic "
             f"--layout toy --output_dir {tmp_path}/absent"
         )
+
+    def test_drawing_is_proposed_only_where_there_is_such_a_layout(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(ToyDataset, "CAN_BE_DRAWN", False)
+        with pytest.raises(MissingPathError, match="from http://toy.example$"):
+            ToyDataset(tmp_path / "absent")
+        drawn = [known.NAME for known in (Market1501, Mars, Custom) if known.CAN_BE_DRAWN]
+        assert drawn == [name for name in synthetic.LAYOUTS if name in ("market1501", "mars")]
 
     def test_a_missing_training_folder_is_named_but_not_overdrawn(self, tmp_path):
         with pytest.raises(MissingPathError, match=r"/train does not exist.*--output_dir DIR$"):

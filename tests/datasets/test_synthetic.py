@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -587,4 +588,13 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path, monkeypatch, caplog):
     code = synthetic.main(["--layout=market1501", f"--output_dir={tmp_path}/drawn"])
     assert code == 130
     assert "Interrupted" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing(tmp_path, monkeypatch, caplog, number):
+    monkeypatch.setattr(scenes, "take", lambda *args: os.kill(os.getpid(), number))
+    argv = ["--layout=market1501", f"--output_dir={tmp_path}/drawn"]
+    assert synthetic.main(argv) == 128 + number
+    assert caplog.messages[-1] == f"Interrupted by {number.name}: nothing was written"
     assert list(tmp_path.iterdir()) == []

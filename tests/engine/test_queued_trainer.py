@@ -349,6 +349,12 @@ class TestRun:
         assert set(events["queue/share_filled"]) == set(range(1, 11))
         assert all(0.0 <= share <= 1.0 for share in events["queue/share_filled"].values())
 
+    @pytest.mark.parametrize("interval", [0, 3600])
+    def test_the_last_step_has_a_summary_unless_there_are_none(self, tmp_path, interval):
+        LinearModel().run(ones(9), tmp_path, number_of_steps=7, save_summaries_secs=interval)
+        steps = list(read_events(tmp_path / "run").get("fed", ()))
+        assert steps == ([1, 7] if interval else [])
+
     def test_the_log_has_a_line_every_n_steps_with_step_loss_speed_and_time_left(
         self, tmp_path, caplog
     ):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deep_reid.cli import signals
+from deep_reid.system import signals
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -184,7 +184,7 @@ def test_in_another_thread_nothing_changes():
 
 
 def start(body):
-    code = "import ctypes, logging, sys, time\nfrom deep_reid.cli import signals\n"
+    code = "import ctypes, logging, sys, time\nfrom deep_reid.system import signals\n"
     code += "logging.basicConfig()\n"
     code += textwrap.dedent(body)
     process = subprocess.Popen(
