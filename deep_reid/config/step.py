@@ -27,8 +27,8 @@ LOGIT_SCALE_INIT = math.log(2)  # softplus(0)
 LOGIT_SCALE_PENALTY = 0.1
 ADAMW_DECAY = 0.01
 NUM_COLORS = 3
-NUM_RECOLORED = math.factorial(NUM_COLORS) ** 2
-"""Orders of three colors in two halves: the identities that `recolor_identities` makes of one."""
+NUM_RECOLORED = math.factorial(NUM_COLORS)
+"""Orders of three colors: the identities that `recolor_identities` makes of one."""
 
 
 def check_colors(num_channels: int) -> None:
@@ -110,8 +110,8 @@ class StepSettings(ComputeSettings):
     recolor_identities: bool = setting(
         False,
         Switch(),
-        "exchange red, green and blue in the upper and in the lower half of all images of an "
-        f"identity: they are another identity then, of {NUM_RECOLORED} for each",
+        "exchange red, green and blue in all images of an identity: they are another identity "
+        f"then, of {NUM_RECOLORED} for each",
         **_OF_RECIPE,
         is_fixed=True,
     )

@@ -63,12 +63,11 @@ def augment_images(images: tf.Tensor, augment: Sequence[str]) -> tf.Tensor:
 
 
 def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Exchange the color channels of each identity of a batch: they make 36 identities of one.
+    """Exchange the color channels of each identity of a batch: they make six identities of one.
 
-    A network that is to tell these apart learns from more clothes than the data set has. The upper
-    half of an image, and the lower half, have an order of the channels each; both are drawn for
-    each identity of a batch, and are the same for all its images: they belong together in every
-    loss. Transformed images as classes of their own are those of [1]_.
+    A network that is to tell these apart learns from more clothes than the data set has. The order
+    of the channels is drawn for each identity of a batch, the same for all its images: they belong
+    together in every loss. Transformed images as classes of their own are those of [1]_.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor,
     -------
     images : tf.Tensor of float32, shape (N, H, W, 3)
     labels : tf.Tensor of int64, shape (N,)
-        ``36 * label + 6 * upper + lower``, where order 0 leaves the channels as they are.
+        ``6 * label + order``, where order 0 leaves the channels as they are.
 
     Raises
     ------
@@ -91,19 +90,16 @@ def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor,
     .. [1] Lee, Hwang & Shin: Self-supervised label augmentation via input transformations. ICML
        2020, arXiv:1910.05872.
     """
-    _, height, _, num_channels = images.get_shape().as_list()
-    check_colors(num_channels)
+    check_colors(images.get_shape().as_list()[3])
     orders = np.array(list(itertools.permutations(range(NUM_COLORS))))
+    drawn = tf.random.uniform((tf.reduce_max(labels) + 1,), 0, len(orders), dtype=tf.int32)
+    order = tf.gather(drawn, labels)
     # A product, as TensorFlow gathers along the last axis slowly.
-    matrices = tf.constant(np.eye(NUM_COLORS)[orders].swapaxes(1, 2), images.dtype)
-    halves = []
-    new_labels = labels
-    for half in (images[:, : height // 2], images[:, height // 2 :]):
-        drawn = tf.random.uniform((tf.reduce_max(labels) + 1,), 0, len(orders), dtype=tf.int32)
-        order = tf.gather(drawn, labels)
-        halves.append(tf.einsum("nhwc,ncd->nhwd", half, tf.gather(matrices, order)))
-        new_labels = len(orders) * new_labels + tf.cast(order, labels.dtype)
-    return tf.concat(halves, axis=1), new_labels
+    matrices = tf.gather(
+        tf.constant(np.eye(NUM_COLORS)[orders].swapaxes(1, 2), images.dtype), order
+    )
+    images = tf.einsum("nhwc,ncd->nhwd", images, matrices)
+    return images, len(orders) * labels + tf.cast(order, labels.dtype)
 
 
 def _draw(images, *shape):

@@ -75,7 +75,7 @@ class TestRecipe:
 
     def test_recolored_identities_are_further_classes_until_the_run_is_exported(self, run, caplog):
         run(*TRAIN, "--recolor_identities", "--number_of_steps=2")
-        assert config_of().num_classes == 36 * 5
+        assert config_of().num_classes == 6 * 5
         run(*TRAIN, "--number_of_steps=3")
         assert config_of().recolor_identities
         run(*TRAIN, "--no-recolor_identities", "--number_of_steps=4", code=2)

@@ -133,8 +133,9 @@ class TestWaitForRun:
         with pytest.raises(MissingPathError) as caught:
             folder.wait_for_run(tmp_path, name, timeout_secs=timeout_secs)
         line = str(caught.value)
-        assert line.startswith(f"{tmp_path} has no run {name}, but baseline, other: ")
-        assert ("did you mean baseline?" in line) == (meant is not None)
+        question = "; name" if meant is None else f": did you mean {meant}? Name"
+        start = f"{tmp_path} has no run {name}, but baseline, other{question} one of them"
+        assert line.startswith(start)
         assert "start its training first" in line
 
     def test_a_run_whose_folder_is_there_is_waited_for(self, tmp_path):

@@ -289,7 +289,7 @@ class TestRecoloring:
 
         def factory(images):
             fed["images"] = images
-            logits = tf.zeros((8, 144)) + tf.reduce_sum(linear(images)[0])
+            logits = tf.zeros((8, 24)) + tf.reduce_sum(linear(images)[0])
             return logits, logits
 
         config = settings(recolor_identities=True)
@@ -299,15 +299,13 @@ class TestRecoloring:
             step = training_graph.create_step(factory, images, labels, 0.1, config)
             session.run(tf.global_variables_initializer())
             _, found = session.run([step.train_op, fed["images"]])
-        assert step.num_classes == 144
+        assert step.num_classes == 24
         assert not np.array_equal(found, IMAGES)
         np.testing.assert_array_equal(np.sort(found, axis=3), np.sort(IMAGES, axis=3))
 
     def test_a_network_with_one_class_per_identity_is_refused(self):
-        with pytest.raises(
-            DataError, match="144 classes, 36 for each label; labels must be 0 to 3"
-        ):
-            check_labels(np.arange(5), 144, settings(recolor_identities=True).classes_per_identity)
+        with pytest.raises(DataError, match="24 classes, 6 for each label; labels must be 0 to 3"):
+            check_labels(np.arange(5), 24, settings(recolor_identities=True).classes_per_identity)
 
 
 class TestOptimizer:
