@@ -89,6 +89,13 @@ class _Parser(BaseParser):
     way_to_help = "--help=all lists all settings"
 
 
+# First lines of the help of modes that have nothing to do with the script's data set.
+_OF_MODES = {
+    "search": "Find the images of a folder that are most like a query, with a trained network.",
+    "track": "Find the tracks of persons in video sequences, with a trained network.",
+}
+
+
 class ArgumentParser(_Parser):
     """The parser of a training script.
 
@@ -180,7 +187,7 @@ class ArgumentParser(_Parser):
         parser = argparse.ArgumentParser(
             prog=self.prog,
             usage="%(prog)s [--mode=MODE] [settings]",
-            description=self.description,
+            description=_OF_MODES.get(mode, self.description),
             epilog="--help=all lists all settings, --help=GROUP those of a group "
             f"({', '.join(GROUPS)}); with --mode, those of that mode. --version prints the "
             "version.",

@@ -91,6 +91,11 @@ class TestHelp:
         assert {"--dataset_dir", "--batch_size", "--loss_mode", "--run_id"} <= shown
         assert "--help=all" in text
 
+    def test_the_help_of_a_mode_without_a_data_set_begins_with_what_it_does(self, capsys):
+        assert "\n\nFind the tracks of persons" in read_help(capsys, "--mode=track", "--help")
+        assert "\n\nFind the images" in read_help(capsys, "--mode=search", "--help=all")
+        assert "\n\nTrain, evaluate and export" in read_help(capsys, "--mode=test", "--help")
+
     def test_all_of_them_are_in_the_long_one(self, capsys):
         text = read_help(capsys, "--help=all")
         assert list_shown(text) == set(FLAGS)
