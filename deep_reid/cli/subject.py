@@ -249,9 +249,20 @@ def take_run_of_graph(args: Command) -> Command:
     if args.frozen_graph is None or args.run_id is not None:
         return args
     maker = read_origin(args.frozen_graph)
-    if maker is None or maker.run not in folder.list_runs(args.log_dir):
+    if maker is None or maker.run is None:
         return args
-    return dataclasses.replace(args, run_id=maker.run)
+    run_dir = os.path.dirname(maker.checkpoint)
+    for log_dir in (os.path.dirname(run_dir) or os.curdir, args.log_dir):
+        if maker.run in folder.list_runs(log_dir):
+            return dataclasses.replace(args, log_dir=log_dir, run_id=maker.run)
+    _logger.warning(
+        "%s was made of run %s, whose folder %s is gone: settings such as the loss, which chooses "
+        "the distance, are those of the latest run, or defaults",
+        args.frozen_graph,
+        maker.run,
+        run_dir,
+    )
+    return args
 
 
 def check_unseen(run_dir: str, dataset: Dataset, test_labels: np.ndarray) -> None:

@@ -66,6 +66,8 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     if _is_benchmark(args):
         _benchmark(args, config, *subject)
         return
+    if config.number_of_steps is None:
+        _logger.info("Training goes on until Ctrl-C, as there is no --number_of_steps")
     config = dataclasses.replace(config, dataset=os.path.abspath(dataset.dataset_dir))
     _train_run(args, config, dataset, subject, class_names)
 
@@ -119,8 +121,6 @@ def _check_arguments(args, config):
             _logger.info(
                 "A new run begins; --run_id=NAME goes on with another one: %s", list_some(names)
             )
-    if config.number_of_steps is None and not _is_benchmark(args):
-        _logger.info("Training goes on until Ctrl-C, as there is no --number_of_steps")
     if run_dir and not _is_benchmark(args):
         locks.check_free(run_dir, f"run {args.run_id}")
         if args.eval_every is not None:

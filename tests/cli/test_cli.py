@@ -199,15 +199,15 @@ class TestWhichRun:
         assert f"{runs} has the runs first, second: did you mean first?" in errors[0]
 
     def test_a_training_without_a_name_says_that_it_is_new_and_when_it_ends(
-        self, caplog, runs, drawn_market1501
+        self, caplog, runs, drawn_market1501, monkeypatch
     ):
-        argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--restore_path=missing"]
-        run(caplog, *argv)
+        monkeypatch.setattr(train, "_train_run", lambda *args: None)
+        argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--batch_size=8"]
+        assert run(caplog, *argv) == (0, [])
         new = "A new run begins; --run_id=NAME goes on with another one: first, second"
         endless = "Training goes on until Ctrl-C, as there is no --number_of_steps"
         assert {new, endless} <= set(caplog.messages)
-        caplog.clear()
-        run(caplog, *argv, "--run_id=first", "--number_of_steps=9")
+        assert run(caplog, *argv, "--run_id=third", "--number_of_steps=9") == (0, [])
         assert not {new, endless} & set(caplog.messages)
 
     def test_a_training_under_a_new_name_names_the_runs_that_could_go_on(

@@ -213,6 +213,18 @@ class TestModes:
             text = run("--mode=test", f"--frozen_graph={run_id}.pb")
             assert f"with the settings of run {run_id}\n" in text
 
+    def test_also_where_that_run_is_in_another_folder_and_says_so_where_it_is_gone(
+        self, runs, run, tmp_path
+    ):
+        shutil.copytree(runs / "good", tmp_path / "other" / "third")
+        run("--mode=freeze", "--log_dir=other", "--run_id=third", "--output=graph.pb")
+        text = run("--mode=test", "--frozen_graph=graph.pb")
+        assert "with the settings of run third\n" in text
+        assert " is gone" not in text
+        shutil.rmtree(tmp_path / "other")
+        text = run("--mode=test", "--frozen_graph=graph.pb")
+        assert "graph.pb was made of run third, whose folder other/third is gone" in text
+
     @pytest.mark.parametrize("ending", ["", "/", "/model.ckpt-1", "/model.ckpt-1.index"])
     def test_the_run_of_a_checkpoint_is_named_however_it_is_given(self, runs, run, ending):
         text = run("--mode=test", f"--restore_path={runs}/good{ending}")
