@@ -166,7 +166,11 @@ class TestErrors:
             (["--for=boxmot", "--format=pb"], "--for=boxmot cannot read the format pb"),
             (["--for=triton", "--layout=nchw"], "--for=triton needs --layout=nhwc"),
             (["--output=net.onnx"], "--output=net.onnx must end in .pb"),
-            (["--for=boxmot", "--output=net"], "--output=net must end in .onnx"),
+            pytest.param(
+                ["--for=boxmot", "--output=net"],
+                "--output=net must end in .onnx",
+                marks=needs_export,
+            ),
             (["--format=savedmodel", "--output=people"], "people exists and is no SavedModel"),
             (["--no_preprocess", "--format=onnx"], "leave --format or --no_preprocess out"),
             (["--no_preprocess", "--for=opencv"], "leave --for or --no_preprocess out"),
