@@ -145,8 +145,9 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         logger.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt as error:
-        logger.warning("Interrupted%s: nothing was written", f" by {error}" if str(error) else "")
-        return getattr(error, "exit_code", 130)
+        cause, exit_code = signals.describe(error)
+        logger.warning("Interrupted%s: nothing was written", cause)
+        return exit_code
     for split in splits:
         logger.info("%s: %d images, %d identities, %d cameras", *dataclasses.astuple(split))
     logger.info("Next: %s", _next_command(layout, output_dir, command))

@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # it imports NumPy
 
 _logger = logging.getLogger(__name__)
 _with_trace = contextvars.ContextVar("with_trace", default=False)
-_EXIT_CODE_INTERRUPTED = 130
 # TensorFlow's messages about errors of the operating system end with these texts.
 _WAYS_OUT = {
     "No space left on device": "free some space",
@@ -94,8 +93,9 @@ def report_errors(function: Callable[[], object]) -> int:
             return _report_errors(function)
     except KeyboardInterrupt as error:
         _set_up_logging()  # the signal may have come before the arguments were read
-        _logger.warning("Interrupted%s", f" by {error}" if str(error) else "")
-        return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
+        cause, exit_code = signals.describe(error)
+        _logger.warning("Interrupted%s", cause)
+        return exit_code
 
 
 def _report_errors(function):

@@ -12,8 +12,6 @@ from deep_reid.legacy.old_code import OldCode
 from deep_reid.legacy.originals import OriginalFinder
 from deep_reid.system import signals
 
-_EXIT_CODE_INTERRUPTED = 130
-
 
 def main(argv: Sequence[str]) -> int:
     """Run a script of old code.
@@ -38,8 +36,9 @@ def main(argv: Sequence[str]) -> int:
         with signals.handled(is_insistent=False):
             _run(command, folder)
     except KeyboardInterrupt as error:
-        _say(f"interrupted{f' by {error}' if str(error) else ''}")
-        return getattr(error, "exit_code", _EXIT_CODE_INTERRUPTED)
+        cause, exit_code = signals.describe(error)
+        _say(f"interrupted{cause}")
+        return exit_code
     except ReidError as error:
         _say(f"error: {first_line(error)}")
         return error.exit_code

@@ -125,6 +125,25 @@ def undeferred() -> Iterator[None]:
         watcher.is_deferred = True
 
 
+def describe(error: KeyboardInterrupt) -> tuple[str, int]:
+    """Tell how an interrupted program ends.
+
+    Parameters
+    ----------
+    error : KeyboardInterrupt
+        `Stopped`, or Python's own before a handler was set.
+
+    Returns
+    -------
+    cause : str
+        To be put behind "interrupted", such as ``" by SIGTERM"``; empty if it is unknown.
+    exit_code : int
+        130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+    """
+    cause = f" by {error}" if str(error) else ""
+    return cause, getattr(error, "exit_code", 128 + signal.SIGINT)
+
+
 class _Watcher:
     """Receives each signal in a separate thread.
 
@@ -135,7 +154,7 @@ class _Watcher:
     def __init__(self, numbers, is_insistent):
         self.first: int | None = None
         self.raised: int | None = None
-        self._raised: tuple[int, float] | None = None
+        self._raised_at: float | None = None
         self._is_insistent = is_insistent
         self._repeated = 0
         self.received = threading.Event()
@@ -162,12 +181,12 @@ class _Watcher:
         del frame
         if self.is_deferred:
             return
-        self.raised, self._raised = number, (number, time.monotonic())
+        self.raised, self._raised_at = number, time.monotonic()
         raise Stopped(number)
 
     def forget(self) -> None:
-        """Let who has caught `Stopped` go on."""
-        self._raised = None
+        """Raise `Stopped` no more: what has caught it goes on."""
+        self._raised_at = None
 
     def _watch(self):
         while True:
@@ -189,10 +208,9 @@ class _Watcher:
                 self._receive(number)
 
     def _raise_again(self):
-        raised = self._raised
-        if raised is None or self.is_deferred or not self._is_insistent:
+        number, raised_at = self.raised, self._raised_at
+        if number is None or raised_at is None or self.is_deferred or not self._is_insistent:
             return
-        number, raised_at = raised
         if time.monotonic() - raised_at >= _REPEAT_SECS and not _handles_exception():
             self._repeated += 1
             _thread.interrupt_main(signal.Signals(number))

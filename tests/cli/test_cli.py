@@ -426,7 +426,7 @@ class TestErrors:
 
     def test_ctrl_c_ends_with_130(self, monkeypatch, caplog):
         assert self.fail(monkeypatch, caplog, KeyboardInterrupt()) == (130, [])
-        assert caplog.messages[-1] == "Interrupted"
+        assert caplog.messages == ["Reading Failing in .", "Interrupted"]
 
 
 class TestOneIdentityForValidation:
