@@ -7,6 +7,7 @@
 # make bench   measures training, encoding, input and ranking against PyTorch, ONNX Runtime and the
 #              original's way; share of the machine's peak, memory, accuracy: about an hour;
 #              BENCH_ARGS="--group input" does a part
+# make bench-gpu  the same on one NVIDIA GPU, with the packages that are installed: PYTHON=python3
 # make test-bench  tests that the benchmarks compare the same work, and that they run
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PYTEST := -m pytest -n 2 --dist loadfile
 # Costs a few percent of the time, where coverage.py, before Python 3.12, costs a third.
 COVERAGE := -m slipcover --source deep_reid,datasets --skip-covered
 
-.PHONY: demo test test-oldest test-long test-bench lint format docs bench clean
+.PHONY: demo test test-oldest test-long test-bench lint format docs bench bench-gpu clean
 
 demo: .venv/demo-installed
 	$(BIN)/python tools/demo.py
@@ -49,6 +50,10 @@ docs: .venv/docs-installed
 bench: .venv/bench-installed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/ranking.py
+
+# Installs nothing: builds of TensorFlow and PyTorch for GPUs are chosen by hand.
+bench-gpu:
+	$(PYTHON) benchmarks/run.py --gpu $(BENCH_ARGS)
 
 test-bench: .venv/dev-installed .venv/bench-installed
 	$(BIN)/python -m pytest tests/whole/test_benchmarks.py $(PYTEST_ARGS)

@@ -39,8 +39,14 @@ class Sizes:
     scored_batch_size: int = 32
     scored_steps: int = 400
     num_seeds: int = 3
+    # Of the measurements on a GPU, where compiling takes minutes, too.
+    gpu_batch_sizes: tuple = (128, 256, 512, 1024)
+    gpu_crop_counts: tuple = (1, 32, 128, 1024)
+    pytorch_gpu_ways: tuple = ("eager", "compiled", "CUDA graphs")
 
 
+# The largest batch has 256 identities, and a fast GPU is measured in fewer rounds.
+GPU = Sizes(rounds=5, num_identities=300, training_steps=10)
 # Just enough to see that everything runs.
 QUICK = Sizes(
     rounds=1,
@@ -59,6 +65,9 @@ QUICK = Sizes(
     scored_batch_size=8,
     scored_steps=2,
     num_seeds=2,
+    gpu_batch_sizes=(8,),
+    gpu_crop_counts=(2,),
+    pytorch_gpu_ways=("eager",),
 )
 
 
@@ -94,11 +103,12 @@ class Files:
     @functools.cached_property
     def crops(self):
         """File of an array of uint8, shape (N, 128, 64, 3), BGR, as smooth as photographs."""
-        count = max(*self.sizes.crop_counts, self.sizes.num_boxes)
-        coarse = np.random.default_rng(1).integers(0, 256, (count, 16, 8, 3), np.uint8)
-        path = self.directory / "crops.npy"
-        np.save(path, np.stack([cv2.resize(image, CROP_SIZE) for image in coarse]))
-        return path
+        return self._draw_crops("crops.npy", max(*self.sizes.crop_counts, self.sizes.num_boxes))
+
+    @functools.cached_property
+    def gpu_crops(self):
+        """As `crops`, and as many as a GPU encodes at once."""
+        return self._draw_crops("gpu_crops.npy", max(self.sizes.gpu_crop_counts))
 
     @functools.cached_property
     def frame(self):
@@ -120,6 +130,12 @@ class Files:
         path.mkdir(exist_ok=True)
         with closing_all() as start:
             start("benchmarks.model:ModelWriter").ask("write", path)
+        return path
+
+    def _draw_crops(self, name, count):
+        coarse = np.random.default_rng(1).integers(0, 256, (count, 16, 8, 3), np.uint8)
+        path = self.directory / name
+        np.save(path, np.stack([cv2.resize(image, CROP_SIZE) for image in coarse]))
         return path
 
     def _draw(self, draw, name):

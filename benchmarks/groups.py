@@ -17,6 +17,8 @@ from datasets import synthetic
 
 PRECISIONS = machine.list_precisions()
 SCRIPT = pathlib.Path(__file__).parents[1] / "train_market1501.py"
+# By the ways to run PyTorch, what `torch.compile` is told.
+COMPILE_MODES = {"eager": None, "compiled": "default", "CUDA graphs": "reduce-overhead"}
 # From the table's names to those in the file of scores.
 SCORES = {"rank-1": "rank1", "mAP (standard)": "mAP_standard"}
 
@@ -31,11 +33,16 @@ def measure_training(files):
             measurement = f"{name}: processes that read images"
             with table.adding_failure(measurement):
                 table.add(measurement, f"{worker.ask('choose_num_workers')}", "the faster number")
-        contenders = [Contender(name, worker) for name, worker in (ours | theirs).items()]
-        contenders += [
-            Contender(f"{name}, constant batch", worker, "measure_constant")
-            for name, worker in ours.items()
-        ]
+        constant = {
+            f"ours {precision}, constant batch": start(
+                "benchmarks.in_tensorflow:ConstantTraining",
+                batch_size=sizes.batch_size,
+                precision=precision,
+            )
+            for precision in PRECISIONS
+        }
+        workers = ours | theirs | constant
+        contenders = [Contender(name, worker) for name, worker in workers.items()]
         timings = _measure(contenders, sizes, min_count=sizes.training_steps)
     table.add_timings(timings, [contender.name for contender in contenders], sizes.batch_size)
     for precision in PRECISIONS:
@@ -203,7 +210,7 @@ def _start_pytorch_trainings(start, files):
     create = "benchmarks.in_pytorch:Training"
     return {
         f"PyTorch {way} {precision}": start(
-            create, precision=precision, is_compiled=way == "compiled", **files.training
+            create, precision=precision, compile_mode=COMPILE_MODES[way], **files.training
         )
         for precision in PRECISIONS
         for way in files.sizes.pytorch_ways
@@ -226,7 +233,7 @@ def _start_encoders(start, files):
             "benchmarks.in_pytorch:Encoding",
             weights_path=files.model / "weights.npz",
             crops_path=files.crops,
-            is_compiled=way == "compiled",
+            compile_mode=COMPILE_MODES[way],
         )
     return workers
 

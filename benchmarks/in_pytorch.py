@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import statistics
 
 import cv2
@@ -27,16 +28,36 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def use_all_there_is():
-    """Set PyTorch up as its guide to performance on CPUs recommends: all cores, reused memory.
+    """Set PyTorch up as its guides to performance recommend: all cores, reused memory.
 
-    PyTorch takes memory for each result from the C library, which by default returns large pieces
-    to the system. The system fills them with zeros before they are used again: convolutions took
-    twice as long. TensorFlow reuses memory by itself.
+    On GPUs, float32 is computed in TF32, as TensorFlow does, and convolutions choose the fastest
+    algorithm. On CPUs, PyTorch takes memory for each result from the C library, which by default
+    returns large pieces to the system. The system fills them with zeros before they are used again:
+    convolutions took twice as long. TensorFlow reuses memory by itself.
     """
     library = ctypes.CDLL(None)
     library.mallopt(_M_MMAP_MAX, 0)
     library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     torch.set_num_threads(num_cores())
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+
+
+def find_device(on_gpu):
+    """Return the GPU if it is wanted and there is one, else the CPU."""
+    return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+
+
+class Devices:
+    """What PyTorch can compute on."""
+
+    def describe(self):
+        """Return one line."""
+        if torch.cuda.is_available():
+            return f"PyTorch: {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+        if torch.version.cuda is None:
+            return "PyTorch: no GPU, as this is its build for CPUs: install its CUDA build"
+        return "PyTorch: no GPU: install the driver of an NVIDIA GPU"
 
 
 class Batches(Dataset):
@@ -57,22 +78,33 @@ class Batches(Dataset):
 
 
 class Training:
-    """Trains from image files."""
+    """Trains from image files.
 
-    def __init__(self, dataset_dir, batch_size, precision, is_compiled):
+    `compile_mode` is one of ``torch.compile``, or None: eager.
+    """
+
+    def __init__(self, dataset_dir, batch_size, precision, compile_mode=None, on_gpu=False):
         use_all_there_is()
         torch.manual_seed(1)
         filenames, labels, _ = market1501.read_train_split_to_str(dataset_dir)
         self._batches = samplers.random_sample_identities_forever(
             batch_size, NUM_IMAGES_PER_ID, filenames, labels, seed=1
         )
+        self._device = find_device(on_gpu)
         self._autocast = contextlib.nullcontext
-        if precision == "bfloat16":  # weights and optimizer stay in float32, as ours do
-            self._autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
-        self._network = DeepSortNetwork(NUM_CLASSES).to(memory_format=torch.channels_last)
+        if precision != "float32":  # weights and optimizer stay in float32, as ours do
+            self._autocast = functools.partial(
+                torch.autocast, self._device.type, dtype=getattr(torch, precision)
+            )
+        # As ours: most gradients are too small for float16.
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "float16")
+        network = DeepSortNetwork(NUM_CLASSES).to(memory_format=torch.channels_last)
+        self._network = network.to(self._device)
         weights = [each for each in self._network.parameters() if each.requires_grad]
         self._optimizer = torch.optim.Adam(weights, LEARNING_RATE, fused=True)
-        self._compute = torch.compile(self._compute_loss) if is_compiled else self._compute_loss
+        self._compute = self._compute_loss
+        if compile_mode is not None:
+            self._compute = torch.compile(self._compute_loss, mode=compile_mode)
         self._load(num_workers=1)
 
     def choose_num_workers(self):
@@ -82,13 +114,17 @@ class Training:
             self._load(num_workers)
             return statistics.median(self.measure(1) for _ in range(_NUM_TRIAL_STEPS))
 
-        best = min(range(1, num_cores() + 1), key=try_out)
+        best = min(powers_of_two(num_cores()), key=try_out)
         self._load(best)
         return best
 
     def measure(self, count):
         """Train from files: mean seconds of `count` steps."""
         return mean_secs(self._train_step, count, _NUM_WARM_UP_STEPS)
+
+    def peak_gpu_memory(self):
+        """Return the peak of the memory that tensors had on the GPU, in MiB."""
+        return torch.cuda.max_memory_allocated() / 2**20
 
     def _load(self, num_workers):
         self._loaded = iter(
@@ -99,15 +135,19 @@ class Training:
                 num_workers=num_workers,
                 worker_init_fn=_use_one_thread,
                 multiprocessing_context="fork",
+                pin_memory=self._device.type == "cuda",
             )
         )
 
     def _train_step(self):
-        images, labels = next(self._loaded)
+        images, labels = (
+            tensor.to(self._device, non_blocking=True) for tensor in next(self._loaded)
+        )
         loss = self._compute(images, labels)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
         return loss.item()
 
     def _compute_loss(self, images, labels):
@@ -119,17 +159,18 @@ class Training:
 class Encoding(CropEncoder):
     """Encodes crops by the network with the weights of a ``.npz`` file."""
 
-    def __init__(self, weights_path, crops_path, is_compiled):
+    def __init__(self, weights_path, crops_path, compile_mode=None, on_gpu=False):
         super().__init__(crops_path)
         use_all_there_is()
         network = DeepSortNetwork(NUM_CLASSES)
         with np.load(weights_path) as variables:
             network.load_weights(variables)
-        network = network.eval().to(memory_format=torch.channels_last)
+        self._device = find_device(on_gpu)
+        network = network.eval().to(self._device, memory_format=torch.channels_last)
         self._encode = lambda crops: network(_to_input(crops))
-        if is_compiled:  # once for each number of crops, with constant weights
+        if compile_mode is not None:  # once for each number of crops, with constant weights
             torch._inductor.config.freezing = True
-            self._encode = torch.compile(self._encode, dynamic=False)
+            self._encode = torch.compile(self._encode, dynamic=False, mode=compile_mode)
 
     def choose_num_threads(self, num_crops):
         """Find and keep the number of threads that encode this number of crops fastest."""
@@ -138,14 +179,19 @@ class Encoding(CropEncoder):
             torch.set_num_threads(num_threads)
             return self.measure(num_crops, _NUM_TRIAL_CALLS)
 
-        best = min(range(1, num_cores() + 1), key=try_out)
+        best = min(powers_of_two(num_cores()), key=try_out)
         torch.set_num_threads(best)
         return best
 
     def encode(self, crops):
         """Return the features of crops."""
         with torch.inference_mode():
-            return self._encode(torch.from_numpy(crops)).numpy()
+            return self._encode(torch.from_numpy(crops).to(self._device)).cpu().numpy()
+
+
+def powers_of_two(largest):
+    """List 1, 2, 4, and so on, up to `largest`, which is the last one."""
+    return sorted({2**power for power in range(largest.bit_length())} | {largest})
 
 
 def _to_input(images):

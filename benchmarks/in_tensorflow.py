@@ -1,10 +1,13 @@
 """The contenders in TensorFlow: the package itself, and the feed of the original."""
 
+import contextlib
+import dataclasses
 import functools
 import pathlib
 import tempfile
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 
@@ -14,16 +17,20 @@ from datasets import market1501, mars
 from deep_reid import export, samplers, training
 from deep_reid.compat import tf
 from deep_reid.config import ComputeSettings
+from deep_reid.config.step import StepSettings
 from deep_reid.engine import image_trainer
 from deep_reid.engine.train_step import TrainStep
 from deep_reid.images import pipeline
 from deep_reid.nets import deep_sort
-from deep_reid.runtime.sessions import create_session_config
+from deep_reid.runtime.precision import set_precision
+from deep_reid.runtime.sessions import create_session_config, describe_devices, find_gpu
+from deep_reid.training import graph
 
 IMAGE_SHAPE = market1501.IMAGE_SHAPE
 NUM_CLASSES = market1501.MAX_LABEL + 1
 NUM_IMAGES_PER_ID = 4
 QUEUE_CAPACITY = 512
+LEARNING_RATE = 1e-3
 _IMAGES = {
     "preprocess_fn": deep_sort.preprocess,
     "image_shape": IMAGE_SHAPE,
@@ -34,24 +41,34 @@ _SECS_BETWEEN_LOOKS = 0.05
 
 
 class Training:
-    """Trains from image files, and on a constant batch.
+    """Trains from image files: a step is that of the training loop, with logs and summaries.
 
-    From files, a step is that of the training loop, with log lines and summaries. On a constant
-    batch, the same session runs only the training op, with that batch instead of one from the
-    queue: the difference is the cost of the feed.
+    `has_staging` is whether the next batch waits on the GPU, if there is one.
     """
 
-    def __init__(self, dataset_dir, batch_size, precision):
-        compute = ComputeSettings(precision=precision)
+    def __init__(
+        self,
+        dataset_dir,
+        batch_size,
+        precision,
+        xla=False,
+        has_staging=True,
+        num_enqueue_threads=StepSettings.num_enqueue_threads,
+    ):
+        compute = ComputeSettings(precision=precision, xla=xla)
         filenames, labels, _ = market1501.read_train_split_to_str(dataset_dir)
         batches = _sample_batches(batch_size, filenames, labels)
-        trainer, self._train_op = training.create_trainer(
-            network_factory=deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True),
-            **_IMAGES,
-            batch_size=batch_size,
-            loss_mode="cosine-softmax",
-            compute=compute,
-        )
+        with contextlib.nullcontext() if has_staging else _without_staging():
+            trainer, self._train_op = training.create_trainer(
+                network_factory=deep_sort.create_network_factory(
+                    True, NUM_CLASSES, add_logits=True
+                ),
+                **_IMAGES,
+                batch_size=batch_size,
+                loss_mode="cosine-softmax",
+                num_enqueue_threads=num_enqueue_threads,
+                compute=compute,
+            )
         self._global_step = tf.train.get_global_step()
         self._log_dir = tempfile.TemporaryDirectory()
         self._writer = tf.summary.FileWriter(self._log_dir.name)
@@ -70,10 +87,6 @@ class Training:
         self._num_waiting = _count_waiting()
         self._session = tf.Session(config=create_session_config(compute))
         self._session.run(tf.global_variables_initializer())
-        self._train_from_files()
-        (dequeue,) = _find_ops("QueueDequeueV2")
-        arrays = self._session.run(dequeue.outputs)
-        self._constant_batch = dict(zip(dequeue.outputs, arrays, strict=True))
 
     def measure(self, count):
         """Train from files: mean seconds of `count` steps."""
@@ -81,13 +94,13 @@ class Training:
         _wait_until_queue_rests(self._session, self._num_waiting)
         return secs
 
-    def measure_constant(self, count):
-        """Train on a constant batch: mean seconds of `count` steps."""
-        return mean_secs(lambda: self._session.run(self._train_op, self._constant_batch), count)
-
     def count_flops(self):
         """Return the floating point operations of a step, see `benchmarks.flops`."""
         return flops.count([self._train_op.op])
+
+    def peak_gpu_memory(self):
+        """Return the peak of the memory that tensors had on the GPU, in MiB."""
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
 
     def close(self):
         """End the feed's threads."""
@@ -99,6 +112,39 @@ class Training:
     def _train_from_files(self):
         kwargs = {"summary_writer": self._writer}
         self._step(self._session, self._train_op, self._global_step, kwargs)
+
+
+class ConstantTraining:
+    """Trains on one batch, without a feed, logs and summaries: what is left is the step itself.
+
+    Feeding a batch in the place of the queue's would not do: TensorFlow takes one from the queue
+    all the same, as its optimizer makes other ops depend on that.
+    """
+
+    def __init__(self, batch_size, precision, xla=False):
+        compute = ComputeSettings(precision=precision, xla=xla)
+        set_precision(compute)
+        # Variables: what follows from constants would be computed once.
+        images = tf.Variable(tf.random.uniform((batch_size, *IMAGE_SHAPE), seed=1))
+        labels = tf.Variable(tf.range(batch_size, dtype=tf.int64) // NUM_IMAGES_PER_ID)
+        step = graph.create_step(
+            deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True),
+            images,
+            labels,
+            LEARNING_RATE,
+            StepSettings(loss_mode="cosine-softmax", **dataclasses.asdict(compute)),
+        )
+        self._train_op = step.train_op
+        self._session = tf.Session(config=create_session_config(compute))
+        self._session.run(tf.global_variables_initializer())
+
+    def measure(self, count):
+        """Train: mean seconds of `count` steps."""
+        return mean_secs(lambda: self._session.run(self._train_op), count, _NUM_WARM_UP_STEPS)
+
+    def num_queues(self):
+        """Return the number of queues in the graph."""
+        return len(_find_ops("FIFOQueueV2"))
 
 
 class Input:
@@ -209,6 +255,18 @@ class Encoding:
         return time.perf_counter() - start
 
 
+class Devices:
+    """What TensorFlow can compute on."""
+
+    def describe(self):
+        """Return one line."""
+        if find_gpu() is not None:
+            return f"TensorFlow: {describe_devices()}"
+        if not tf.test.is_built_with_cuda():
+            return "TensorFlow: no GPU, as this is a build for CPUs: install tensorflow"
+        return "TensorFlow: no GPU: install the extra gpu, and the driver of an NVIDIA GPU"
+
+
 class MatrixProduct:
     """A product of two square matrices."""
 
@@ -225,6 +283,11 @@ class MatrixProduct:
     def measure(self, count):
         """Multiply: mean seconds of `count` products."""
         return mean_secs(lambda: self._session.run(self._product), count)
+
+
+def _without_staging():
+    """Return a context in which trainers are created as on a machine without a GPU."""
+    return mock.patch.object(image_trainer, "find_gpu", return_value=None)
 
 
 def _sample_batches(batch_size, filenames, labels):

@@ -4,7 +4,10 @@ Each contender has its own process; they take turns in many rounds, see ``worker
 computed in each round; the table has the median of the ratios. If something cannot be measured, for
 instance because a package of the extra ``bench`` is missing, its row has the reason.
 
-python benchmarks/run.py [--group all] [--rounds 9] [--quick] [--output table.md]
+With ``--gpu``, it measures on one NVIDIA GPU: training in float32 and float16, with XLA and without
+the staging area; encoding; and the feed. The first lines say what is missing if there is none.
+
+python benchmarks/run.py [--gpu] [--group all] [--rounds 9] [--quick] [--output table.md]
 """
 
 import argparse
@@ -17,8 +20,10 @@ import time
 # Replaces this script's folder, where modules would be found under other names.
 sys.path[0] = str(pathlib.Path(__file__).parents[1])
 
-from benchmarks import groups, machine  # noqa: E402
-from benchmarks.files import QUICK, Files, Sizes  # noqa: E402
+from benchmarks import machine  # noqa: E402
+from benchmarks.files import GPU, QUICK, Files, Sizes  # noqa: E402
+from benchmarks.gpu_groups import GPU_GROUPS, list_lacks  # noqa: E402
+from benchmarks.groups import GROUPS  # noqa: E402
 from benchmarks.table import format_rows  # noqa: E402
 from benchmarks.workers import NotMeasured  # noqa: E402
 
@@ -26,14 +31,19 @@ from benchmarks.workers import NotMeasured  # noqa: E402
 def main():
     """Measure the groups that the command line names, and print the results."""
     args = parse_arguments()
-    sizes = QUICK if args.quick else Sizes()
+    sizes = QUICK if args.quick else GPU if args.gpu else Sizes()
     if args.rounds is not None:
         sizes = dataclasses.replace(sizes, rounds=args.rounds)
-    facts = [*machine.describe(), f"Medians of {sizes.rounds} rounds"]
+    if args.batch_sizes is not None:
+        sizes = dataclasses.replace(sizes, gpu_batch_sizes=tuple(args.batch_sizes))
+    facts = machine.describe()
+    if args.gpu:
+        facts += list_lacks()
+    facts.append(f"Medians of {sizes.rounds} rounds")
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         files = Files(sizes, directory)
-        for name, measure in groups.GROUPS.items():
+        for name, measure in (GPU_GROUPS if args.gpu else GROUPS).items():
             if args.group in (name, "all"):
                 start = time.monotonic()
                 try:
@@ -51,11 +61,18 @@ def main():
 def parse_arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--group", choices=[*groups.GROUPS, "all"], default="all")
-    parser.add_argument("--rounds", type=_positive, help="default 9, or 1 with --quick")
+    parser.add_argument("--gpu", action="store_true", help="measure on one NVIDIA GPU")
+    parser.add_argument("--batch_sizes", type=_positive, nargs="+", help="of training on a GPU")
+    parser.add_argument("--group", choices=[*GROUPS, "all"], default="all")
+    parser.add_argument("--rounds", type=_positive, help="default 9; 5 with --gpu, 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: checks that all runs")
     parser.add_argument("--output", type=pathlib.Path, help="file that also gets the table")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.gpu and args.group not in (*GPU_GROUPS, "all"):
+        parser.error(f"--gpu measures the groups {', '.join(GPU_GROUPS)}")
+    if args.batch_sizes is not None and not args.gpu:
+        parser.error("--batch_sizes goes with --gpu")
+    return args
 
 
 def _positive(text):

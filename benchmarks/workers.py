@@ -247,7 +247,10 @@ def measure_in_turn(contenders, *, rounds, secs_per_turn, min_count=1):
                 with _recording_failure(contender, failures):
                     secs[contender.name].append(contender.measure(counts[contender.name]))
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return Timings({name: secs[name] for name in secs if name not in failures}, failures)
+    measured = {name: secs[name] for name in secs if name not in failures}
+    for name, values in measured.items():  # for those who stop it before the table
+        print(f"  {name}: {statistics.median(values):.4g} s", file=sys.stderr, flush=True)
+    return Timings(measured, failures)
 
 
 @contextlib.contextmanager

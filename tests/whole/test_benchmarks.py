@@ -347,3 +347,54 @@ def test_quick_run_measures_all(group, tmp_path):
     assert run.stdout == output.read_text()
     assert f"| {group if group != 'memory' else 'peak memory'}" in run.stdout
     assert "not measured" not in run.stdout
+
+
+@pytest.mark.long
+def test_benchmark_of_a_gpu_runs_and_says_what_is_missing(tmp_path):
+    output = tmp_path / "table.md"
+    command = [sys.executable, "benchmarks/run.py", "--gpu", "--quick", "--output", output]
+    # Hides a GPU: the figures would be of no use, and the rest is tested everywhere.
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+    )
+    assert run.returncode == 0, run.stderr
+    lines = output.read_text().splitlines()
+    assert "- TensorFlow: no GPU: install the extra gpu, and the driver of an NVIDIA GPU" in lines
+    assert any(line.startswith("- PyTorch: ") for line in lines)
+    assert any("shows that the benchmark runs, and no speed" in line for line in lines)
+    measured = [line for line in lines if line.startswith("| ") and "not measured" not in line]
+    for name in (
+        "ours float32",
+        "ours float32, XLA",
+        "ours float32, without the staging area",
+        "ours float32, constant batch",
+        "speed of ours float32 / ours float32, constant batch",
+    ):
+        assert any(f"training on the GPU, batch 8: {name} |" in line for line in measured), name
+    assert any("encoding on the GPU, 2 crops: our frozen graph |" in line for line in measured)
+    assert any(line.startswith("| input") for line in measured)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--gpu", "--group=peak"], "--gpu measures the groups training, encoding, input"),
+        (["--batch_sizes", "8"], "--batch_sizes goes with --gpu"),
+    ],
+)
+def test_benchmark_refuses_what_a_gpu_does_not_have(flags, problem):
+    command = [sys.executable, "benchmarks/run.py", *flags]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert problem in run.stderr
+
+
+def test_a_constant_batch_is_trained_on_without_a_feed(start):
+    worker = start("benchmarks.in_tensorflow:ConstantTraining", batch_size=8, precision="float32")
+    assert worker.ask("measure", 1) > 0
+    assert not worker.ask("num_queues")
