@@ -255,6 +255,21 @@ class Encoding:
         return time.perf_counter() - start
 
 
+class WeightSize:
+    """The size of what a step trains."""
+
+    def __init__(self, num_classes):
+        create_network = deep_sort.create_network_factory(True, num_classes, add_logits=True)
+        create_network(tf.placeholder(tf.float32, (None, *IMAGE_SHAPE)))
+
+    def num_bytes(self):
+        """Return the bytes of the trained weights."""
+        return sum(
+            weights.get_shape().num_elements() * weights.dtype.base_dtype.size
+            for weights in tf.trainable_variables()
+        )
+
+
 class Devices:
     """What TensorFlow can compute on."""
 
