@@ -140,6 +140,7 @@ def print_table(args, seconds, scores, tests, features_shape):
         ("checkpoints evaluated", f"{len(scores)}, while training went on"),
         ("rank-1 before -> after", f"{first['Precision@1']:.3f} -> {last['Precision@1']:.3f}"),
         ("rank-5 before -> after", f"{first['Precision@5']:.3f} -> {last['Precision@5']:.3f}"),
+        ("", "of the validation, where batch norm's averages still lag behind the weights"),
         *(
             (f"test: {title}", " -> ".join(f"{scores[name]:.3f}" for scores in tests))
             for title, name in (("rank-1", "rank1"), ("mAP", "mAP_standard"))

@@ -116,9 +116,9 @@ def draw_distances(distances: TrackDistances, threshold: Threshold, measure: str
             axes.axvline(threshold.distance, color=COLORS["ink"], ls="--", lw=1.4, label=label)
         axes.set(
             xlabel=f"smallest {MEASURE_NAMES[measure]} distance to a track",
-            ylabel="share of detections",
-            yticks=[],
+            ylabel="share of detections in each bar",
         )
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.set_ylim(0)
         axes.figure.legend(loc="outside upper left", ncols=3)
 
