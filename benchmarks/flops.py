@@ -13,7 +13,7 @@ def count(ops):
     Parameters
     ----------
     ops : sequence of tf.Operation
-        The operations that they depend on count, too. All shapes must be known.
+        The operations whose results they need count, too. All shapes must be known.
 
     Returns
     -------
@@ -23,9 +23,19 @@ def count(ops):
     while waiting:
         op = waiting.pop()
         if op.name not in found:
-            found[op.name] = _count(op)
+            found[op.name] = op
             waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return sum(found.values())
+    wanted = {op.name for op in ops}
+    return sum(_count(op) for op in found.values() if op.name in wanted or _is_used(op, found))
+
+
+def _is_used(op, found):
+    """Tell whether an op takes a result of another; TensorFlow leaves out what is only waited for.
+
+    Of such a kind is the gradient of the images: the optimizer computes it with that of the filter,
+    and lets both wait for each other.
+    """
+    return any(consumer.name in found for tensor in op.outputs for consumer in tensor.consumers())
 
 
 def _count(op):

@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks import flops
+from benchmarks import flops, op_kinds
 from benchmarks.workers import CropEncoder, mean_secs
 from datasets import market1501, mars
 from deep_reid import export, samplers, training
@@ -121,12 +121,14 @@ class ConstantTraining:
     all the same, as its optimizer makes other ops depend on that.
     """
 
-    def __init__(self, batch_size, precision, xla=False):
-        compute = ComputeSettings(precision=precision, xla=xla)
+    def __init__(self, batch_size, precision, xla=False, inter_op_threads=None):
+        compute = ComputeSettings(precision=precision, xla=xla, inter_op_threads=inter_op_threads)
         set_precision(compute)
         # Variables: what follows from constants would be computed once.
-        images = tf.Variable(tf.random.uniform((batch_size, *IMAGE_SHAPE), seed=1))
-        labels = tf.Variable(tf.range(batch_size, dtype=tf.int64) // NUM_IMAGES_PER_ID)
+        pixels = tf.random.uniform((batch_size, *IMAGE_SHAPE), seed=1)
+        images = tf.Variable(pixels, trainable=False)
+        identities = tf.range(batch_size, dtype=tf.int64) // NUM_IMAGES_PER_ID
+        labels = tf.Variable(identities, trainable=False)
         step = graph.create_step(
             deep_sort.create_network_factory(True, NUM_CLASSES, add_logits=True),
             images,
@@ -141,6 +143,17 @@ class ConstantTraining:
     def measure(self, count):
         """Train: mean seconds of `count` steps."""
         return mean_secs(lambda: self._session.run(self._train_op), count, _NUM_WARM_UP_STEPS)
+
+    def count_flops(self):
+        """Return the floating point operations of a step, see `benchmarks.flops`."""
+        return flops.count([self._train_op.op])
+
+    def trace(self):
+        """Train one step: its ops, see `benchmarks.op_kinds`."""
+        metadata = tf.RunMetadata()
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE, output_partition_graphs=True)
+        self._session.run(self._train_op, options=options, run_metadata=metadata)
+        return op_kinds.read_ops(metadata)
 
     def num_queues(self):
         """Return the number of queues in the graph."""

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import flops, machine, model, table, workers
+from benchmarks import flops, machine, model, op_kinds, table, workers
 from benchmarks.workers import Contender, NotMeasured, Timings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -184,6 +184,9 @@ def test_flops_are_those_of_products(graph):
     # The gradient of the images is not wanted, and not computed.
     (gradient,) = tf.gradients(convolved, [kernel])
     assert flops.count([gradient.op]) == 2 * num_products
+    with tf.control_dependencies([tf.gradients(convolved, [images])[0]]):
+        waiting = tf.identity(gradient)
+    assert flops.count([waiting.op]) == 2 * num_products
     both = tf.gradients(tf.square(convolved), [kernel, images])
     assert flops.count([tensor.op for tensor in both]) == 3 * 2 * num_products
     for transpose in (False, True):
@@ -398,3 +401,46 @@ def test_a_constant_batch_is_trained_on_without_a_feed(start):
     worker = start("benchmarks.in_tensorflow:ConstantTraining", batch_size=8, precision="float32")
     assert worker.ask("measure", 1) > 0
     assert not worker.ask("num_queues")
+
+
+def test_ops_of_a_traced_step_have_the_operations_of_its_graph(start):
+    worker = start("benchmarks.in_tensorflow:ConstantTraining", batch_size=8, precision="float32")
+    worker.ask("measure", 1)
+    kinds = op_kinds.summarize([worker.ask("trace")])
+    assert sum(kind.num_flops for kind in kinds.values()) == worker.ask("count_flops")
+    # Convolutions and projections, each with a gradient by its filter; no image has one.
+    assert kinds["convolutions, by filter"].num_ops == kinds["convolutions, forward"].num_ops
+    assert kinds["convolutions, by input"].num_ops == kinds["convolutions, forward"].num_ops - 1
+    names = ("batch norm", "batch norm, gradient", "ELU", "ELU, gradient", "dropout", "Adam")
+    assert all(kinds[name].num_bytes > 0 for name in names)
+
+
+def test_table_of_ops_says_what_limits_each_kind():
+    ops = [
+        op_kinds.Op("conv1/Conv2D", "_MklNativeFusedConv2D", 0.5, 10**8, 4 * 10**9),
+        op_kinds.Op("dropout/mul", "Mul", 0.3, 3 * 10**9, 0),
+        op_kinds.Op("sleep", "NoOp", 0.2, 0, 0),
+    ]
+    kinds = op_kinds.summarize([ops])
+    assert list(kinds) == ["convolutions, forward", "dropout", "all others"]
+    rows = op_kinds.format_table(kinds, bytes_per_sec=1e10, flops_per_sec=1e10).splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[-1] for row in cells] == ["arithmetic", "memory", "neither", "neither"]
+    assert cells[0][2:] == ["500.0", "50.0%", "0.10", "2%", "4.0", "80%", "arithmetic"]
+    assert cells[-1][1:3] == ["3", "1000.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "op_type", "kind"),
+    [
+        ("gradients/x", "_MklNativeConv2DBackpropFilter", "convolutions, by filter"),
+        ("a/dropout/Mul", "Mul", "dropout"),
+        ("x", "_MklFusedBatchNormV3", "batch norm"),
+        ("x", "EluGrad", "ELU, gradient"),
+        ("x", "Elu", "ELU"),
+        ("Adam/update_w/ResourceApplyAdam", "ResourceApplyAdam", "Adam"),
+        ("x", "Reshape", "all others"),
+    ],
+)
+def test_kind_of_an_op(name, op_type, kind):
+    assert op_kinds.find_kind(name, op_type) == kind
