@@ -88,7 +88,7 @@ def take(name: str) -> Any:
     return starts[-1].values[name]
 
 
-def create_weight_initializer(stddev: float) -> tf.keras.initializers.Initializer:
+def create_weight_initializer(stddev: float) -> "tf.keras.initializers.Initializer":
     """Create the initializer of weights and class vectors that the settings name.
 
     Parameters
@@ -110,7 +110,7 @@ def create_weight_initializer(stddev: float) -> tf.keras.initializers.Initialize
     return tf.truncated_normal_initializer(stddev=stddev)
 
 
-def create_scale_initializer() -> tf.keras.initializers.Initializer:
+def create_scale_initializer() -> "tf.keras.initializers.Initializer":
     """Create the initializer of the variable whose softplus is the factor of the logits.
 
     Returns

@@ -3,6 +3,7 @@
 Everything else writes ``from deep_reid.runtime.compat import slim, tf``. On import, this module
 
 * hides TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
+* leaves Keras 3 to be imported at its first use (``lazy_keras.py``);
 * turns on oneDNN's kernels, unless the user set ``TF_ENABLE_ONEDNN_OPTS``;
 * repairs TF-Slim 1.1, its last release, for TensorFlow 2.16 and later (``slim_repairs.py``);
 * turns on graph mode and TensorFlow 1's behavior.
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import warnings
 
-from deep_reid.runtime import slim_repairs
+from deep_reid.runtime import lazy_keras, slim_repairs
 from deep_reid.system import memory
 
 _QUIET = "3"
@@ -62,7 +63,10 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     # in half the time, and encode in two thirds of it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 memory.check_limit("TensorFlow")
-with contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines():
+with (
+    lazy_keras.without_keras(),
+    contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines(),
+):
     tf = importlib.import_module("tensorflow.compat.v1")
 if not _USER_WANTS_TENSORFLOW_LOGS:
     # Otherwise each call of TF-Slim's layers warns that they are deprecated.
