@@ -22,7 +22,7 @@ from deep_reid.scoring.comparisons import (
     nearest_of_row,
 )
 from deep_reid.scoring.features import FeatureSet
-from deep_reid.scoring.match_ranks import rank_matches
+from deep_reid.scoring.match_ranks import PART_SIZE, Queries, rank_matches
 from deep_reid.scoring.reranking import Rerank, rerank_distances
 from deep_reid.scoring.rules import Rules
 from deep_reid.system.checks import check_integer
@@ -179,14 +179,11 @@ def rank(
     if progress is not None:
         progress(len(query) - len(rows))
     scores = np.full((3, len(query)), np.nan)
-    for block_rows, keys in blocks_of_keys(comparison, rows, max_block_bytes):
-        keys[:, rules.junk] = np.inf
-        for row, row_keys in zip(block_rows, keys, strict=True):
-            matches, left_out = rules.split(row)
-            row_keys[left_out] = np.inf
-            scores[:, row] = _score(rank_matches(comparison, row, row_keys, matches))
+    for queries in _group(rules, rows, len(gallery), max_block_bytes):
+        match_ranks = rank_matches(comparison, queries, rules.junk)
+        scores[:, queries.rows] = np.transpose([_score(each) for each in match_ranks])
         if progress is not None:
-            progress(len(block_rows))
+            progress(len(queries.rows))
     return _summarize(scores, rows, ranks, gallery)
 
 
@@ -287,6 +284,19 @@ def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
             )
         )
     return compare(query, gallery, measure)
+
+
+def _group(rules, rows, num_items, max_block_bytes):
+    """Group queries so that keys for a part of the gallery, and matches, fit into a block."""
+    fitting = check_integer("max_block_bytes", max_block_bytes) // (4 * min(num_items, PART_SIZE))
+    parts = [rules.split(row) for row in rows]
+    num_matches = np.array([len(matches) for matches, _ in parts])
+    order = np.argsort(-num_matches, kind="stable")
+    while len(order):
+        # The first has the most matches, each of which takes some numbers of 8 bytes.
+        size = max(1, min(fitting, max_block_bytes // (64 * num_matches[order[0]])))
+        group, order = order[:size], order[size:]
+        yield Queries(rows[group], *zip(*(parts[i] for i in group), strict=True))
 
 
 def _score(match_ranks):
