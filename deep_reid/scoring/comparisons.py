@@ -8,6 +8,7 @@ items at equal distance the first in the gallery wins, as in a stable sort.
 
 import copy
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from deep_reid.system.checks import check_integer
 MAX_BLOCK_BYTES = 256 * 2**20
 """Size of the largest block of distances."""
 
+
+_Part = TypeVar("_Part", bound="_OfFeatures")
 
 # Pairs are compared in chunks of this many numbers, which fit into a processor's cache.
 _CHUNK_SIZE = 2**17
@@ -59,7 +62,7 @@ class _OfFeatures:
         self.dtype, self.num_items = np.dtype(dtype), len(gallery)
         self._prepare_queries()
 
-    def part(self, start: int, stop: int) -> "_OfFeatures":
+    def part(self: _Part, start: int, stop: int) -> _Part:
         """Return the comparison with a part of the gallery, which is copied."""
         part = copy.copy(self)
         part._gallery = self._gallery[start:stop]

@@ -1,24 +1,17 @@
 """Ranks of matches: by fast keys, and by exact distances where keys are too close together.
 
-The rank of a match is one more than the number of items before it. These are counted part by part
-of the gallery, in tiles of some queries and the items of a part, which a core's cache holds.
+The rank of a match is one more than the number of items before it. These are counted tile by tile;
+keys that are as near as a key may be wrong are compared again, before the tile is left.
 """
 
-import concurrent.futures
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from deep_reid.scoring.comparisons import Comparison, widen
-from deep_reid.system.memory import count_cores
+from deep_reid.scoring.tiles import TILE_ROWS, visit_tiles
 
-PART_SIZE = 15_360
-"""Items of the gallery in a part; NumPy is slow on rows of less than 8,192 numbers."""
-
-_TILE_ROWS = 16
-# Queries whose keys for a part stay in the processor's last cache; a multiple of those of a tile.
-_BLOCK_ROWS = 256
 # With more matches than this, sorting the keys is faster than passing over them for each match.
 _MANY_MATCHES = 150
 # Close items and matches that are compared at once.
@@ -57,44 +50,33 @@ def rank_matches(comparison: Comparison, queries: Queries, junk: np.ndarray) -> 
     list of np.ndarray of int64
         The sorted ranks, from 1, of each query's matches.
     """
-    rows = queries.rows
-    firsts = range(0, len(rows), _TILE_ROWS)
-    tiles = [_Tile(comparison, rows[i:][:_TILE_ROWS], queries.matches[i:][:_TILE_ROWS])
-             for i in firsts]  # fmt: skip
-    keys = np.empty((min(len(rows), _BLOCK_ROWS), PART_SIZE), comparison.dtype)
-    with concurrent.futures.ThreadPoolExecutor(count_cores()) as pool:
-        for start in range(0, comparison.num_items, PART_SIZE):
-            part = comparison.part(start, start + PART_SIZE)
-            for first in range(0, len(rows), _BLOCK_ROWS):
-                block_rows = rows[first : first + _BLOCK_ROWS]
-                # Flags are added up 8 at a time.
-                block = keys[: len(block_rows), : part.num_items + -part.num_items % 8]
-                part.keys(block_rows, block[:, : part.num_items])
-                block[:, part.num_items :] = np.inf
-                left_out = queries.left_out[first : first + _BLOCK_ROWS]
-                _leave_out(block, start, part.num_items, left_out, junk)
-                running = [
-                    pool.submit(tiles[(first + i) // _TILE_ROWS].count, part, start,
-                                block[i : i + _TILE_ROWS])
-                    for i in range(0, len(block), _TILE_ROWS)
-                ]  # fmt: skip
-                for tile in running:
-                    tile.result()
+    tiles = [
+        _Tile(comparison, queries.rows[first:][:TILE_ROWS], queries.matches[first:][:TILE_ROWS])
+        for first in range(0, len(queries.rows), TILE_ROWS)
+    ]
+    visit_tiles(
+        comparison,
+        queries.rows,
+        lambda first, *keys: tiles[first // TILE_ROWS].count(*keys),
+        lambda first, *keys: _leave_out(queries.left_out[first:], junk, *keys),
+    )
     return [ranks for tile in tiles for ranks in tile.list_ranks()]
 
 
-def _leave_out(block, start, num_items, left_out, junk):
+def _leave_out(left_out, junk, start, keys):
     """Give infinite keys to items that are left out, so that they are behind all matches."""
+    num_items = keys.shape[1]
     low, high = np.searchsorted(junk, [start, start + num_items])
-    block[:, junk[low:high] - start] = np.inf
-    rows = np.repeat(np.arange(len(left_out)), [len(items) for items in left_out])
+    keys[:, junk[low:high] - start] = np.inf
+    left_out = left_out[: len(keys)]
+    rows = np.repeat(np.arange(len(keys)), [len(items) for items in left_out])
     columns = np.concatenate(left_out) - start
     is_within = (columns >= 0) & (columns < num_items)
-    block[rows[is_within], columns[is_within]] = np.inf
+    keys[rows[is_within], columns[is_within]] = np.inf
 
 
 class _Tile:
-    """Counts the items before each match of some queries.
+    """Counts the items before each match of the queries of a tile.
 
     Arrays have a row per query, and a column per match of the query with the most matches. Missing
     matches have the distance minus infinity, so nothing is before them.
@@ -103,7 +85,8 @@ class _Tile:
     def __init__(self, comparison, rows, matches):
         self._rows = rows
         self._num_matches = np.array([len(items) for items in matches])
-        is_match = np.arange(self._num_matches.max()) < self._num_matches[:, np.newaxis]
+        self._size = int(self._num_matches.max())
+        is_match = np.arange(self._size) < self._num_matches[:, np.newaxis]
         pairs = np.repeat(rows, self._num_matches), np.concatenate(matches)
         self._matches = np.full(is_match.shape, -1)
         self._matches[is_match] = pairs[1]
@@ -125,10 +108,10 @@ class _Tile:
 
     def count(self, part, start, keys):
         """Count the items of a part of the gallery, which begins at `start`, by their keys."""
-        is_many = self._matches.shape[1] > _MANY_MATCHES
+        is_many = self._size > _MANY_MATCHES
         is_close = self._count_by_sorting(keys) if is_many else self._count_by_passes(keys)
         positions = np.flatnonzero(is_close)
-        step = max(1, _CHUNK_SIZE // self._matches.shape[1])
+        step = max(1, _CHUNK_SIZE // self._size)
         for first in range(0, len(positions), step):
             self._count_closely(part, start, keys, positions[first : first + step])
 
@@ -136,7 +119,7 @@ class _Tile:
         """Count the keys below each match's bounds; return which keys are within any bounds."""
         is_below, is_up_to = np.empty(keys.shape, bool), np.empty(keys.shape, bool)
         is_close = np.zeros(keys.shape, bool)
-        for match in range(self._matches.shape[1]):
+        for match in range(self._size):
             np.less(keys, self._lower[:, match, np.newaxis], out=is_below)
             np.less_equal(keys, self._upper[:, match, np.newaxis], out=is_up_to)
             self._counts[:, match] += _count_true(is_below)

@@ -16,15 +16,15 @@ from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 from deep_reid.scoring.comparisons import (
     MAX_BLOCK_BYTES,
     Given,
-    blocks_of_keys,
     compare,
     find_measure,
-    nearest_of_row,
 )
 from deep_reid.scoring.features import FeatureSet
-from deep_reid.scoring.match_ranks import PART_SIZE, Queries, rank_matches
+from deep_reid.scoring.match_ranks import Queries, rank_matches
+from deep_reid.scoring.neighbors import find_nearest
 from deep_reid.scoring.reranking import Rerank, rerank_distances
 from deep_reid.scoring.rules import Rules
+from deep_reid.scoring.tiles import count_fitting
 from deep_reid.system.checks import check_integer
 
 __all__ = [
@@ -243,20 +243,11 @@ def nearest(
         raise UsageError(f"query_rows must be a vector of rows of the query, 0 .. {len(query) - 1}")
     rules = Rules(query, gallery, same_camera_is_junk, self_indices)
     comparison = _compare(query, gallery, measure, rerank, distances, max_block_bytes)
-    items = NearestItems(
-        np.empty((len(query_rows), k), np.int64),
-        np.empty((len(query_rows), k)),
-        np.empty((len(query_rows), k), np.int8),
-    )
-    position = 0
-    for block_rows, keys in blocks_of_keys(comparison, query_rows, max_block_bytes):
-        for row, row_keys in zip(block_rows, keys, strict=True):
-            nearest_items, values = nearest_of_row(comparison, row, row_keys, k)
-            items.indices[position] = nearest_items
-            items.distances[position] = comparison.readable(values)
-            items.codes[position] = rules.codes(row)[nearest_items]
-            position += 1
-    return items
+    indices, values = find_nearest(comparison, query_rows, k, max_block_bytes)
+    codes = np.empty(indices.shape, np.int8)
+    for position, row in enumerate(query_rows):
+        codes[position] = rules.codes(row, indices[position])
+    return NearestItems(indices, comparison.readable(values), codes)
 
 
 def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
@@ -287,14 +278,14 @@ def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
 
 
 def _group(rules, rows, num_items, max_block_bytes):
-    """Group queries so that keys for a part of the gallery, and matches, fit into a block."""
-    fitting = check_integer("max_block_bytes", max_block_bytes) // (4 * min(num_items, PART_SIZE))
+    """Group queries, so that their keys for a part of the gallery, and their matches, fit."""
+    fitting = count_fitting(num_items, max_block_bytes)
     parts = [rules.split(row) for row in rows]
     num_matches = np.array([len(matches) for matches, _ in parts])
     order = np.argsort(-num_matches, kind="stable")
     while len(order):
         # The first has the most matches, each of which takes some numbers of 8 bytes.
-        size = max(1, min(fitting, max_block_bytes // (64 * num_matches[order[0]])))
+        size = min(fitting, max(1, max_block_bytes // (64 * num_matches[order[0]])))
         group, order = order[:size], order[size:]
         yield Queries(rows[group], *zip(*(parts[i] for i in group), strict=True))
 

@@ -46,11 +46,11 @@ class Shards:
     dtype = np.dtype(np.float32)
 
     def __init__(self, paths: Sequence[files.Path]) -> None:
-        self.paths = tuple(map(os.fspath, paths))
+        self.paths = tuple(os.fspath(path) for path in paths)
         self._facts = []
         for path in self.paths:
             rows = open_rows(path)
-            if rows.ndim != 2 or rows.dtype.kind not in "iuf" or not rows.size:
+            if rows.ndim != 2 or rows.dtype.kind not in "iuf" or not rows.shape[1]:
                 raise DataError(
                     f"{path} has the shape {rows.shape} and the type {rows.dtype}: {_WAY_OUT}"
                 )
@@ -60,7 +60,7 @@ class Shards:
                     f"{path} has features of dimension {rows.shape[1]} and {self.paths[0]} of "
                     f"{self._facts[0][0][1]}: take all shards from the same network"
                 )
-        self._starts = np.cumsum([0, *(len_ for (len_, _), _ in self._facts)])
+        self._starts = np.cumsum([0, *(shape[0] for shape, _ in self._facts)])
         self.shape = (int(self._starts[-1]), self._facts[0][0][1])
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class Shards:
                 out[target] = self._open(number)[source]
         return out
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Read all rows, for what needs them in memory."""
         del copy  # it always is one
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -126,9 +126,7 @@ def open_rows(path: files.Path, way_out: str = _WAY_OUT) -> np.ndarray:
     """
     path = os.fspath(path)
     if not os.path.exists(path):
-        raise MissingPathError(
-            f"features {path} do not exist: --mode=export writes them, below ./output"
-        )
+        raise missing_features(path)
     try:
         # Unlike np.load, this compares the size in the header with that of the file, and reads no
         # other format.
@@ -138,6 +136,13 @@ def open_rows(path: files.Path, way_out: str = _WAY_OUT) -> np.ndarray:
             raise
         reason = first_line(error) or "it needs more memory than there is"
         raise DataError(f"{path} cannot be read ({reason}): {way_out}") from error
+
+
+def missing_features(path: files.Path) -> MissingPathError:
+    """Return the error for a file of features that does not exist."""
+    return MissingPathError(
+        f"features {os.fspath(path)} do not exist: --mode=export writes them, below ./output"
+    )
 
 
 def shard_path(path: files.Path, index: int, count: int) -> str:
@@ -158,20 +163,28 @@ def shard_path(path: files.Path, index: int, count: int) -> str:
     return f"{os.path.splitext(os.fspath(path))[0]}-{index:05d}-of-{count:05d}.npy"
 
 
-def shard_rows(num_rows: int, index: int, count: int) -> slice:
-    """Return the rows of a shard: all shards have the same number of rows, or one more.
+def shard_rows(num_rows: int, index: int, count: int, batch_size: int) -> slice:
+    """Return the rows of a shard: whole batches, so that features depend on no shard.
+
+    The last bits of an image's features depend on how many images are encoded with it.
 
     Parameters
     ----------
     num_rows : int
         Of all shards.
     index, count : int
+        Shard `index` of `count`, from 0.
+    batch_size : int
+        Rows that are computed at once. The last batch may have fewer.
 
     Returns
     -------
     slice
+        It may be empty.
     """
-    return slice(num_rows * index // count, num_rows * (index + 1) // count)
+    num_batches = -(-num_rows // batch_size)
+    start, stop = (batch_size * (num_batches * i // count) for i in (index, index + 1))
+    return slice(start, min(stop, num_rows))
 
 
 def is_pattern(path: files.Path) -> bool:
@@ -228,5 +241,3 @@ def find_shards(pattern: str) -> list[str]:
             f"--shard=i/{count}, and give a pattern for all"
         )
     return [by_index[index] for index in range(count)]
-
-
