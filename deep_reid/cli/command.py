@@ -15,6 +15,7 @@ from deep_reid.config.kinds import (
     Names,
     On,
     Path,
+    Shard,
     Switch,
     Text,
 )
@@ -174,6 +175,15 @@ class Command:
         modes=("test", "search", "track", "export"),
         group="machine",
     )
+    shard: tuple[int, int] | None = _setting(
+        None,
+        Shard(),
+        "compute and write only shard I of N of the features, with I from 0 to N - 1; test then "
+        "scores all of them with --features",
+        modes=("export", "test"),
+        group="export",
+        default_text="all of them, in one file",
+    )
     metrics_file: str | None = _of_test(
         None,
         Text(),
@@ -206,7 +216,7 @@ class Command:
         None,
         Text(),
         "score the features in this file instead: .mat with the variable features, or .npy; one "
-        "row per image of the gallery, in the order of --mode=export",
+        "row per image of the gallery, in the order of --mode=export; or a pattern for all shards",
         default_text="none",
     )
     query_features: str | None = _of_test(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError
-from deep_reid.scoring import charts, feature_index, pages, strips
+from deep_reid.scoring import charts, feature_index, pages, shards, strips
 from deep_reid.scoring.features import FeatureSet
 from deep_reid.scoring.names import Names
 from deep_reid.system import files
@@ -148,8 +148,7 @@ def write_results(search_dir: files.Path, results: Results) -> None:
     search_dir = pathlib.Path(search_dir)
     for name, images in (("query", results.query), ("gallery", results.gallery)):
         path = search_dir / f"{name}.npy"
-        with files.writing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, images.features, allow_pickle=False)
+        shards.write_array(path, images.features)
         feature_index.write_index(path, images.paths)
     query_paths, gallery_paths = (
         [os.path.abspath(path) for path in images.paths]

@@ -138,6 +138,18 @@ def open_rows(path: files.Path, way_out: str = _WAY_OUT) -> np.ndarray:
         raise DataError(f"{path} cannot be read ({reason}): {way_out}") from error
 
 
+def write_array(path: files.Path, features: np.ndarray) -> None:
+    """Write features to a ``.npy`` file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    features : np.ndarray, shape (N, D)
+    """
+    with files.writing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, features, allow_pickle=False)
+
+
 def missing_features(path: files.Path) -> MissingPathError:
     """Return the error for a file of features that does not exist."""
     return MissingPathError(
