@@ -217,7 +217,7 @@ def compare(
     gallery: FeatureSet,
     measure: str,
     dtype: npt.DTypeLike = np.float32,
-    gallery_rows: np.ndarray | slice = slice(None),
+    gallery_rows: np.ndarray | None = None,
 ) -> Cosine | Euclidean:
     """Check that features can be compared, and prepare their comparison.
 
@@ -240,12 +240,10 @@ def compare(
     create = find_measure(measure)
     check_dimensions(query.features, gallery.features)
     squares = [create.check(each.features, each.name, dtype) for each in (query, gallery)]
-    return create(
-        np.asarray(query.features),
-        gallery.features[gallery_rows],
-        (squares[0], squares[1][gallery_rows]),
-        dtype,
-    )
+    items: Rows = gallery.features  # whole shards stay in their files
+    if gallery_rows is not None:
+        items, squares[1] = items[gallery_rows], squares[1][gallery_rows]
+    return create(np.asarray(query.features), items, (squares[0], squares[1]), dtype)
 
 
 def blocks_of_keys(
