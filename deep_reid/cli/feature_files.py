@@ -11,7 +11,7 @@ import numpy as np
 from deep_reid.cli import outputs
 from deep_reid.cli.subject import progress_bar
 from deep_reid.errors import DataError
-from deep_reid.scoring import feature_index, shards
+from deep_reid.scoring import feature_index, protocols, search, shards
 from deep_reid.scoring.features import Rows
 from deep_reid.system import files, matlab
 
@@ -105,6 +105,62 @@ def write_files(
         index_path = feature_index.write_index(file.path, images, describe)
         _logger.info("Wrote the features of %d images to %s", len(images), file.path)
         _logger.info("Wrote the path, identity and camera of each row to %s", index_path)
+
+
+def open_gallery(path: str) -> search.ImagesInFiles:
+    """Open features with the index beside them, as a gallery that is searched.
+
+    Parameters
+    ----------
+    path : str
+        As `deep_reid.scoring.protocols.load_features` takes it. Only a ``.mat`` file is read.
+
+    Returns
+    -------
+    deep_reid.scoring.search.ImagesInFiles
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If features or index are missing or cannot be used, or do not fit together.
+    """
+    is_one_array = path.endswith(".npy") and not shards.is_pattern(path)
+    features = shards.Shards([path]) if is_one_array else protocols.load_features(path)
+    check_shards(features)
+    paths = feature_index.IndexedPaths(
+        features.paths if isinstance(features, shards.Shards) else [path]
+    )
+    if paths.count() != len(features):
+        raise DataError(
+            f"{path} has {len(features):,} rows, and the index beside it {paths.count():,}: write "
+            "both anew, with --mode=export"
+        )
+    return search.ImagesInFiles(paths, features)
+
+
+def warn_of_other_network(features: Rows, origin: outputs.Origin) -> None:
+    """Log that features are not of the network that has computed the queries.
+
+    Parameters
+    ----------
+    features : np.ndarray or Shards
+        Nothing is known of an array.
+    origin : deep_reid.cli.outputs.Origin
+        Of the queries.
+    """
+    if not isinstance(features, shards.Shards):
+        return
+    earlier = outputs.read_origin(features.paths[0])
+    if earlier is None:
+        return
+    known = [(each.run or each.checkpoint, each.step) for each in (earlier, origin)]
+    if known[0] != known[1]:
+        _logger.warning(
+            "The features are of %s, and the queries are encoded with %s: distances between two "
+            "networks mean nothing",
+            earlier,
+            origin,
+        )
 
 
 def check_shards(features: Rows) -> None:

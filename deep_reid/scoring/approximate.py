@@ -19,9 +19,9 @@ from deep_reid.scoring.features import FeatureSet, Rows, blocks_of_rows
 from deep_reid.system import files
 from deep_reid.system.memory import count_cores
 
-SHARE_OF_CELLS = 1 / 32
-"""Share of the cells that a search visits."""
-
+# Share and least number of the cells that a search visits.
+_SHARE_OF_CELLS = 1 / 32
+_MIN_CELLS = 16
 # Items that are proposed for each one that is asked for.
 _NUM_PROPOSED = 4
 # k-means needs no more items for a cell.
@@ -68,8 +68,7 @@ class Index:
         """
         faiss = _import_faiss()
         num_items, dimension = gallery.shape
-        num_cells = 2 ** math.ceil(math.log2(max(1.0, math.sqrt(num_items))))
-        num_cells = min(num_cells, num_items)
+        num_cells = min(num_items, 2 ** math.ceil(math.log2(num_items) / 2))
         index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatL2(dimension), dimension, num_cells, faiss.ScalarQuantizer.QT_8bit
         )
@@ -86,6 +85,12 @@ class Index:
     def load(cls, path: files.Path, measure: str) -> "Index":
         """Read an index from a file that `save` wrote.
 
+        Parameters
+        ----------
+        path : str or Path
+        measure : {"cosine", "euclidean"}
+            The one that it was built for.
+
         Raises
         ------
         DataError
@@ -101,7 +106,12 @@ class Index:
             ) from error
 
     def save(self, path: files.Path) -> None:
-        """Write the index to a file, whole or not at all."""
+        """Write the index to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+        """
         with files.writing(path) as temporary:
             _import_faiss().write_index(self._index, temporary)
 
@@ -124,7 +134,7 @@ class Index:
             Exact ones, as `deep_reid.scoring.ranking.nearest` returns; infinite where there is no
             item.
         """
-        self._index.nprobe = math.ceil(SHARE_OF_CELLS * self._index.nlist)
+        self._index.nprobe = max(_MIN_CELLS, math.ceil(_SHARE_OF_CELLS * self._index.nlist))
         num_proposed = min(_NUM_PROPOSED * k, len(gallery))
         _, proposed = self._index.search(_normalize(query, self._measure), num_proposed)
         items = np.unique(proposed[proposed >= 0])
@@ -141,23 +151,6 @@ class Index:
             indices[row, : len(order)] = items[columns[order]]
             distances[row, : len(order)] = comparison.readable(exact[order])
         return indices, distances
-
-
-def measure_recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Return the share of the nearest items that were found.
-
-    Parameters
-    ----------
-    found, exact : np.ndarray of int, shape (R, k)
-        Items of R queries, in any order.
-
-    Returns
-    -------
-    float
-        In [0, 1]: recall@k, the mean over the queries.
-    """
-    pairs = zip(found, exact, strict=True)
-    return float(np.mean([np.isin(nearest_items, items).mean() for items, nearest_items in pairs]))
 
 
 def _normalize(features, measure):
