@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasets.protocols import create_track_test_set
 from deep_reid.errors import DataError, MissingPathError
 from deep_reid.scoring import protocols, ranking
 from deep_reid.scoring.shards import Shards, find_shards, is_pattern, shard_path, shard_rows
@@ -190,6 +191,29 @@ class TestRanking:
         ]
         for values in zip(*items, strict=True):
             np.testing.assert_array_equal(*values)
+
+    def test_reranking_reads_all_rows(self, tmp_path):
+        shards = Shards(write(tmp_path, [20, 30]))
+        expected = ranking.rerank_distances(FEATURES[:9], FEATURES, 5, 3)
+        np.testing.assert_array_equal(
+            ranking.rerank_distances(FEATURES[:9], shards, 5, 3), expected
+        )
+
+    def test_tracklets_are_averaged(self, tmp_path):
+        tracks = [[1, 9, 7, 1], [10, 30, 0, 2], [31, 50, 7, 2]]
+        names = [f"{row}.jpg" for row in range(50)]
+        test_set = create_track_test_set("tracks", tracks, [1], lambda: names)
+        shards = Shards(write(tmp_path, [20, 30]))
+        for expected, values in zip(
+            protocols.create_feature_sets(test_set, FEATURES),
+            protocols.create_feature_sets(test_set, shards),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(values.features, expected.features)
+        expected, values = (
+            protocols.create_detections(test_set, features) for features in (FEATURES, shards)
+        )
+        np.testing.assert_array_equal(values[1].features, expected[1].features)
 
     def test_a_row_that_is_not_finite_is_named(self, tmp_path):
         features = FEATURES.copy()
