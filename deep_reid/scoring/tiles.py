@@ -1,4 +1,4 @@
-"""Compares queries with a gallery in tiles of keys that a core's cache holds, on all cores."""
+"""Compares queries with a gallery in tiles of keys that a processor's cache holds, on all cores."""
 
 import concurrent.futures
 from collections.abc import Callable
@@ -9,13 +9,15 @@ from deep_reid.scoring.comparisons import Comparison
 from deep_reid.system.checks import check_integer
 from deep_reid.system.memory import count_cores
 
-TILE_ROWS = 16
+TILE_ROWS = 32
 """Queries of a tile."""
 
 # Items of the gallery in a part; NumPy is slow on rows of less than 8,192 numbers.
 _PART_SIZE = 15_360
-# Queries whose keys for a part stay in the processor's last cache; a multiple of those of a tile.
-_BLOCK_ROWS = 256
+# Tiles whose keys are computed at once: few, so that these are still in the processor's last cache
+# when they are compared, and some for each core.
+_MIN_TILES = 8
+_TILES_PER_CORE = 2
 
 
 def count_fitting(num_items: int, max_block_bytes: int) -> int:
@@ -36,7 +38,7 @@ def visit_tiles(
     rows: np.ndarray,
     visit: Callable[[int, Comparison, int, np.ndarray], None],
     prepare: Callable[[int, int, np.ndarray], None] | None = None,
-    max_rows: int = _BLOCK_ROWS,
+    max_rows: int | None = None,
 ) -> None:
     """Compute the keys of queries for all items, one part of the gallery after another.
 
@@ -54,12 +56,14 @@ def visit_tiles(
     prepare : callable, optional
         ``prepare(first, start, keys)`` may change the keys of a block of queries and the items of
         a part, before its tiles are visited.
-    max_rows : int
-        Queries whose keys are held at once.
+    max_rows : int, optional
+        Largest number of queries whose keys are held at once. Default: as many as is fast.
     """
-    block_rows = max(1, min(_BLOCK_ROWS, max_rows, len(rows)))
+    num_cores = count_cores()
+    block_rows = TILE_ROWS * max(_MIN_TILES, _TILES_PER_CORE * num_cores)
+    block_rows = max(1, min(block_rows, len(rows), len(rows) if max_rows is None else max_rows))
     keys = np.empty((block_rows, min(_PART_SIZE, comparison.num_items + 7)), comparison.dtype)
-    with concurrent.futures.ThreadPoolExecutor(count_cores()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(num_cores) as pool:
         for start in range(0, comparison.num_items, _PART_SIZE):
             part = comparison.part(start, start + _PART_SIZE)
             for first in range(0, len(rows), block_rows):
