@@ -70,7 +70,7 @@ clean:
 	touch $@
 
 .venv/dev-installed: .venv/bin/python setup.py pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[dev,openvino,track]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,index,openvino,track]'
 	touch $@
 
 .venv/docs-installed: .venv/bin/python setup.py pyproject.toml

@@ -15,6 +15,7 @@ from deep_reid.config.kinds import (
     Names,
     On,
     Path,
+    Shard,
     Switch,
     Text,
 )
@@ -174,6 +175,15 @@ class Command:
         modes=("test", "search", "track", "export"),
         group="machine",
     )
+    shard: tuple[int, int] | None = _setting(
+        None,
+        Shard(),
+        "compute and write only shard I of N of the features, with I from 0 to N - 1; test then "
+        "scores all of them with --features",
+        modes=("export", "test"),
+        group="export",
+        default_text="all of them, in one file",
+    )
     metrics_file: str | None = _of_test(
         None,
         Text(),
@@ -205,8 +215,9 @@ class Command:
     features: str | None = _of_test(
         None,
         Text(),
-        "score the features in this file instead: .mat with the variable features, or .npy; one "
-        "row per image of the gallery, in the order of --mode=export",
+        "use the features in this file instead: .mat with the variable features, or .npy; one row "
+        "per image of the gallery, in the order of --mode=export; or a pattern for all shards",
+        modes=("test", "search"),
         default_text="none",
     )
     query_features: str | None = _of_test(
@@ -220,6 +231,13 @@ class Command:
     )
     gallery: str | None = _of_search(
         None, Path(), "folder of the images to search in, with its subfolders", default_text="none"
+    )
+    index: str = _of_search(
+        "exact",
+        Choice(("exact", "faiss")),
+        "how to search: compare with all images, or by an index of faiss, which misses some, for "
+        "10 million images and more",
+        needs={"search": "--features"},
     )
     num_results: int = _of_search(10, COUNT, "results for each query")
     search_dir: str = _of_search(

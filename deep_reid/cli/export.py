@@ -4,15 +4,14 @@ import logging
 import os
 
 from deep_reid import nets
-from deep_reid.cli import outputs
+from deep_reid.cli import feature_files, outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
-from deep_reid.cli.subject import create_encoder, find_checkpoint, progress_bar, require_run
+from deep_reid.cli.subject import create_encoder, find_checkpoint, require_run
 from deep_reid.cli.weights import Weights
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring import feature_index
-from deep_reid.system import matlab
 
 _logger = logging.getLogger(__name__)
 
@@ -24,26 +23,22 @@ def export(args: Command, dataset_class: type[Dataset]) -> None:
         require_run(args)
     dataset = open_dataset(dataset_class, config, needs_train=False)
     weights = Weights(args, dataset_class, config)
-    image_files = dataset.export_files()
+    image_lists = dataset.export_files()
+
+    def list_files(folder):
+        lists = {os.path.join(folder, name): images for name, images in image_lists.items()}
+        return feature_files.list_files(lists, args.shard, args.batch_size)
+
     if args.sdk_dir is not None:
-        outputs.check_paths(*(os.path.join(args.sdk_dir, name) for name in image_files))
+        list_files(args.sdk_dir)  # before TensorFlow is imported
     origin = find_checkpoint(args, config)
-    folder = args.sdk_dir or default_path(dataset_class, origin)
-    paths = {os.path.join(folder, name): images for name, images in image_files.items()}
-    for path in paths:
-        outputs.check_paths(feature_index.path_of(path))
-        outputs.warn_of_overwriting(path, origin)
+    listed = list_files(args.sdk_dir or default_path(dataset_class, origin))
+    for file in listed:
+        outputs.warn_of_overwriting(file.path, origin)
     describe = _create_describer(dataset)
     with weights.of(origin.checkpoint) as checkpoint_path:
         encode_images = create_encoder(checkpoint_path, config)
-        for path, images in paths.items():
-            with progress_bar(len(images), os.path.basename(path)) as bar:
-                features = encode_images(images, batch_size=args.batch_size, progress=bar.update)
-            matlab.write_features(path, features)
-            outputs.write_manifest(path, origin)
-            index_path = feature_index.write_index(path, images, describe)
-            _logger.info("Wrote the features of %d images to %s", len(images), path)
-            _logger.info("Wrote the path, identity and camera of each row to %s", index_path)
+        feature_files.write_files(listed, encode_images, args.batch_size, origin, describe)
 
 
 def _create_describer(dataset):

@@ -76,6 +76,11 @@ class Origin:
         )
         return f"{made_of}, {self.inputs}" if self.inputs else made_of
 
+    @property
+    def made_of(self) -> tuple[object, ...]:
+        """What decides about the content: equal for files that belong together."""
+        return self.run or self.checkpoint, self.step, self.precise_batch_norm, self.inputs
+
     def is_like(self, other: "Origin") -> bool:
         """Return whether files of both are of one kind: of any steps of a run, on equal inputs."""
         return (self.run or self.checkpoint, self.inputs) == (
@@ -208,13 +213,32 @@ def read_origin(path: str) -> Origin | None:
     Origin or None
         None if there is no manifest that can be read.
     """
+    facts = read_facts(path)
+    # A manifest of an earlier release has not all of these.
+    names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
+    try:
+        return Origin(**{name: facts[name] for name in names})
+    except TypeError:
+        return None
+
+
+def read_facts(path: str) -> dict[str, Any]:
+    """Read all that the manifest of a file tells.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict
+        Empty if there is no manifest that can be read.
+    """
     try:
         facts = files.read_json(path + ENDING)
-        # A manifest of an earlier release has not all of these.
-        names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
-        return Origin(**{name: facts[name] for name in names})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _is_file(path):

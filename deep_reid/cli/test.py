@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 
-from deep_reid.cli import outputs
+from deep_reid.cli import feature_files, outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, open_dataset, settle
 from deep_reid.cli.subject import (
@@ -21,11 +21,14 @@ from deep_reid.cli.weights import Weights
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
-from deep_reid.scoring import protocols, ranking, report
+from deep_reid.scoring import feature_index, protocols, ranking, report
 from deep_reid.scoring.names import Names
 from deep_reid.system.tables import align
 
 _logger = logging.getLogger(__name__)
+
+# The flags that take what is written as a shard.
+_FLAGS = {"gallery": "features", "query": "query_features"}
 
 
 def test(args: Command, dataset_class: type[Dataset]) -> None:
@@ -49,6 +52,9 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
     test_set = dataset.test_set()
     if run_dir is not None:
         check_unseen(run_dir, dataset, test_set.query_labels)
+    if args.shard is not None:
+        _write_shard(args, config, dataset, test_set, weights)
+        return
     settings = _settle_ranking(test_set, config.loss_mode)
     source, features = _find_features(args, config, test_set, weights)
     _logger.info("%s, by %s distance", test_set.protocol, settings["measure"])
@@ -74,6 +80,24 @@ def test(args: Command, dataset_class: type[Dataset]) -> None:
         _logger.info("Wrote the report to %s", report_path)
     # After the files: the process that reads this table may have ended.
     sys.stdout.write(align(protocols.format_table(results)) + "\n")
+
+
+def _write_shard(args, config, dataset, test_set, weights):
+    """Write a shard of the features; those who have all of them score them."""
+    with contextlib.ExitStack() as stack:
+        source, encode_images = choose_encoder(args, config, weights.within(stack))
+        checkpoint = source.get("checkpoint")
+        run_dir = checkpoint and os.path.dirname(checkpoint)
+        lists = {
+            outputs.default_path(dataset.NAME, run_dir, "export", _FLAGS[name]): images
+            for name, images in _list_images(test_set).items()
+        }
+        listed = feature_files.list_files(lists, args.shard, args.batch_size)
+        origin = outputs.Origin.of_source(source, **{"data set": dataset.dataset_dir})
+        for file in listed:
+            outputs.warn_of_overwriting(file.path, origin)
+        describe = feature_index.create_describer(test_set, dataset.name_of)
+        feature_files.write_files(listed, encode_images, args.batch_size, origin, describe)
 
 
 def _write_report(report_dir, dataset, test_set, features, results, settings, facts):
@@ -127,6 +151,18 @@ def _check_test_arguments(args):
     given = [flag for flag, value in sources.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are two sources of features: give one of them")
+    results = {
+        "--metrics_file": args.metrics_file,
+        "--report_dir": args.report_dir,
+        "--rerank": args.rerank or None,
+    }
+    of_scores = [flag for flag, value in results.items() if value is not None]
+    of_scores += ["--features"] * (args.features is not None)
+    if args.shard is not None and of_scores:
+        raise UsageError(
+            f"--shard writes a part of the features and scores nothing: give {of_scores[0]} to the "
+            "test that reads all shards, without --shard"
+        )
     if args.query_features is not None and args.features is None:
         raise UsageError("--query_features goes with --features: give the gallery's, too")
 
@@ -141,18 +177,26 @@ def _find_features(args, config, test_set, weights):
                     "--features needs --query_features: this data set has query images"
                 )
             paths = [args.features] + [args.query_features] * has_query_images
-            return {"features": ", ".join(paths)}, [protocols.load_features(p) for p in paths]
-    image_lists = {"gallery": test_set.gallery_images}
-    if has_query_images:
-        image_lists["query"] = test_set.query_images
+            loaded = [protocols.load_features(path) for path in paths]
+            for rows in loaded:
+                feature_files.check_shards(rows)
+            return {"features": ", ".join(paths)}, loaded
     features = []
     with contextlib.ExitStack() as stack:
         source, encode_images = choose_encoder(args, config, weights.within(stack))
-        for name, images in image_lists.items():
+        for name, images in _list_images(test_set).items():
             with progress_bar(len(images), name) as bar:
                 encoded = encode_images(images, batch_size=args.batch_size, progress=bar.update)
             features.append(encoded)
     return source, features
+
+
+def _list_images(test_set):
+    """Return the images of the gallery, and those of the queries, unless these are in it."""
+    image_lists = {"gallery": test_set.gallery_images}
+    if test_set.list_query_images is not None:
+        image_lists["query"] = test_set.query_images
+    return image_lists
 
 
 @contextlib.contextmanager

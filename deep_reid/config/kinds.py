@@ -249,6 +249,29 @@ class On(Switch):
         return {"action": "store_true"}
 
 
+class Shard(Kind):
+    """One of several shards; the command line has ``i/n``, from ``0/n`` on."""
+
+    type_name = "tuple of int"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``add_argument``."""
+        return {"type": self.read, "metavar": "I/N"}
+
+    def _to_plain(self, value):
+        return tuple(as_plain(x) for x in value) if isinstance(value, list | tuple) else value
+
+    def _from_text(self, text):
+        parts = text.split("/")
+        return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else text
+
+    def _find_problem(self, value):
+        is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(is_integer, value))
+        if is_pair and 0 <= value[0] < value[1]:
+            return None
+        return "must be i/n, shard i of n, which count from 0: 0/3, 1/3 and 2/3 are all three"
+
+
 class Text(Kind):
     """A name."""
 

@@ -2,10 +2,11 @@
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
+from deep_reid.errors import DataError, MissingPathError
 from deep_reid.interfaces import TestSet
 from deep_reid.system import files
 
@@ -44,6 +45,63 @@ def write_index(
     lines = [(os.path.abspath(image), *describe(image), row) for row, image in enumerate(images)]
     write_csv(path, COLUMNS, lines)
     return path
+
+
+class IndexedPaths:
+    """The paths in the indices of files of features, which may be too many for memory.
+
+    Parameters
+    ----------
+    features_paths : sequence of str or Path
+        The files, in the order of their rows.
+    """
+
+    def __init__(self, features_paths: Sequence[files.Path]) -> None:
+        self._index_paths = [path_of(path) for path in features_paths]
+
+    def find_rows(self, paths: Collection[str]) -> dict[str, int]:
+        """Return the first row of each image that there is, by its path."""
+        found: dict[str, int] = {}
+        for row, path in enumerate(self):
+            if path in paths:
+                found.setdefault(path, row)
+        return found
+
+    def find_paths(self, rows: Collection[int]) -> dict[int, str]:
+        """Return the path of each of some rows."""
+        return {row: path for row, path in enumerate(self) if row in rows}
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all paths in order.
+
+        Raises
+        ------
+        MissingPathError
+            If an index does not exist.
+        DataError
+            If it is no index, or a line is missing.
+        """
+        for index_path in self._index_paths:
+            if not os.path.exists(index_path):
+                raise MissingPathError(
+                    f"{index_path} does not exist: it tells the image of each row of the features "
+                    "beside it, and --mode=export writes both"
+                )
+            with open(index_path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+                reader = csv.reader(file)
+                if tuple(next(reader, ())) != COLUMNS:
+                    raise DataError(f"{index_path} does not begin with {','.join(COLUMNS)}")
+                for row, line in enumerate(reader):
+                    if len(line) != len(COLUMNS) or line[-1] != str(row):
+                        raise DataError(
+                            f"{index_path}, line {reader.line_num}: it must be of row {row}: write "
+                            "the features anew"
+                        )
+                    yield line[0]
 
 
 def write_csv(path: files.Path, header: Sequence[str], lines: Sequence[Sequence[object]]) -> None:

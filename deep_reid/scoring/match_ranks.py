@@ -1,67 +1,161 @@
-"""Ranks of matches: by fast keys, and by exact distances where keys are too close together."""
+"""Ranks of matches: by fast keys, and by exact distances where keys are too close together.
+
+The rank of a match is one more than the number of items before it. These are counted tile by tile;
+keys that are as near as a key may be wrong are compared again, before the tile is left.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from deep_reid.scoring.comparisons import Comparison, widen
+from deep_reid.scoring.tiles import TILE_ROWS, visit_tiles
 
-# With more matches than this, sorting a row is faster than passing over it twice for each match.
-_MANY_MATCHES = 30
+# With more matches than this, sorting the keys is faster than passing over them for each match.
+_MANY_MATCHES = 150
+# Close items and matches that are compared at once.
+_CHUNK_SIZE = 2**17
 
 
-def rank_matches(
-    comparison: Comparison, row: int, keys: np.ndarray, matches: np.ndarray
-) -> np.ndarray:
-    """Return the sorted ranks, from 1, of a query's matches among the items with finite keys.
+class Queries(NamedTuple):
+    """Queries whose matches are ranked together; those with many matches should be neighbors.
+
+    Parameters
+    ----------
+    rows : np.ndarray of int64, shape (N,)
+    matches : sequence of N np.ndarray of int64
+        Rows of the gallery, for each query.
+    left_out : sequence of N np.ndarray of int64
+        Rows of the gallery that are in no ranking of the query.
+    """
+
+    rows: np.ndarray
+    matches: Sequence[np.ndarray]
+    left_out: Sequence[np.ndarray]
+
+
+def rank_matches(comparison: Comparison, queries: Queries, junk: np.ndarray) -> list[np.ndarray]:
+    """Rank the matches of queries among the items that are not left out.
 
     Parameters
     ----------
     comparison : deep_reid.scoring.comparisons.Comparison
-    row : int
-        The query.
-    keys : np.ndarray of float32, shape (num_gallery,)
-        Infinite for items that are left out.
-    matches : np.ndarray of int64
-        Rows of the gallery.
+    queries : Queries
+    junk : np.ndarray of int64
+        Rows of the gallery that are in no ranking of any query; sorted.
 
     Returns
     -------
-    np.ndarray of int64
+    list of np.ndarray of int64
+        The sorted ranks, from 1, of each query's matches.
     """
-    lower, upper = widen(keys[matches], comparison.margins[row])
-    if len(matches) > _MANY_MATCHES:
-        ordered = np.sort(keys)
-        num_before = np.searchsorted(ordered, lower, "left")
-        num_up_to = np.searchsorted(ordered, upper, "right")
-    else:
-        num_before = np.array([np.count_nonzero(keys < bound) for bound in lower])
-        num_up_to = np.array([np.count_nonzero(keys <= bound) for bound in upper])
-    is_close = num_up_to - num_before > 1
-    if is_close.any():
-        close_matches, bounds = matches[is_close], (lower[is_close], upper[is_close])
-        num_before[is_close] += _count_closely(comparison, row, keys, close_matches, *bounds)
-    return np.sort(num_before) + 1
+    tiles = [
+        _Tile(comparison, queries.rows[first:][:TILE_ROWS], queries.matches[first:][:TILE_ROWS])
+        for first in range(0, len(queries.rows), TILE_ROWS)
+    ]
+    visit_tiles(
+        comparison,
+        queries.rows,
+        lambda first, *keys: tiles[first // TILE_ROWS].count(*keys),
+        lambda first, *keys: _leave_out(queries.left_out[first:], junk, *keys),
+    )
+    return [ranks for tile in tiles for ranks in tile.list_ranks()]
 
 
-def _count_closely(comparison, row, keys, matches, lower, upper):
-    """Count the items at or above each match's lower bound that are ranked before the match."""
-    is_candidate = np.zeros(len(keys), bool)
-    for bounds in _join_intervals(lower, upper):
-        is_candidate |= (keys >= bounds[0]) & (keys <= bounds[1])
-    candidates = np.flatnonzero(is_candidate)
-    distances, candidate_keys = comparison.distances(row, candidates), keys[candidates]
-    counts = np.empty(len(matches), np.int64)
-    for i, position in enumerate(np.searchsorted(candidates, matches)):
-        is_before = distances < distances[position]
-        # Candidates are in the order of the gallery, which decides if distances are equal.
-        is_before[:position] |= distances[:position] == distances[position]
-        counts[i] = np.count_nonzero(is_before & (candidate_keys >= lower[i]))
-    return counts
+def _leave_out(left_out, junk, start, keys):
+    """Give infinite keys to items that are left out, so that they are behind all matches."""
+    num_items = keys.shape[1]
+    low, high = np.searchsorted(junk, [start, start + num_items])
+    keys[:, junk[low:high] - start] = np.inf
+    left_out = left_out[: len(keys)]
+    rows = np.repeat(np.arange(len(keys)), [len(items) for items in left_out])
+    columns = np.concatenate(left_out) - start
+    is_within = (columns >= 0) & (columns < num_items)
+    keys[rows[is_within], columns[is_within]] = np.inf
 
 
-def _join_intervals(lower, upper):
-    """Yield the intervals that the given ones, all of about the same width, cover together."""
-    order = np.argsort(lower)
-    lower, upper = lower[order], upper[order]
-    (gaps,) = np.nonzero(lower[1:] > upper[:-1])
-    starts, ends = np.append(0, gaps + 1), np.append(gaps, len(lower) - 1)
-    return zip(lower[starts], upper[ends], strict=True)
+class _Tile:
+    """Counts the items before each match of the queries of a tile.
+
+    Arrays have a row per query, and a column per match of the query with the most matches. Missing
+    matches have the distance minus infinity, so nothing is before them.
+    """
+
+    def __init__(self, comparison, rows, matches):
+        self._rows = rows
+        self._num_matches = np.array([len(items) for items in matches])
+        self._size = int(self._num_matches.max())
+        is_match = np.arange(self._size) < self._num_matches[:, np.newaxis]
+        pairs = np.repeat(rows, self._num_matches), np.concatenate(matches)
+        self._matches = np.full(is_match.shape, -1)
+        self._matches[is_match] = pairs[1]
+        self._distances = np.full(is_match.shape, -np.inf)
+        self._distances[is_match] = comparison.distances(*pairs)
+        keys = self._distances - comparison.offsets[rows, np.newaxis]
+        # No key below the lower bound, and none above the upper one, is of an item as near.
+        self._lower, self._upper = widen(
+            keys, comparison.errors[rows, np.newaxis], comparison.dtype
+        )
+        self._counts = np.zeros(is_match.shape, np.int64)
+
+    def list_ranks(self):
+        """Return the sorted ranks of each query's matches."""
+        return [
+            np.sort(counts[:num_matches]) + 1
+            for counts, num_matches in zip(self._counts, self._num_matches, strict=True)
+        ]
+
+    def count(self, part, start, keys):
+        """Count the items of a part of the gallery, which begins at `start`, by their keys."""
+        is_many = self._size > _MANY_MATCHES
+        is_close = self._count_by_sorting(keys) if is_many else self._count_by_passes(keys)
+        positions = np.flatnonzero(is_close)
+        step = max(1, _CHUNK_SIZE // self._size)
+        for first in range(0, len(positions), step):
+            self._count_closely(part, start, keys, positions[first : first + step])
+
+    def _count_by_passes(self, keys):
+        """Count the keys below each match's bounds; return which keys are within any bounds."""
+        is_below, is_up_to = np.empty(keys.shape, bool), np.empty(keys.shape, bool)
+        is_close = np.zeros(keys.shape, bool)
+        for match in range(self._size):
+            np.less(keys, self._lower[:, match, np.newaxis], out=is_below)
+            np.less_equal(keys, self._upper[:, match, np.newaxis], out=is_up_to)
+            self._counts[:, match] += _count_true(is_below)
+            np.logical_or(is_close, np.not_equal(is_below, is_up_to, out=is_up_to), out=is_close)
+        return is_close
+
+    def _count_by_sorting(self, keys):
+        """Do the same, faster if there are many matches."""
+        is_close = np.zeros(keys.shape, bool)
+        for row, row_keys in enumerate(keys):
+            order = np.argsort(row_keys)
+            ordered = row_keys[order]
+            num_below = np.searchsorted(ordered, self._lower[row], "left")
+            num_up_to = np.searchsorted(ordered, self._upper[row], "right")
+            self._counts[row] += num_below
+            changes = np.bincount(num_below, minlength=len(order) + 1)
+            changes -= np.bincount(num_up_to, minlength=len(order) + 1)
+            is_close[row, order[np.cumsum(changes)[:-1] > 0]] = True
+        return is_close
+
+    def _count_closely(self, part, start, keys, positions):
+        """Count the items at or above each match's lower bound that are before the match."""
+        rows, columns = np.divmod(positions, keys.shape[1])
+        distances = part.distances(self._rows[rows], columns)[:, np.newaxis]
+        own = self._distances[rows]
+        # The order of the gallery decides if distances are equal.
+        is_first = (start + columns)[:, np.newaxis] < self._matches[rows]
+        is_before = (distances < own) | ((distances == own) & is_first)
+        is_before &= keys[rows, columns][:, np.newaxis] >= self._lower[rows]
+        (starts,) = np.nonzero(np.diff(rows, prepend=-1))
+        self._counts[rows[starts]] += np.add.reduceat(is_before, starts, axis=0, dtype=np.int64)
+
+
+def _count_true(flags):
+    """Count the flags of each row, of a number of columns that 8 divides."""
+    words = flags.view(np.uint64)
+    # Each of the 8 bytes of a sum counts up to 255.
+    sums = np.add.reduceat(words, range(0, words.shape[1], 255), axis=1)
+    return sums.view(np.uint8).sum(axis=1, dtype=np.int64)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deep_reid.errors import DataError, MissingPathError, first_line
+from deep_reid.errors import DataError
 from deep_reid.interfaces import TestSet
 from deep_reid.scoring import ranking
+from deep_reid.scoring.features import Rows
+from deep_reid.scoring.shards import Shards, find_shards, is_pattern, missing_features, open_rows
 from deep_reid.system import files
 from deep_reid.system.matlab import VARIABLE_NAME, read_variable
 
@@ -32,48 +34,42 @@ _COUNTS = {
 }
 
 
-def load_features(path: files.Path) -> np.ndarray:
-    """Read features from a file.
+def load_features(path: files.Path) -> Rows:
+    """Read features from a file, or leave them in several.
 
     Parameters
     ----------
     path : str or Path
-        A ``.mat`` file with the variable ``features``, or a ``.npy`` file; one row per image.
+        A ``.mat`` file with the variable ``features``, or a ``.npy`` file, one row per image; or a
+        pattern for all shards of such a file, such as ``feat_test-*-of-00003.npy``.
 
     Returns
     -------
-    np.ndarray, shape (N, D)
+    np.ndarray or Shards, shape (N, D)
+        Shards are read when their rows are needed.
 
     Raises
     ------
     MissingPathError
-        If the file does not exist.
+        If the file, or a shard, does not exist.
     DataError
-        If it cannot be read or lacks the variable.
+        If it cannot be read or lacks the variable, or the shards are not of one set.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise MissingPathError(
-            f"features {path} do not exist: --mode=export writes them, below ./output"
-        )
+    if is_pattern(path):
+        return Shards(find_shards(path))
     way_out = f"use a .mat file of version 4 or 5 with the variable {VARIABLE_NAME}, or a .npy file"
-    if not path.endswith(".npy"):
-        return read_variable(path, VARIABLE_NAME, way_out)
-    try:
-        # Unlike np.load, this compares the size in the header with that of the file, and reads no
-        # other format.
-        return np.array(np.lib.format.open_memmap(path, mode="r"))
-    except Exception as error:  # NumPy does not say which errors a damaged header raises
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        reason = first_line(error) or "it needs more memory than there is"
-        raise DataError(f"{path} cannot be read ({reason}): {way_out}") from error
+    if path.endswith(".npy"):
+        return np.array(open_rows(path, way_out))
+    if not os.path.exists(path):
+        raise missing_features(path)
+    return read_variable(path, VARIABLE_NAME, way_out)
 
 
 def create_feature_sets(
     test_set: TestSet,
-    gallery_features: npt.ArrayLike,
-    query_features: npt.ArrayLike | None = None,
+    gallery_features: npt.ArrayLike | Shards,
+    query_features: npt.ArrayLike | Shards | None = None,
 ) -> tuple[ranking.FeatureSet, ranking.FeatureSet]:
     """Combine features with identities and cameras; average those of tracklets.
 
@@ -82,8 +78,8 @@ def create_feature_sets(
     Parameters
     ----------
     test_set : datasets.protocols.TestSet
-    gallery_features : array-like of float, shape (num_gallery_images, D)
-    query_features : array-like of float, shape (Q, D), optional
+    gallery_features : array-like of float or Shards, shape (num_gallery_images, D)
+    query_features : array-like of float or Shards, shape (Q, D), optional
         None if the queries are items of the gallery.
 
     Returns
@@ -95,14 +91,14 @@ def create_feature_sets(
     DataError
         If there is not one row for each image, or a feature is not finite.
     """
-    features = np.asarray(gallery_features)
+    features = _as_rows(gallery_features)
     _check_length(features, test_set.num_gallery_images, "gallery")
     if test_set.tracks is not None:
         features = _average_tracks(features, test_set.tracks)
     gallery = ranking.FeatureSet(
         features, test_set.gallery_labels, test_set.gallery_cameras, name="gallery"
     )
-    features = np.asarray(query_features)
+    features = _as_rows(query_features)
     if test_set.query_rows is not None:
         features = gallery.features[test_set.query_rows]
     _check_length(features, len(test_set.query_labels), "query")
@@ -113,14 +109,14 @@ def create_feature_sets(
 
 
 def create_detections(
-    test_set: TestSet, gallery_features: npt.ArrayLike
+    test_set: TestSet, gallery_features: npt.ArrayLike | Shards
 ) -> tuple[ranking.FeatureSet, ranking.FeatureSet, np.ndarray] | None:
     """Combine the features of the images of tracklets with their identities and cameras.
 
     Parameters
     ----------
     test_set : datasets.protocols.TestSet
-    gallery_features : array-like of float, shape (num_gallery_images, D)
+    gallery_features : array-like of float or Shards, shape (num_gallery_images, D)
 
     Returns
     -------
@@ -136,7 +132,7 @@ def create_detections(
     first, last = np.asarray(test_set.tracks).T
     items = np.repeat(np.arange(len(first)), last + 1 - first)
     rows = np.concatenate([np.arange(start, stop + 1) for start, stop in test_set.tracks])
-    features, labels = np.asarray(gallery_features)[rows], test_set.gallery_labels[items]
+    features, labels = _as_rows(gallery_features)[rows], test_set.gallery_labels[items]
     cameras = test_set.gallery_cameras[items]
     gallery = ranking.FeatureSet(features, labels, cameras)
     own_rows = np.flatnonzero(np.isin(items, test_set.query_rows))
@@ -260,6 +256,10 @@ def _is_copy(filename, other_filename):
         return filecmp.cmp(filename, other_filename, shallow=False)
     except FileNotFoundError:
         return True  # the user has only features: compare only names
+
+
+def _as_rows(features):
+    return features if isinstance(features, Shards) else np.asarray(features)
 
 
 def _check_length(features, num_images, name):

@@ -16,15 +16,15 @@ from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 from deep_reid.scoring.comparisons import (
     MAX_BLOCK_BYTES,
     Given,
-    blocks_of_keys,
     compare,
     find_measure,
-    nearest_of_row,
 )
 from deep_reid.scoring.features import FeatureSet
-from deep_reid.scoring.match_ranks import rank_matches
+from deep_reid.scoring.match_ranks import Queries, rank_matches
+from deep_reid.scoring.neighbors import find_nearest
 from deep_reid.scoring.reranking import Rerank, rerank_distances
 from deep_reid.scoring.rules import Rules
+from deep_reid.scoring.tiles import count_fitting
 from deep_reid.system.checks import check_integer
 
 __all__ = [
@@ -179,14 +179,11 @@ def rank(
     if progress is not None:
         progress(len(query) - len(rows))
     scores = np.full((3, len(query)), np.nan)
-    for block_rows, keys in blocks_of_keys(comparison, rows, max_block_bytes):
-        keys[:, rules.junk] = np.inf
-        for row, row_keys in zip(block_rows, keys, strict=True):
-            matches, left_out = rules.split(row)
-            row_keys[left_out] = np.inf
-            scores[:, row] = _score(rank_matches(comparison, row, row_keys, matches))
+    for queries in _group(rules, rows, len(gallery), max_block_bytes):
+        match_ranks = rank_matches(comparison, queries, rules.junk)
+        scores[:, queries.rows] = np.transpose([_score(each) for each in match_ranks])
         if progress is not None:
-            progress(len(block_rows))
+            progress(len(queries.rows))
     return _summarize(scores, rows, ranks, gallery)
 
 
@@ -246,20 +243,11 @@ def nearest(
         raise UsageError(f"query_rows must be a vector of rows of the query, 0 .. {len(query) - 1}")
     rules = Rules(query, gallery, same_camera_is_junk, self_indices)
     comparison = _compare(query, gallery, measure, rerank, distances, max_block_bytes)
-    items = NearestItems(
-        np.empty((len(query_rows), k), np.int64),
-        np.empty((len(query_rows), k)),
-        np.empty((len(query_rows), k), np.int8),
-    )
-    position = 0
-    for block_rows, keys in blocks_of_keys(comparison, query_rows, max_block_bytes):
-        for row, row_keys in zip(block_rows, keys, strict=True):
-            nearest_items, values = nearest_of_row(comparison, row, row_keys, k)
-            items.indices[position] = nearest_items
-            items.distances[position] = comparison.readable(values)
-            items.codes[position] = rules.codes(row)[nearest_items]
-            position += 1
-    return items
+    indices, values = find_nearest(comparison, query_rows, k, max_block_bytes)
+    codes = np.empty(indices.shape, np.int8)
+    for position, row in enumerate(query_rows):
+        codes[position] = rules.codes(row, indices[position])
+    return NearestItems(indices, comparison.readable(values), codes)
 
 
 def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
@@ -287,6 +275,19 @@ def _compare(query, gallery, measure, rerank, distances, max_block_bytes):
             )
         )
     return compare(query, gallery, measure)
+
+
+def _group(rules, rows, num_items, max_block_bytes):
+    """Group queries, so that their keys for a part of the gallery, and their matches, fit."""
+    fitting = count_fitting(num_items, max_block_bytes)
+    parts = [rules.split(row) for row in rows]
+    num_matches = np.array([len(matches) for matches, _ in parts])
+    order = np.argsort(-num_matches, kind="stable")
+    while len(order):
+        # The first has the most matches, each of which takes some numbers of 8 bytes.
+        size = min(fitting, max(1, max_block_bytes // (64 * num_matches[order[0]])))
+        group, order = order[:size], order[size:]
+        yield Queries(rows[group], *zip(*(parts[i] for i in group), strict=True))
 
 
 def _score(match_ranks):

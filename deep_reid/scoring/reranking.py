@@ -100,10 +100,10 @@ def rerank_distances(
     gallery_features = as_features(gallery_features, "gallery")
     check_dimensions(query_features, gallery_features)
     create = find_measure(measure)
-    create.check(query_features, "query", np.float64)
-    create.check(gallery_features, "gallery", np.float64)
-    everything = np.concatenate([query_features, gallery_features])
-    comparison = create(everything, everything, np.float64)
+    sets = {"query": query_features, "gallery": gallery_features}
+    squares = [create.check(features, name, np.float64) for name, features in sets.items()]
+    everything, squared_lengths = np.concatenate([*sets.values()]), np.concatenate(squares)
+    comparison = create(everything, everything, (squared_lengths, squared_lengths), np.float64)
     neighbors, largest = _find_neighbors(comparison, max(k1 + 1, k2), max_block_bytes)
     encodings = _encode(comparison, neighbors, largest, settings)
     return _mix_distances(

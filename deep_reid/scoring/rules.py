@@ -50,7 +50,7 @@ class Rules:
         labels, rows = rows_by_label(gallery.labels)
         self._rows_of_identity = dict(zip(labels.tolist(), rows, strict=True))
         self.junk = self._rows_of_identity.pop(JUNK_LABEL, _NO_ROWS)
-        self._distractors = self._rows_of_identity.pop(DISTRACTOR_LABEL, _NO_ROWS)
+        self._rows_of_identity.pop(DISTRACTOR_LABEL, None)
 
     def _check_self_indices(self, self_indices):
         if self_indices is None:
@@ -88,12 +88,12 @@ class Rules:
             )
         return np.array(rows)
 
-    def codes(self, row: int) -> np.ndarray:
-        """Return the code of each gallery item for a query."""
+    def codes(self, row: int, items: np.ndarray) -> np.ndarray:
+        """Return the codes of some gallery items for a query."""
         matches, left_out = self.split(row)
-        codes = np.full(len(self._gallery), NO_MATCH, np.int8)
-        codes[self._distractors] = DISTRACTOR
-        codes[matches] = MATCH
-        codes[self.junk] = JUNK
-        codes[left_out] = JUNK
+        labels = self._gallery.labels[items]
+        codes = np.full(len(items), NO_MATCH, np.int8)
+        codes[labels == DISTRACTOR_LABEL] = DISTRACTOR
+        codes[np.isin(items, matches)] = MATCH
+        codes[(labels == JUNK_LABEL) | np.isin(items, left_out)] = JUNK
         return codes

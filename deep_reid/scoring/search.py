@@ -1,15 +1,16 @@
 """Searches a folder of images for those that are most like some queries; free of TensorFlow."""
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from deep_reid.errors import DataError, MissingPathError
-from deep_reid.scoring import charts, feature_index, pages, strips
-from deep_reid.scoring.features import FeatureSet
+from deep_reid.scoring import approximate, charts, feature_index, pages, shards, strips
+from deep_reid.scoring.features import FeatureSet, Rows, check_dimensions
 from deep_reid.scoring.names import Names
 from deep_reid.system import files
 
@@ -84,6 +85,39 @@ class Images:
     paths: Sequence[str]
     features: np.ndarray
 
+    def find_rows(self, paths: Sequence[str]) -> list[int]:
+        """Return the row of each of some images, -1 for those that are not among these."""
+        rows = {os.path.realpath(path): row for row, path in enumerate(self.paths)}
+        return [rows.get(os.path.realpath(path), -1) for path in paths]
+
+    def find_paths(self, rows: Collection[int]) -> dict[int, str]:
+        """Return the path of each of some rows."""
+        return {row: self.paths[row] for row in rows}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImagesInFiles:
+    """Images whose features lie in files, with an index beside each.
+
+    Parameters
+    ----------
+    paths : IndexedPaths
+    features : np.ndarray of float or Shards, shape (N, D)
+    """
+
+    paths: feature_index.IndexedPaths
+    features: Rows
+
+    def find_rows(self, paths: Sequence[str]) -> list[int]:
+        """Return the row of each of some images, -1 for those that are not among these."""
+        wanted = [(os.path.abspath(path), os.path.realpath(path)) for path in paths]
+        found = self.paths.find_rows({path for both in wanted for path in both})
+        return [found.get(path, found.get(real_path, -1)) for path, real_path in wanted]
+
+    def find_paths(self, rows: Collection[int]) -> dict[int, str]:
+        """Return the path of each of some rows."""
+        return self.paths.find_paths(rows)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Results:
@@ -91,27 +125,42 @@ class Results:
 
     Parameters
     ----------
-    query, gallery : Images
+    query : Images
+    gallery : Images or ImagesInFiles
     found : list of list of tuple
         For each query (row of the gallery, distance), the nearest first.
     measure : {"cosine", "euclidean"}
     """
 
     query: Images
-    gallery: Images
+    gallery: Images | ImagesInFiles
     found: list[list[tuple[int, float]]]
     measure: str
 
+    @functools.cached_property
+    def found_paths(self) -> Mapping[int, str]:
+        """The paths of all gallery images that were found, by row."""
+        return self.gallery.find_paths({row for items in self.found for row, _ in items})
 
-def search(query: Images, gallery: Images, measure: str, num_results: int) -> Results:
+
+def search(
+    query: Images,
+    gallery: Images | ImagesInFiles,
+    measure: str,
+    num_results: int,
+    index: approximate.Index | None = None,
+) -> Results:
     """Find the gallery images that are nearest to each query, without the query itself.
 
     Parameters
     ----------
-    query, gallery : Images
+    query : Images
+    gallery : Images or ImagesInFiles
     measure : {"cosine", "euclidean"}
     num_results : int
         Number of images for each query; all of them if there are fewer.
+    index : deep_reid.scoring.approximate.Index, optional
+        Of the gallery. It may miss some of the nearest images. Default: compare with all.
 
     Returns
     -------
@@ -122,11 +171,19 @@ def search(query: Images, gallery: Images, measure: str, num_results: int) -> Re
     DataError
         If features do not fit together, or do not suit the measure.
     """
-    rows = {os.path.realpath(path): row for row, path in enumerate(gallery.paths)}
-    own_rows = np.array([rows.get(os.path.realpath(path), -1) for path in query.paths])
+    own_rows = np.array(gallery.find_rows(query.paths), np.int64)
+    if index is not None:
+        count = min(num_results + 1, len(gallery.features))
+        check_dimensions(query.features, gallery.features)
+        parts = index.find(np.asarray(query.features), gallery.features, count)
+        pairs = [
+            [(row, distance) for row, distance in zip(*both, strict=True) if row not in (-1, own)]
+            for own, *both in zip(own_rows, *(part.tolist() for part in parts), strict=True)
+        ]
+        return Results(query, gallery, [items[:num_results] for items in pairs], measure)
     # The identities are not known. The protocol's rules are for labels: here, none is equal.
     query_set = FeatureSet(query.features, np.full(len(query.paths), 1), name="query")
-    gallery_set = FeatureSet(gallery.features, np.full(len(gallery.paths), 2))
+    gallery_set = FeatureSet(gallery.features, np.full(len(gallery.features), 2))
     kwargs = {"measure": measure, "self_indices": own_rows}
     rows_of_queries = np.arange(len(own_rows))
     found = strips.find_items(query_set, gallery_set, rows_of_queries, kwargs, num_results)
@@ -134,8 +191,30 @@ def search(query: Images, gallery: Images, measure: str, num_results: int) -> Re
     return Results(query, gallery, pairs, measure)
 
 
+def measure_recall(
+    found: Sequence[Sequence[tuple[int, float]]], exact: Sequence[Sequence[tuple[int, float]]]
+) -> float:
+    """Return the share of the nearest images that an index has found.
+
+    Parameters
+    ----------
+    found, exact : list of list of tuple
+        What was found with and without the index, as in `Results`.
+
+    Returns
+    -------
+    float
+        In [0, 1]: recall@k for the k exact results of each query, the mean over the queries.
+    """
+    shares = [
+        len({row for row, _ in some} & {row for row, _ in all_}) / max(1, len(all_))
+        for some, all_ in zip(found, exact, strict=True)
+    ]
+    return float(np.mean(shares))
+
+
 def write_results(search_dir: files.Path, results: Results) -> None:
-    """Write ``results.csv``, and the features with an index of their paths.
+    """Write ``results.csv``, and features that are in no file, with an index of their paths.
 
     The table has a column ``cosine_distance`` or ``euclidean_distance``, with all digits.
 
@@ -147,18 +226,16 @@ def write_results(search_dir: files.Path, results: Results) -> None:
     """
     search_dir = pathlib.Path(search_dir)
     for name, images in (("query", results.query), ("gallery", results.gallery)):
+        if isinstance(images, ImagesInFiles):
+            continue
         path = search_dir / f"{name}.npy"
-        with files.writing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, images.features, allow_pickle=False)
+        shards.write_array(path, images.features)
         feature_index.write_index(path, images.paths)
-    query_paths, gallery_paths = (
-        [os.path.abspath(path) for path in images.paths]
-        for images in (results.query, results.gallery)
-    )
+    query_paths, paths = map(os.path.abspath, results.query.paths), results.found_paths
     lines = [
         # csv writes all digits of a float: the features of a new network are close together.
-        (query_paths[query], rank, gallery_paths[row], float(distance))
-        for query, items in enumerate(results.found)
+        (query, rank, os.path.abspath(paths[row]), float(distance))
+        for query, items in zip(query_paths, results.found, strict=True)
         for rank, (row, distance) in enumerate(items, 1)
     ]
     header = ("query", "rank", "path", f"{results.measure}_distance")
@@ -194,8 +271,8 @@ def write_page(
     """
     pages.check_dependencies(PAGE_FILENAME)
     describe_query, describe_item = (
-        _create_describer(images.paths, Names(folder=folder))
-        for images, folder in zip((results.query, results.gallery), folders, strict=True)
+        _create_describer(paths, Names(folder=folder))
+        for paths, folder in zip((results.query.paths, results.found_paths), folders, strict=True)
     )
     shown = [
         {
@@ -213,7 +290,7 @@ def write_page(
         title="Search results",
         measure=charts.MEASURE_NAMES[results.measure],
         num_queries=len(results.query.paths),
-        num_gallery=len(results.gallery.paths),
+        num_gallery=len(results.gallery.features),
         num_items=max(1, *(len(strip["items"]) for strip in shown)),
         strips=shown,
         settings=settings,

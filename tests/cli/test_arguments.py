@@ -25,6 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ARGUMENTS = list_arguments("people", {"image_shape": (128, 64, 3)})
 FLAGS = sorted({argument.flags[0] for argument in ARGUMENTS})
 VALUES = {
+    "--shard": ["--shard=0/3"],
     "--mode": ["--mode=train"],
     "--image_shape": ["--image_shape", "8", "8"],
     "--network": ["--network=deep_sort"],

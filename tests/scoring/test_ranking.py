@@ -166,8 +166,8 @@ class TestAgainstPlainLoops:
 
     @pytest.mark.parametrize("kind", ["integers", "random", "near"])
     def test_many_matches_per_query(self, kind):
-        query, gallery = draw(4, kind, num_queries=4, num_items=500, num_labels=3)
-        assert np.bincount(gallery.labels + 1).max() > 120
+        query, gallery = draw(4, kind, num_queries=4, num_items=900, num_labels=3)
+        assert np.bincount(gallery.labels + 1).min() > 200
         distances = plain_distances(query.features, gallery.features, "euclidean")
         result = rank(query, gallery, measure="euclidean", same_camera_is_junk=False)
         check_scores(result, plain_scores(query, gallery, distances, by_camera=False))
@@ -243,6 +243,58 @@ class TestAgainstPlainLoops:
             return
         result = rank(query, gallery, measure="euclidean", max_block_bytes=block)
         check_scores(result, expected)
+
+
+class TestLargeGalleries:
+    """Galleries of several parts, which are compared one after another, by whole numbers."""
+
+    NUM_ITEMS = 33_000
+
+    @pytest.fixture(params=[1500, 90], ids=["few matches", "many matches"])
+    def sets(self, request):
+        random = np.random.RandomState(0)
+
+        def draw_set(size, name):
+            features = random.randint(1, 12, (size, 4))  # distances tie hundreds of times
+            labels = random.randint(-1, request.param, size)
+            return FeatureSet(features, labels, random.randint(0, 4, size), name=name)
+
+        return draw_set(40, "query"), draw_set(self.NUM_ITEMS, "gallery")
+
+    def sort(self, query, gallery, row):
+        """Return the gallery in the order of exact distances, the first of equal ones first."""
+        differences = gallery.features.astype(np.int64) - query.features[row].astype(np.int64)
+        return np.argsort(np.square(differences).sum(axis=1), kind="stable")
+
+    @pytest.mark.parametrize("max_block_bytes", [2**28, 2**20, 1])
+    def test_scores_are_those_of_sorted_distances(self, sets, max_block_bytes):
+        query, gallery = sets
+        self_indices = np.arange(40) * 800
+        result = rank(
+            query,
+            gallery,
+            measure="euclidean",
+            self_indices=self_indices,
+            max_block_bytes=max_block_bytes,
+        )
+        for row, own_index in enumerate(self_indices):
+            good, junk = plain_good_and_junk(query, gallery, row, True, own_index)
+            if not good:
+                assert result.first_match_rank[row] == 0
+                continue
+            order = [item for item in self.sort(query, gallery, row).tolist() if item not in junk]
+            ranks = 1 + np.flatnonzero(np.isin(order, list(good)))
+            assert result.first_match_rank[row] == ranks[0]
+            expected = np.mean(np.arange(1, len(ranks) + 1) / ranks)
+            assert result.average_precision[row] == pytest.approx(expected, abs=1e-12)
+
+    @pytest.mark.parametrize("k", [1, 10, 20_000])
+    def test_nearest_items_are_those_of_sorted_distances(self, sets, k):
+        query, gallery = sets
+        items = nearest(query, gallery, np.arange(5), k, measure="euclidean")
+        for row in range(5):
+            expected = self.sort(query, gallery, row)[:k]
+            np.testing.assert_array_equal(items.indices[row], expected)
 
 
 class TestWorkedExamples:

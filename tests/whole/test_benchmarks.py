@@ -444,3 +444,28 @@ def test_table_of_ops_says_what_limits_each_kind():
 )
 def test_kind_of_an_op(name, op_type, kind):
     assert op_kinds.find_kind(name, op_type) == kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "argv", "rows"),
+    [
+        ("ranking.py", ["--sizes", "2000", "--queries", "40", "--rounds", "1"], ["2,000"]),
+        (
+            "search.py",
+            ["--items", "3000", "--queries", "20", "--shard_items", "1100", "--clusters", "300"],
+            ["exact", "build", "by index"],
+        ),
+    ],
+)
+def test_rankings_are_measured(script, argv, rows):
+    pytest.importorskip("faiss", reason="needs the extra 'index'")
+    process = subprocess.run(
+        [sys.executable, f"benchmarks/{script}", *argv],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    first_words = [line.strip() for line in process.stdout.splitlines()[1:]]
+    for row, line in zip(rows, first_words, strict=False):
+        assert line.startswith(row)
+        assert "not measured" not in line
