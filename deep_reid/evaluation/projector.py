@@ -47,6 +47,18 @@ def choose_rows(num_images: int) -> np.ndarray:
     return np.linspace(0, num_images - 1, count).round().astype(np.int64)
 
 
+def has_features(log_dir: Path, step: int) -> bool:
+    """Return whether the features of a step were written.
+
+    Parameters
+    ----------
+    log_dir : str or Path
+    step : int
+    """
+    config = pathlib.Path(log_dir) / CONFIG_FILENAME
+    return config.exists() and f'"{_NAME} {step}"' in config.read_text(errors="replace")
+
+
 def write_sprite(log_dir: Path, images_or_filenames: Sequence[Path] | np.ndarray) -> None:
     """Write the thumbnails of an export, which are the same at each step.
 

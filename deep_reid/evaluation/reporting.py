@@ -128,6 +128,17 @@ class Report:
         if self.best is not None:
             self.best.catch_up(self.log)
 
+    def catch_up(self) -> None:
+        """Write the projector's files, if the newest checkpoint was scored without them."""
+        for newest in records.list_checkpoints(self.run_dir)[-1:]:
+            step = records.step_in_name(newest)
+            if (
+                self.projector is not None
+                and self.log.has(newest, step)
+                and not projector.has_features(self.eval_dir, step)
+            ):
+                self.projector.write(newest, step)
+
     def __call__(self, checkpoint_path: str, step: int, value: dict[str, Any]) -> tf.Summary:
         """Write the results of an evaluation.
 

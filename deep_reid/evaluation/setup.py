@@ -204,6 +204,7 @@ def open_evaluation(
                 is_evaluated=report.log.has,
                 prepare=settings.prepare,
             )
+        report.catch_up()
         yield stack.enter_context(evaluation), report.log
 
 

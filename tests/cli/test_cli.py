@@ -613,4 +613,4 @@ class TestScores:
         monkeypatch.setitem(sys.modules, "jinja2", None)
         code, errors = run(caplog, "--mode=test", f"--report_dir={tmp_path}/report")
         assert code == 2
-        assert "pip install 'deep-reid[report]'" in errors[0]
+        assert "pip install -e '.[report]'" in errors[0]

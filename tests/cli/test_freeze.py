@@ -130,7 +130,7 @@ def test_for_a_client_says_how_it_is_used_there(freeze, trained, crops, expected
         "boxmot": "custom_boxmot.onnx",
         "ultralytics": "custom_ultralytics.onnx",
         "opencv": "custom_opencv.onnx",
-        "triton": "custom_triton/1/model.onnx",
+        "triton": "custom_triton/custom_triton/1/model.onnx",
         "tf_serving": "custom_tf_serving/1",
     }[client]
     np.testing.assert_allclose(encode(folder / place, crops), expected, atol=2e-5)

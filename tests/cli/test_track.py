@@ -243,7 +243,7 @@ def test_a_missing_package_is_named_before_tensorflow_is_imported(
     assert program.main(Custom, ["--mode=track", "--sequences", "all"]) == 2
     (line,) = [x.getMessage() for x in caplog.records if x.levelname == "ERROR"]
     assert line.startswith(f"--mode=track needs {name.replace('_', '-')}: pip install ")
-    assert "'deep-reid[track]'" in line
+    assert "pip install -e '.[track]'" in line
     assert not (folder / "output").exists()
 
 

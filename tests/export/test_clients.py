@@ -125,10 +125,12 @@ class TestFiles:
 
     def test_triton_s_repository(self, tiny_written):
         folder = tiny_written.write("triton")
-        text = (folder / "triton" / "config.pbtxt").read_text()
+        repository = folder / "triton"
+        text = (repository / "triton" / "config.pbtxt").read_text()
         assert 'name: "triton"' in text
         assert "dims: [96, 48, 3]" in text
-        assert (folder / "triton" / "1" / "model.onnx").is_file()
+        assert (repository / "triton" / "1" / "model.onnx").is_file()
+        assert os.listdir(repository) == ["triton"]  # Triton takes each folder for a model
 
 
 @needs_onnx

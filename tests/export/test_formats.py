@@ -406,7 +406,8 @@ class TestErrors:
             with pytest.raises(UsageError) as caught:
                 export_as(checkpoint, tmp_path, [name])
             shown = package.replace("ai_edge_litert", "ai-edge-litert")
-            assert f"needs {shown}: pip install 'deep-reid[{extra}]'" in str(caught.value)
+            assert f"needs {shown}: pip install {shown} (in a clone: " in str(caught.value)
+            assert f"pip install -e '.[{extra}]')" in str(caught.value)
             assert os.listdir(tmp_path) == []
 
     @pytest.mark.parametrize("name", FORMATS)

@@ -584,7 +584,7 @@ class TestErrors:
     def test_a_missing_package_is_named_with_what_to_install(self, write, monkeypatch, package):
         monkeypatch.setitem(sys.modules, package, None)
         expected = re.escape(
-            "--report_dir needs matplotlib and jinja2: pip install 'deep-reid[report]' "
+            f"--report_dir needs {package}: pip install {package} "
             "(in a clone: pip install -e '.[report]')"
         )
         with pytest.raises(UsageError, match=f"^{expected}$"):

@@ -7,7 +7,6 @@ and ``savedmodel``, loading needs only the runtime itself.
 
 import dataclasses
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 from types import ModuleType
@@ -15,7 +14,7 @@ from types import ModuleType
 from deep_reid.config import ComputeSettings
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.export.formats.model import Model
-from deep_reid.system import files
+from deep_reid.system import files, packages
 
 INT8 = "int8"
 BFLOAT16 = "bfloat16"
@@ -75,7 +74,7 @@ class Format:
         needs = {**self.to_write, **self.to_read}
         if quantization == INT8:
             needs |= self.to_write_int8
-        require(needs, f"format {self.name}")
+        packages.require(needs, f"format {self.name}")
 
     def load(self, path: str, compute: ComputeSettings, trust: bool) -> Model:
         """Load a file or folder of this format.
@@ -100,7 +99,7 @@ class Format:
         """
         if not os.path.exists(path):
             raise MissingPathError(f"{self.title} {path} does not exist: --mode=freeze writes it")
-        require(self.to_read, f"to compute {path}")
+        packages.require(self.to_read, f"to compute {path}")
         return self.module.load(path, compute, trust)
 
     def check_output(self, path: str | os.PathLike[str]) -> None:
@@ -163,33 +162,6 @@ FORMATS = {
 }
 ENDINGS = tuple(known.ending for known in FORMATS.values())
 """Of the names of files and folders, in the order of `FORMATS`."""
-
-_PACKAGES = {"ai_edge_litert": "ai-edge-litert"}
-
-
-def require(packages: dict[str, str], purpose: str) -> None:
-    """Check that packages are installed.
-
-    Parameters
-    ----------
-    packages : dict of str -> str
-        From the import name of each to the extra that brings it.
-    purpose : str
-        What needs them, for the message.
-
-    Raises
-    ------
-    UsageError
-        If one is missing.
-    """
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        extras = sorted({packages[name] for name in missing})
-        names = " and ".join(_PACKAGES.get(name, name) for name in missing)
-        raise UsageError(
-            f"{purpose} needs {names}: pip install 'deep-reid[{','.join(extras)}]', or "
-            f"pip install {' '.join(_PACKAGES.get(name, name) for name in missing)}"
-        )
 
 
 def check_quantization(formats: Iterable[str], quantization: str) -> None:
