@@ -195,15 +195,15 @@ def _check_rows(num_rows, batch_size):
 
 
 def check_slim_kwargs(
-    slim_train_kwargs: Mapping[str, Any], run_id: str | None, is_chief: bool
+    slim_train_kwargs: Mapping[str, Any], run: object | None, is_chief: bool
 ) -> None:
     """Check the arguments for ``slim.learning.train``.
 
     Parameters
     ----------
     slim_train_kwargs : dict
-    run_id : str or None
-        Needed for a worker that is not the chief.
+    run : object or None
+        An open run or a name; needed for a worker that is not the chief.
     is_chief : bool
 
     Raises
@@ -222,5 +222,5 @@ def check_slim_kwargs(
         raise UsageError(f"slim.learning.train knows no setting {', '.join(unknown)}: leave it out")
     if slim_train_kwargs.get("number_of_steps") is not None:
         check_positive_integer("number_of_steps", slim_train_kwargs["number_of_steps"])
-    if not is_chief and run_id is None:
+    if not is_chief and run is None:
         raise UsageError("workers other than the chief need run_id: give all the same name")
