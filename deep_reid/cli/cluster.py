@@ -15,7 +15,7 @@ from deep_reid.cli.subject import import_tensorflow
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.cluster import CHIEF, EVALUATOR, SERVER, Place
 from deep_reid.config.setting import RUN, list_settings
-from deep_reid.errors import DataError, UsageError
+from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.system import ports, signals
 
@@ -161,7 +161,7 @@ def opened(
         "sync_replicas": args.sync_replicas,
         "num_images": num_images,
     }
-    with membership.naming_lost_servers():
+    with _giving_up(membership), membership.naming_lost_servers():
         if membership.is_chief:
             with Run.open(args.log_dir, args.run_id) as run:
                 board.publish({**facts, "run_id": run.run_id, "seed": config.seed})
@@ -178,6 +178,19 @@ def opened(
             board.end()
 
 
+@contextlib.contextmanager
+def _giving_up(membership):
+    """Let the other servers end, too, if one is lost."""
+    from deep_reid.runtime.cluster import LostServerError
+
+    try:
+        yield
+    except LostServerError:
+        if membership.is_chief:
+            membership.board.give_up()
+        raise
+
+
 def _serve(args, place):
     """Hold the weights until all that train have ended."""
     ports.check_free(place.address)
@@ -189,16 +202,11 @@ def _serve(args, place):
     with signals.deferred(_SERVER_LIMIT_SECS) as should_stop:
         server = cluster.start_server(place, compute)
         _logger.info("%s serves at %s", place.name, place.address)
-        wait_for_end = cluster.watch_ends(place, server)
-        missing = set(range(place.num_trainers))
+        ended: set[int] = set()
         threading.Thread(
-            target=lambda: _strike_out(missing, wait_for_end), name="ends", daemon=True
+            target=_collect, args=(cluster.watch_ends(place, server), ended), daemon=True
         ).start()
-        deadline = None
-        while missing and (deadline is None or time.monotonic() < deadline):
-            time.sleep(_POLL_SECS)
-            if deadline is None and 0 not in missing:
-                deadline = time.monotonic() + _GRACE_SECS
+        missing = _wait_for_ends(place, ended, cluster.GIVEN_UP)
     if missing:
         _logger.warning(
             "Training has ended without %s",
@@ -210,9 +218,25 @@ def _serve(args, place):
     _logger.info("Training has ended")
 
 
-def _strike_out(missing, wait_for_end):
-    while missing:
-        missing.discard(wait_for_end())
+def _collect(wait_for_end, ended):
+    while True:
+        ended.add(wait_for_end())
+
+
+def _wait_for_ends(place, ended, given_up):
+    """Wait for all that train; some seconds after the chief, return those that are missing."""
+    deadline = None
+    while missing := set(range(place.num_trainers)) - ended:
+        if given_up in ended:
+            raise RunError(
+                f"{place.name} ends, as another server is lost: start all processes again"
+            )
+        if deadline is None and 0 in ended:
+            deadline = time.monotonic() + _GRACE_SECS
+        if deadline is not None and time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_SECS)
+    return missing
 
 
 def _list_shared(config):

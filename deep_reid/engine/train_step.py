@@ -140,7 +140,7 @@ class TrainStep:
             None where there was nothing to train.
         should_stop : bool
         """
-        with self.cluster.naming_lost_servers():
+        with self.cluster.naming_lost_servers(session):
             return self._train(session, train_op, global_step, train_step_kwargs)
 
     def _train(self, session, train_op, global_step, train_step_kwargs):

@@ -7,7 +7,6 @@ and its own batches. What they tell each other is in variables and queues on the
 import contextlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,18 +15,25 @@ from deep_reid.config import ComputeSettings
 from deep_reid.config.cluster import CHIEF, SERVER, Place
 from deep_reid.errors import RunError, first_line
 from deep_reid.runtime.compat import tf
-from deep_reid.runtime.sessions import create_session_config
+from deep_reid.runtime.sessions import create_session_config, leave_open
 from deep_reid.runtime.synchronous import SynchronousOptimizer
 from deep_reid.system import ports
 
 DEFAULT_TIMEOUT_SECS = 600.0
 """Seconds that a process waits for the others of its cluster to begin."""
 
+GIVEN_UP = -1
+"""What servers find in the place of a process that has ended, if the training cannot go on."""
+
 _logger = logging.getLogger(__name__)
 _FIRST_SERVER = f"/job:{SERVER}/task:0/cpu:0"
 _OWN_COLLECTION = "cluster"
+_LOST = (tf.errors.AbortedError, tf.errors.UnavailableError)
 _PAUSE_SECS = 0.5
-_TASK_IN_MESSAGE = re.compile(rf"/job:{SERVER}/replica:\d+/task:(\d+)")
+
+
+class LostServerError(RunError):
+    """A server has ended, or cannot be reached any more."""
 
 
 class Cluster:
@@ -75,8 +81,16 @@ class Cluster:
     def begin(self, session: tf.Session) -> None:
         """Begin to train; to be called before the first step in a session."""
 
-    def naming_lost_servers(self) -> contextlib.AbstractContextManager[Any]:
-        """Raise a `RunError` if a server is lost within the block."""
+    def naming_lost_servers(
+        self, session: tf.Session | None = None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Raise a `LostServerError` if a server is lost within the block.
+
+        Parameters
+        ----------
+        session : tf.Session, optional
+            What the block uses: it cannot be closed then, which would wait for ever.
+        """
         return contextlib.nullcontext()
 
 
@@ -109,14 +123,12 @@ class Board:
                 self._publish = tf.assign(published, self._text)
                 self._has_settings = _is_initialized(published)
                 self._settings = published.read_value()
-                number = create_round()
-                self._has_begun = _is_initialized(number)
                 self._step = step.read_value()
-                self._close = [queue.close() for queue in create_tokens(place).values()]
-            self._done = [
-                create_done_queue(index).enqueue([place.number])
-                for index in range(len(place.servers))
-            ]
+                tokens = create_tokens(place)
+                self._close = [queue.close() for queue in tokens.values()]
+                self._has_begun = _is_initialized(create_round())
+                if place.number in tokens:  # the chief may have had nothing to train
+                    self._has_begun |= tokens[place.number].is_closed()
 
     def publish(self, content: dict[str, Any]) -> None:
         """Show the settings of the run to the workers.
@@ -126,7 +138,7 @@ class Board:
         content : dict
             What JSON can write.
         """
-        with self._session() as session:
+        with self._session(self._graph) as session:
             session.run(self._publish, {self._text: json.dumps(content)})
 
     def wait_for_settings(self, timeout_secs: float) -> dict[str, Any]:
@@ -168,17 +180,40 @@ class Board:
 
     def end(self) -> None:
         """Tell the servers that this process has ended; as the chief, tell the workers to end."""
-        with self._session() as session:
-            if self._place.role == CHIEF:
+        if self._place.role == CHIEF:
+            with self._session(self._graph) as session:
                 session.run(self._close)
-            session.run(self._done)
+        for index in range(len(self._place.servers)):
+            self._tell(index, self._place.number)
 
-    def _session(self):
-        return tf.Session(self._target, self._graph, filter_devices(self._place))
+    def give_up(self) -> None:
+        """Tell the servers that are left to end, as another one is lost."""
+        for index, address in enumerate(self._place.servers):
+            if not ports.wait_for([address], timeout_secs=0):
+                self._tell(index, GIVEN_UP)
+
+    def _tell(self, index, number):
+        with tf.Graph().as_default() as graph:
+            tell = create_done_queue(index).enqueue(tf.constant(number, tf.int64))
+        # A server ends when it has been told what it waits for, perhaps before it answers.
+        with contextlib.suppress(*_LOST), self._session(graph, index) as session:
+            session.run(tell)
+
+    @contextlib.contextmanager
+    def _session(self, graph, server=None):
+        config = filter_devices(self._place, server=server)
+        session = tf.Session(self._target, graph, config)
+        try:
+            yield session
+        except _LOST:
+            leave_open(session)
+            raise
+        finally:
+            session.close()
 
     def _wait(self, is_there, value, timeout_secs):
         deadline = time.monotonic() + timeout_secs
-        with self._session() as session:
+        with self._session(self._graph) as session:
             while not session.run(is_there):
                 if time.monotonic() >= deadline:
                     raise RunError(
@@ -297,12 +332,14 @@ class Membership(Cluster):
         session.run(self._wake, {self._new_round: number})
 
     @contextlib.contextmanager
-    def naming_lost_servers(self) -> Iterator[None]:
-        """Raise a `RunError` if a server is lost within the block."""
+    def naming_lost_servers(self, session: tf.Session | None = None) -> Iterator[None]:
+        """Raise a `LostServerError` if a server is lost within the block."""
         try:
             yield
-        except (tf.errors.AbortedError, tf.errors.UnavailableError) as error:
-            raise RunError(
+        except _LOST as error:
+            if session is not None:
+                leave_open(session)
+            raise LostServerError(
                 f"{self._name_lost(error)} is lost: start all processes again; with the same "
                 "--run_id, training goes on from its last checkpoint"
             ) from error
@@ -312,10 +349,9 @@ class Membership(Cluster):
         return f"/job:{self._place.role}/task:{self._place.index}"
 
     def _name_lost(self, error):
-        match = _TASK_IN_MESSAGE.search(str(error))
-        if match is None:
-            return f"a server of the cluster ({first_line(error)})"
-        return f"server {match[1]} at {self._place.servers[int(match[1])]}"
+        # The message names the process that has found the loss, not the one that is lost.
+        lost = name_unreachable(self._place, timeout_secs=0)
+        return lost or f"a server of the cluster ({first_line(error)})"
 
     def _wait_for_round(self):
         # Numbers of rounds that are over may be left in the queue of a worker that was killed.
@@ -384,10 +420,26 @@ def create_done_queue(index: int) -> tf.FIFOQueue:
         return tf.FIFOQueue(-1, tf.int64, [()], shared_name="cluster/done")
 
 
-def filter_devices(place: Place, config: tf.ConfigProto | None = None) -> tf.ConfigProto:
-    """Let a session see the servers and this process: it must not wait for other workers."""
+def filter_devices(
+    place: Place, config: tf.ConfigProto | None = None, server: int | None = None
+) -> tf.ConfigProto:
+    """Let a session see the servers and this process: it must not wait for other workers.
+
+    Parameters
+    ----------
+    place : Place
+    config : tf.ConfigProto, optional
+        Other settings of the session.
+    server : int, optional
+        The only server to see. Default: all.
+
+    Returns
+    -------
+    tf.ConfigProto
+    """
     config = tf.ConfigProto() if config is None else config
-    config.device_filters.extend([f"/job:{SERVER}", f"/job:{place.role}/task:{place.index}"])
+    servers = f"/job:{SERVER}" if server is None else f"/job:{SERVER}/task:{server}"
+    config.device_filters.extend([servers, f"/job:{place.role}/task:{place.index}"])
     return config
 
 
@@ -436,13 +488,18 @@ def wait_for_servers(place: Place, timeout_secs: float) -> None:
     RunError
         If one cannot when the time is over; the message names those.
     """
-    missing = ports.wait_for(place.servers, timeout_secs)
+    missing = name_unreachable(place, timeout_secs)
     if missing:
-        names = ", ".join(f"{place.servers.index(address)} at {address}" for address in missing)
         raise RunError(
-            f"server {names} cannot be reached within {timeout_secs:g} s: start it, or check the "
+            f"{missing} cannot be reached within {timeout_secs:g} s: start it, or check the "
             "address and the firewall; --cluster_timeout_secs waits longer"
         )
+
+
+def name_unreachable(place: Place, timeout_secs: float) -> str:
+    """Name the servers that cannot be reached within some time; empty if all can."""
+    missing = ports.wait_for(place.servers, timeout_secs)
+    return ", ".join(f"server {place.servers.index(address)} at {address}" for address in missing)
 
 
 def watch_ends(place: Place, server: tf.train.Server) -> Callable[[], int]:
@@ -457,10 +514,9 @@ def watch_ends(place: Place, server: tf.train.Server) -> Callable[[], int]:
     Returns
     -------
     callable
-        Returns the number of a process that has ended.
+        Returns the number of a process that has ended, or `GIVEN_UP`.
     """
     with tf.Graph().as_default() as graph:
         ended = create_done_queue(place.index).dequeue()
-    config = tf.ConfigProto(device_filters=[f"/job:{SERVER}/task:{place.index}"])
-    session = tf.Session(server.target, graph, config)
+    session = tf.Session(server.target, graph, filter_devices(place, server=place.index))
     return lambda: int(session.run(ended))
