@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,10 +85,23 @@ def assist(args: Command, dataset_class: type[Dataset], place: Place) -> bool:
     if place.role == EVALUATOR:
         if args.run_id is None:
             raise UsageError("the evaluator of a cluster needs the name of the run: give --run_id")
-        evaluate(dataclasses.replace(args, mode="eval", until_trained=True), dataset_class)
+        _wait_for_run(args)
+        evaluate(dataclasses.replace(args, mode="eval"), dataset_class, until_last_step=True)
     elif place.role == SERVER:
         _serve(args, place)
     return place.role in (EVALUATOR, SERVER)
+
+
+def _wait_for_run(args):
+    run_dir = os.path.join(args.log_dir, args.run_id)
+    deadline = time.monotonic() + args.cluster_timeout_secs
+    while not os.path.isdir(run_dir):
+        if time.monotonic() >= deadline:
+            raise RunError(
+                f"the chief has not begun {run_dir} within {args.cluster_timeout_secs:g} s: look at "
+                "its log, share the folder with it, or wait longer with --cluster_timeout_secs"
+            )
+        time.sleep(_POLL_SECS)
 
 
 @contextlib.contextmanager
