@@ -47,12 +47,15 @@ class Cluster:
     num_workers : int
         That train, the chief among them.
     num_servers : int
+    run_id : str or None
     """
 
-    def __init__(self, folder, argv, num_workers=2, num_servers=1):
+    def __init__(self, folder, argv, num_workers=2, num_servers=1, run_id="run"):
         self.folder = folder
         self.run_dir = folder / "train" / "run"
-        self._argv = [*SMALL, f"--log_dir={folder / 'train'}", "--run_id=run", *argv]
+        self._argv = [*SMALL, f"--log_dir={folder / 'train'}", *argv]
+        if run_id is not None:
+            self._argv.append(f"--run_id={run_id}")
         counts = {"chief": 1, "worker": num_workers - 1, "ps": num_servers}
         numbers = iter(ports.find_free(sum(counts.values())))
         self.addresses = {
@@ -74,17 +77,24 @@ class Cluster:
             for name in self._processes:
                 sys.stderr.write(f"----- {name}\n{self.log(name)[-3000:]}\n")
 
-    def start(self, *names):
-        """Start processes, such as "chief", "worker 0" and "ps 0"; without names, all."""
+    def start(self, *names, argv=()):
+        """Start processes, such as "chief", "worker 0" and "ps 0"; without names, all.
+
+        Parameters
+        ----------
+        *names : str
+        argv : sequence of str
+            Further arguments of these.
+        """
         every = [f"{role} {i}" for role in self.addresses for i in range(len(self.addresses[role]))]
         for name in names or every:
             role, _, index = name.partition(" ")
-            name = "chief" if role == "chief" else name
+            name = role if role in ("chief", "evaluator") else name
             task = {"type": role, "index": int(index or 0)}
             self._num_starts[name] = self._num_starts.get(name, 0) + 1
             self._processes[name] = processes.start_script(
                 SCRIPT,
-                self._argv,
+                [*self._argv, *argv],
                 self.folder,
                 [ROOT, ROOT / "tests"],
                 self._log_path(name),

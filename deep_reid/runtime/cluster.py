@@ -319,12 +319,12 @@ class Membership(Cluster):
 
     def begin(self, session: tf.Session) -> None:
         """Start a round as the chief, enter the present one as a worker."""
+        has_begun = session.run(self._has_begun)
         if not self.is_chief:
-            session.run(self._enter_round)
+            if has_begun:  # otherwise the chief had nothing to train, and the next step tells it
+                session.run(self._enter_round)
             return
-        number = 1
-        if session.run(self._has_begun):
-            number += int(session.run(self._round))
+        number = 1 + (int(session.run(self._round)) if has_begun else 0)
         if self._optimizer is not None:
             self._optimizer.start(session, number)
         session.run(self._show_round, {self._new_round: number})
