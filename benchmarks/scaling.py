@@ -42,7 +42,8 @@ def main():
                 speeds[name].append(measure(args, num_workers, data, log_dir))
                 print(f"round {number + 1}, {name}: {speeds[name][-1]:.1f} images/s", flush=True)
     print("\n".join(machine.describe()))
-    print(f"\n| {args.batch_size} images per step | images/s | to one process |\n| --- | --- | --- |")
+    print(f"\n| {args.batch_size} images per step | images/s | to one process |")
+    print("| --- | --- | --- |")
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(values, speeds["one process"], strict=True)]
         print(f"| {name} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} |")

@@ -26,7 +26,7 @@ _CORES_PER_WORKER = 8
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
 
-class Failed(RunError):
+class MemberError(RunError):
     """A process of the cluster has failed.
 
     Parameters
@@ -134,7 +134,7 @@ def _parse(argv):
     )
     args = parser.parse_args(own)
     if not command:
-        parser.error("the command is missing: write it behind --, as -- train_custom.py --mode=train")
+        parser.error("the command is missing: write it behind --, as -- train_mars.py --mode=train")
     if command[0].endswith(".py"):
         command = [sys.executable, *command]
     elif shutil.which(command[0]) is None:
@@ -291,7 +291,7 @@ def watch(members: Sequence[Member], should_stop) -> None:
 
     Raises
     ------
-    Failed
+    MemberError
         If one has failed; then the others are ended first.
     """
     running = list(members)
@@ -313,7 +313,7 @@ def watch(members: Sequence[Member], should_stop) -> None:
                 member.start()
                 running.append(member)
             elif code and passed_on is None and failure is None:
-                failure = Failed(
+                failure = MemberError(
                     f"{member.name} has failed ({describe_end(code)}): its lines above say why; "
                     "the others are ended",
                     128 - code if code < 0 else code,

@@ -9,7 +9,7 @@ from deep_reid.config.cluster import read_place
 from deep_reid.config.step import StepSettings
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.runs.run import Run
-from deep_reid.runtime import cluster
+from deep_reid.runtime import cluster, servers
 from deep_reid.training.graph import create_step
 
 SHAPE = (6, 4, 3)
@@ -40,8 +40,8 @@ def train(tf_config, folder, batch_size, num_steps, restore_path=None, **setting
     place = read_place({"TF_CONFIG": tf_config})
     members = cluster.ALONE
     if not place.is_alone:
-        server = cluster.start_server(place)
-        cluster.wait_for_servers(place, TIMEOUT_SECS)
+        server = servers.start_server(place)
+        servers.wait_for_servers(place, TIMEOUT_SECS)
         members = cluster.Membership(place, server, is_synchronous=True, number_of_steps=num_steps)
     with tf.Graph().as_default(), members.placing(), contextlib.ExitStack() as stack:
         tf.set_random_seed(1)
@@ -71,6 +71,6 @@ def train(tf_config, folder, batch_size, num_steps, restore_path=None, **setting
 def serve(tf_config):
     """Hold the weights until the chief has ended."""
     place = read_place({"TF_CONFIG": tf_config})
-    wait_for_end = cluster.watch_ends(place, cluster.start_server(place))
+    wait_for_end = servers.watch_ends(place, servers.start_server(place))
     ended = {wait_for_end() for _ in range(place.num_trainers)}
     assert ended == set(range(place.num_trainers))

@@ -86,10 +86,8 @@ class Cluster:
         argv : sequence of str
             Further arguments of these.
         """
-        every = [f"{role} {i}" for role in self.addresses for i in range(len(self.addresses[role]))]
-        for name in names or every:
+        for name in names or self._list_names():
             role, _, index = name.partition(" ")
-            name = role if role in ("chief", "evaluator") else name
             task = {"type": role, "index": int(index or 0)}
             self._num_starts[name] = self._num_starts.get(name, 0) + 1
             self._processes[name] = processes.start_script(
@@ -135,6 +133,10 @@ class Cluster:
     def last_saved_step(self):
         text = (self.run_dir / "checkpoint").read_text()
         return int(re.match(r'model_checkpoint_path: "model.ckpt-(\d+)"', text)[1])
+
+    def _list_names(self):
+        names = [f"{role} {i}" for role, own in self.addresses.items() for i in range(len(own))]
+        return ["chief" if name == "chief 0" else name for name in names]
 
     def _log_path(self, name):
         return self.folder / f"{name.replace(' ', '-')}-{self._num_starts[name]}.log"

@@ -205,8 +205,9 @@ class ArgumentParser(_Parser):
 
 
 def _is_met(needed, given):
-    """Tell whether a flag that another one needs is given; the evaluator of a cluster has its."""
-    return needed is None or needed in given or (needed == "--eval_every" and VARIABLE in os.environ)
+    """Tell whether a flag that another one needs is given."""
+    is_cluster = VARIABLE in os.environ  # its evaluator takes the settings of an evaluation
+    return needed is None or needed in given or (needed == "--eval_every" and is_cluster)
 
 
 def add_flag(

@@ -98,8 +98,8 @@ def _wait_for_run(args):
     while not os.path.isdir(run_dir):
         if time.monotonic() >= deadline:
             raise RunError(
-                f"the chief has not begun {run_dir} within {args.cluster_timeout_secs:g} s: look at "
-                "its log, share the folder with it, or wait longer with --cluster_timeout_secs"
+                f"the chief has not begun {run_dir} within {args.cluster_timeout_secs:g} s: look "
+                "at its log, share the folder with it, or wait longer with --cluster_timeout_secs"
             )
         time.sleep(_POLL_SECS)
 
@@ -154,14 +154,14 @@ def opened(
         If another process trains the run, or a process of the cluster does not come or is lost.
     """
     from deep_reid.runs.run import Run
-    from deep_reid.runtime import cluster
+    from deep_reid.runtime import cluster, servers
 
     if place.is_alone:
         with Run.open(args.log_dir, args.run_id) as run:
             yield Training(cluster.ALONE, run, config)
         return
-    server = cluster.start_server(place, config)
-    cluster.wait_for_servers(place, args.cluster_timeout_secs)
+    server = servers.start_server(place, config)
+    servers.wait_for_servers(place, args.cluster_timeout_secs)
     membership = cluster.Membership(
         place,
         server,
@@ -171,8 +171,7 @@ def opened(
     _log_cluster(place, args, config)
     board = membership.board
     facts = {
-        "settings": _list_shared(config),
-        "sync_replicas": args.sync_replicas,
+        "settings": {**_list_shared(config), "sync_replicas": args.sync_replicas},
         "num_images": num_images,
     }
     with _giving_up(membership), membership.naming_lost_servers():
@@ -209,18 +208,18 @@ def _serve(args, place):
     """Hold the weights until all that train have ended."""
     ports.check_free(place.address)
     import_tensorflow()
-    from deep_reid.runtime import cluster
+    from deep_reid.runtime import servers
 
     names = {field.name for field in dataclasses.fields(ComputeSettings)}
     compute = ComputeSettings(**{name: args.given[name] for name in names & args.given.keys()})
     with signals.deferred(_SERVER_LIMIT_SECS) as should_stop:
-        server = cluster.start_server(place, compute)
+        server = servers.start_server(place, compute)
         _logger.info("%s serves at %s", place.name, place.address)
         ended: set[int] = set()
         threading.Thread(
-            target=_collect, args=(cluster.watch_ends(place, server), ended), daemon=True
+            target=_collect, args=(servers.watch_ends(place, server), ended), daemon=True
         ).start()
-        missing = _wait_for_ends(place, ended, cluster.GIVEN_UP)
+        missing = _wait_for_ends(place, ended, servers.GIVEN_UP)
     if missing:
         _logger.warning(
             "Training has ended without %s",
@@ -266,7 +265,6 @@ def _list_shared(config):
 
 def _compare(place, args, facts, of_chief):
     own, others = dict(facts["settings"]), of_chief["settings"]
-    own["sync_replicas"], others["sync_replicas"] = facts["sync_replicas"], of_chief["sync_replicas"]
     if "seed" not in args.given:  # it was drawn
         own["seed"] = others["seed"]
     for name, value in own.items():

@@ -22,9 +22,7 @@ from deep_reid.system import locks, signals
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(
-    args: Command, dataset_class: type[Dataset], *, until_last_step: bool = False
-) -> None:
+def evaluate(args: Command, dataset_class: type[Dataset], *, until_last_step: bool = False) -> None:
     """Score each checkpoint of a run when it is saved.
 
     Parameters

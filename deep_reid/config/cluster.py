@@ -14,8 +14,8 @@ from deep_reid.errors import UsageError
 VARIABLE = "TF_CONFIG"
 CHIEF, WORKER, SERVER, EVALUATOR = ROLES = ("chief", "worker", "ps", "evaluator")
 _WAY_OUT = (
-    'give it as {"cluster": {"chief": ["host:port"], "worker": ["host:port"], "ps": ["host:port"]}, '
-    '"task": {"type": "worker", "index": 0}}, or unset it to train on this machine alone'
+    'give it as {"cluster": {"chief": ["HOST:PORT"], "worker": [...], "ps": [...]}, "task": '
+    '{"type": "worker", "index": 0}}, or unset it to train on this machine alone'
 )
 
 
@@ -101,7 +101,7 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     if role not in ROLES:
         raise UsageError(f"{VARIABLE}: role {role!r} is unknown: use {', '.join(ROLES)}")
     if isinstance(index, bool) or not isinstance(index, int):
-        raise UsageError(f"{VARIABLE}: index {index!r} of the task is no whole number: count from 0")
+        raise UsageError(f"{VARIABLE}: index {index!r} is no whole number: count from 0")
     num_members = len(addresses.get(role, ()))
     if role == EVALUATOR and EVALUATOR not in addresses:  # TFJob leaves it out of the cluster
         num_members = index + 1
@@ -145,5 +145,5 @@ def _check_members(addresses):
     known: set[str] = set()
     for address in (address for role in addresses.values() for address in role):
         if address in known:
-            raise UsageError(f"{VARIABLE}: address {address} occurs twice: each process has its own")
+            raise UsageError(f"{VARIABLE}: address {address} occurs twice: give each its own")
         known.add(address)

@@ -32,11 +32,9 @@ from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.sessions import create_session_config
 from deep_reid.system.files import Path
 
+_logger = logging.getLogger(__name__)
 DEFAULT_LOG_DIR = "./output/train"
 """The directory where `QueuedTrainer.run` writes runs by default."""
-
-
-_logger = logging.getLogger(__name__)
 
 
 class QueuedTrainer:
@@ -225,7 +223,6 @@ class QueuedTrainer:
         run : deep_reid.runs.run.Run, optional
             An open run that has begun. Default: the run of `log_dir` and `run_id` is opened.
         cluster : deep_reid.runtime.cluster.Cluster
-            The processes that train together.
         callbacks : deep_reid.engine.callbacks.Callbacks
         images_per_epoch : int, optional
             For log lines; default: they show no epochs.
@@ -266,7 +263,6 @@ class QueuedTrainer:
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run.run_dir, "model.ckpt"))
-
             fields = {field.name for field in dataclasses.fields(TrainStep)}
             step = TrainStep(
                 train_op,

@@ -214,6 +214,11 @@ def check_slim_kwargs(
     taken = sorted(_RESERVED_FOR_RUN & slim_train_kwargs.keys())
     if taken:
         raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
+    if slim_train_kwargs.get("sync_optimizer") is not None:
+        raise UsageError(
+            "sync_optimizer is not supported, as its thread would wait for ever after the last "
+            "step: let the cluster synchronize the optimizer (deep_reid.runtime.cluster)"
+        )
     if slim_train_kwargs.get("trace_every_n_steps") is not None:
         raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
     known = inspect.signature(slim.learning.train).parameters

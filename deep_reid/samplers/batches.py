@@ -295,33 +295,6 @@ def _draw(rows, count, random):
     return np.concatenate([rows, random.choice(rows, count - len(rows))])
 
 
-def seed_of_member(seed: int | None, number: int) -> int | None:
-    """Derive the seed of one of the processes that train together.
-
-    Parameters
-    ----------
-    seed : int or None
-        Of the run.
-    number : int
-        Of the process; 0 has the seed of the run.
-
-    Returns
-    -------
-    int or None
-        None, which draws a seed at random, only if `seed` is None.
-
-    Examples
-    --------
-    >>> seed_of_member(1, 0)
-    1
-    >>> seed_of_member(1, 1) != seed_of_member(1, 2)
-    True
-    """
-    if seed is None or number == 0:
-        return seed
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) >> 1
-
-
 def count_identities(batch_size: int, num_samples_per_id: int, num_fa_images: int = 0) -> int:
     """Return the number of identities in a batch, P.
 

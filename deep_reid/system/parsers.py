@@ -34,7 +34,7 @@ class BaseParser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
         return namespace
 
-    def parse_known_args(  # type: ignore[override] # noqa: D102 - of argparse
+    def parse_known_args(  # noqa: D102 - of argparse
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> Any:
         words = sys.argv[1:] if args is None else args

@@ -225,9 +225,10 @@ class _Watcher:
 
     def _end_if_late(self):
         limit, number = self.limit_secs, self.first
-        if limit is not None and number is not None and self.is_deferred:
-            if time.monotonic() - self._first_at >= limit:
-                os._exit(128 + number)
+        if limit is None or number is None or not self.is_deferred:
+            return
+        if time.monotonic() - self._first_at >= limit:
+            os._exit(128 + number)
 
     def _receive(self, number):
         name = signal.Signals(number).name

@@ -23,7 +23,7 @@ from deep_reid.runs import records, stopping
 from deep_reid.runs.run import Run
 from deep_reid.runtime.cluster import ALONE, Cluster
 from deep_reid.runtime.compat import slim, tf
-from deep_reid.samplers.batches import seed_of_member
+from deep_reid.samplers.seeds import seed_of_member
 from deep_reid.system.files import Path
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
 from deep_reid.training.optimizers import create_learning_rate
@@ -176,9 +176,7 @@ def train(
         config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
     _logger.info("Building the network and its training step")
     with tf.Graph().as_default(), cluster.placing():
-        own = dataclasses.replace(
-            config, seed=seed_of_member(config.seed, cluster.number)
-        )
+        own = dataclasses.replace(config, seed=seed_of_member(config.seed, cluster.number))
         batches = create_batches(images, labels, own, run.first_step)
         trainer = create_run_trainer(preprocess_fn, images, own)
         step = create_step(

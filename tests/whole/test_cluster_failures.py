@@ -74,8 +74,8 @@ def test_a_killed_server(tmp_path, drawn_market1501):
             cluster.kill(f"ps {lost}")
             codes = cluster.join()
             assert codes == {"chief": 1, "worker 0": 1, f"ps {lost}": -9, f"ps {1 - lost}": 1}
-            for name in ("chief", "worker 0"):
-                assert f"server {lost} at {cluster.addresses['ps'][lost]} is lost" in cluster.log(name)
+            message = f"server {lost} at {cluster.addresses['ps'][lost]} is lost"
+            assert message in cluster.log("chief") and message in cluster.log("worker 0")
             assert f"Training from step {saved}\n" in cluster.log("chief")
             saved = cluster.last_saved_step()
         cluster.start()

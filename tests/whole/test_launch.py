@@ -1,5 +1,6 @@
 """Clusters that `deep_reid.launch` starts on this machine, and what they leave."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -39,10 +40,8 @@ def finish(process):
             os.killpg(process.pid, 0)
         return code
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def read_scores(folder):

@@ -22,8 +22,8 @@ def run_cluster(num_trainers, num_servers, *arguments, **settings):
     for role, number in zip(roles, numbers, strict=True):
         addresses.setdefault(role, []).append(f"127.0.0.1:{number}")
     started = []
-    for role in addresses:
-        for index in range(len(addresses[role])):
+    for role, own in addresses.items():
+        for index in range(len(own)):
             task = {"cluster": addresses, "task": {"type": role, "index": index}}
             is_server = role == "ps"
             process = processes.CONTEXT.Process(

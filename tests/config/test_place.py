@@ -73,7 +73,7 @@ def test_what_cannot_be_read(text, message):
         ({"role": "worker", "index": -1}, "index -1 is out of range"),
         ({"role": "evaluator", "index": -1}, "index -1 is out of range"),
         ({"index": 1}, "index 1 is out of range: the cluster has 1 chief"),
-        ({"index": "0"}, "index '0' of the task is no whole number"),
+        ({"index": "0"}, "index '0' is no whole number"),
         ({"index": True}, "no whole number"),
         ({"cluster": {**CLUSTER, "chief": ["a:1", "e:6"]}}, "has 2 chiefs: name exactly one"),
         ({"cluster": {**CLUSTER, "chief": []}, "role": "ps"}, "has 0 chiefs"),
