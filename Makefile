@@ -49,6 +49,7 @@ docs: .venv/docs-installed
 bench: .venv/bench-installed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/ranking.py
+	$(BIN)/python benchmarks/scaling.py
 
 test-bench: .venv/dev-installed .venv/bench-installed
 	$(BIN)/python -m pytest tests/whole/test_benchmarks.py $(PYTEST_ARGS)

@@ -14,7 +14,7 @@ from deep_reid.cli.command import Command
 from deep_reid.cli.evaluate import evaluate
 from deep_reid.cli.subject import import_tensorflow
 from deep_reid.config import ComputeSettings, RunConfig
-from deep_reid.config.cluster import CHIEF, EVALUATOR, SERVER, Place
+from deep_reid.config.cluster import CHIEF, EVALUATOR, SERVER, WORKER, Place
 from deep_reid.config.setting import RUN, list_settings
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.interfaces import Dataset
@@ -26,9 +26,10 @@ if TYPE_CHECKING:  # they import TensorFlow
 
 _logger = logging.getLogger(__name__)
 _POLL_SECS = 0.5
-# How long a process goes on after a signal, so that the chief can finish its step and save.
-_WORKER_LIMIT_SECS = 10.0
-_SERVER_LIMIT_SECS = 20.0
+# How long a process goes on after a signal, so that the chief can finish its step and save. The
+# chief itself may wait for a worker that does not come back.
+_LIMIT_SECS = {CHIEF: 60.0, WORKER: 10.0, SERVER: 20.0}
+_HELPING = "going on, so that the chief can save"
 # How long servers wait for workers after the chief has ended; killed ones do not come back.
 _GRACE_SECS = 30.0
 # The chief alone saves and restores; the data may be at another place on each machine.
@@ -106,7 +107,7 @@ def _wait_for_run(args):
 
 @contextlib.contextmanager
 def deferring_signals(place: Place) -> Iterator[Callable[[], int | None]]:
-    """Defer signals: the chief finishes its step and saves, a worker helps it for some seconds.
+    """Defer signals: the chief finishes its step and saves, the others help it for some seconds.
 
     Parameters
     ----------
@@ -117,7 +118,13 @@ def deferring_signals(place: Place) -> Iterator[Callable[[], int | None]]:
     callable
         As of `deep_reid.system.signals.deferred`.
     """
-    with signals.deferred(None if place.role == CHIEF else _WORKER_LIMIT_SECS) as should_stop:
+    if place.is_alone:
+        deferral = signals.deferred()
+    elif place.role == CHIEF:
+        deferral = signals.deferred(_LIMIT_SECS[CHIEF])
+    else:
+        deferral = signals.deferred(_LIMIT_SECS[place.role], _HELPING)
+    with deferral as should_stop:
         yield should_stop
 
 
@@ -212,7 +219,7 @@ def _serve(args, place):
 
     names = {field.name for field in dataclasses.fields(ComputeSettings)}
     compute = ComputeSettings(**{name: args.given[name] for name in names & args.given.keys()})
-    with signals.deferred(_SERVER_LIMIT_SECS) as should_stop:
+    with deferring_signals(place) as should_stop:
         server = servers.start_server(place, compute)
         _logger.info("%s serves at %s", place.name, place.address)
         ended: set[int] = set()

@@ -142,7 +142,7 @@ def _check_arguments(args, config, is_chief):
         resuming.compare(run_dir, config)
     nets.check_scopes(config.network, config.trainable_scopes)
     # A run that goes on does not need the checkpoint that it has begun with.
-    if config.restore_path and not (run_dir and records.list_checkpoints(run_dir)):
+    if config.restore_path and is_chief and not (run_dir and records.list_checkpoints(run_dir)):
         records.resolve_checkpoint(config.restore_path)
 
 

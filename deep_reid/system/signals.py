@@ -80,14 +80,18 @@ def handled(*, is_insistent: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deferred(at_most_secs: float | None = None) -> Iterator[Callable[[], int | None]]:
+def deferred(
+    at_most_secs: float | None = None, doing: str = "finishing the step and saving"
+) -> Iterator[Callable[[], int | None]]:
     """Let the block end its work by itself when a signal comes.
 
     Parameters
     ----------
     at_most_secs : float, optional
-        For a block whose work others need for their end, and which leaves nothing: the process
-        ends so long after the signal. Default: no limit.
+        For a block that may wait for others: the process ends so long after the signal. Default:
+        no limit.
+    doing : str
+        What the block does until then, for the log.
 
     Yields
     ------
@@ -98,7 +102,8 @@ def deferred(at_most_secs: float | None = None) -> Iterator[Callable[[], int | N
         yield lambda: None
         return
     watcher = _installed[-1]
-    watcher.is_deferred, watcher.limit_secs = True, at_most_secs
+    limit = "" if at_most_secs is None else f", for {at_most_secs:g} s at most"
+    watcher.is_deferred, watcher.limit_secs, watcher.doing = True, at_most_secs, f"{doing}{limit}"
     try:
         yield lambda: watcher.first
     finally:
@@ -166,6 +171,7 @@ class _Watcher:
         self.received = threading.Event()
         self.is_deferred = False
         self.limit_secs: float | None = None
+        self.doing = ""
         self._first_at = 0.0
         self._numbers = frozenset(numbers)
 
@@ -236,10 +242,7 @@ class _Watcher:
             self.first, self._first_at = number, time.monotonic()
             self.received.set()
             if self.is_deferred:
-                doing = "finishing the step and saving"
-                if self.limit_secs is not None:
-                    doing = f"going on for others, for {self.limit_secs:g} s at most"
-                _logger.warning("%s: %s; once more ends at once", name, doing)
+                _logger.warning("%s: %s; once more ends at once", name, self.doing)
         # A terminal that is closed may send SIGHUP twice.
         elif name != "SIGHUP" and time.monotonic() - self._first_at >= _REPEAT_SECS:
             _logger.warning("%s: ending at once", name)

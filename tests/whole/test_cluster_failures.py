@@ -1,6 +1,7 @@
 """Processes of a cluster that are killed: the others wait, go on, or end with a clear line."""
 
 import random
+import signal
 import time
 
 import clusters
@@ -81,3 +82,13 @@ def test_a_killed_server(tmp_path, drawn_market1501):
         cluster.start()
         assert set(cluster.join().values()) == {0}
         assert cluster.last_saved_step() == 300
+
+
+def test_a_chief_that_waits_for_a_worker_ends_after_a_signal(tmp_path, drawn_market1501):
+    with clusters.Cluster(tmp_path, [f"--dataset={drawn_market1501}"]) as cluster:
+        cluster.start()
+        cluster.wait_for_step("chief", 5)
+        cluster.kill("worker 0")
+        cluster.join("worker 0")
+        cluster.kill("chief", signal.SIGTERM)
+        assert cluster.join("chief") == {"chief": 128 + signal.SIGTERM}
