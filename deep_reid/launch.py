@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from deep_reid.cli.program import report_errors, set_up_logging
 from deep_reid.config.cluster import CHIEF, EVALUATOR, SERVER, VARIABLE, WORKER
@@ -187,7 +188,7 @@ def choose_num_workers(num_gpus: int, num_cores: int) -> int:
     return num_gpus or max(2, num_cores // _CORES_PER_WORKER)
 
 
-def share(things: Sequence, index: int, count: int) -> Sequence:
+def share(things: Sequence[Any], index: int, count: int) -> Sequence[Any]:
     """Share things out.
 
     Parameters
@@ -280,7 +281,7 @@ class Member:
             target.flush()
 
 
-def watch(members: Sequence[Member], should_stop) -> None:
+def watch(members: Sequence[Member], should_stop: Callable[[], int | None]) -> None:
     """Wait until all processes have ended.
 
     Parameters

@@ -148,7 +148,9 @@ def test_a_block_that_waits_for_others_ends_after_some_time(number):
         f"    os.kill(os.getpid(), {int(number)})\n"
         "    time.sleep(600)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 128 + number
     assert f"{number.name}: waiting, for 0.1 s at most; once more ends at once" in ended.stderr
 
