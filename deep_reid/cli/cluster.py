@@ -105,27 +105,25 @@ def _wait_for_run(args):
         time.sleep(_POLL_SECS)
 
 
-@contextlib.contextmanager
-def deferring_signals(place: Place) -> Iterator[Callable[[], int | None]]:
+def deferring_signals(
+    place: Place,
+) -> contextlib.AbstractContextManager[Callable[[], int | None]]:
     """Defer signals: the chief finishes its step and saves, the others help it for some seconds.
 
     Parameters
     ----------
     place : Place
 
-    Yields
-    ------
-    callable
-        As of `deep_reid.system.signals.deferred`.
+    Returns
+    -------
+    context manager
+        As `deep_reid.system.signals.deferred`.
     """
     if place.is_alone:
-        deferral = signals.deferred()
-    elif place.role == CHIEF:
-        deferral = signals.deferred(_LIMIT_SECS[CHIEF])
-    else:
-        deferral = signals.deferred(_LIMIT_SECS[place.role], _HELPING)
-    with deferral as should_stop:
-        yield should_stop
+        return signals.deferred()
+    if place.role == CHIEF:
+        return signals.deferred(_LIMIT_SECS[CHIEF])
+    return signals.deferred(_LIMIT_SECS[place.role], _HELPING)
 
 
 @contextlib.contextmanager
@@ -185,15 +183,16 @@ def opened(
         if membership.is_chief:
             with Run.open(args.log_dir, args.run_id) as run:
                 board.publish({**facts, "run_id": run.run_id, "seed": config.seed})
-                yield Training(membership, run, config)
+                with membership.watching():
+                    yield Training(membership, run, config)
         else:
             of_chief = board.wait_for_settings(args.cluster_timeout_secs)
             _compare(place, args, facts, of_chief)
             config = dataclasses.replace(config, seed=of_chief["seed"], restore_path=None)
             first_step = board.wait_for_step(args.cluster_timeout_secs)
-            yield Training(
-                membership, Run.join(args.log_dir, of_chief["run_id"], first_step), config
-            )
+            run = Run.join(args.log_dir, of_chief["run_id"], first_step)
+            with membership.watching():
+                yield Training(membership, run, config)
         if should_stop() is None:
             board.end()
 

@@ -5,17 +5,23 @@ and its own batches. What they tell each other is in variables and queues on the
 """
 
 import contextlib
+import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from deep_reid.config import ComputeSettings
-from deep_reid.config.cluster import CHIEF, Place
+from deep_reid.config.cluster import CHIEF, WORKER, Place
 from deep_reid.errors import RunError, first_line
 from deep_reid.runtime import servers
 from deep_reid.runtime.board import Board
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config, leave_open
 from deep_reid.runtime.synchronous import SynchronousOptimizer
+from deep_reid.system import ports
+
+_logger = logging.getLogger(__name__)
+_WATCH_SECS = 10.0
 
 
 class LostServerError(RunError):
@@ -191,6 +197,17 @@ class Membership(Cluster):
         session.run(self._wake, {self._new_round: number})
 
     @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Log when those that synchronous steps wait for cannot be reached, and when they can."""
+        is_over = threading.Event()
+        if self._is_synchronous:
+            threading.Thread(target=self._watch, args=(is_over,), daemon=True).start()
+        try:
+            yield
+        finally:
+            is_over.set()
+
+    @contextlib.contextmanager
     def naming_lost_servers(self, session: tf.Session | None = None) -> Iterator[None]:
         """Raise a `LostServerError` if a server is lost within the block."""
         try:
@@ -206,6 +223,20 @@ class Membership(Cluster):
     @property
     def _device(self):
         return f"/job:{self._place.role}/task:{self._place.index}"
+
+    def _watch(self, is_over):
+        role = WORKER if self.is_chief else CHIEF
+        addresses = self._place.addresses.get(role, ())
+        absent = set()
+        while not is_over.wait(_WATCH_SECS):
+            now = set(ports.wait_for(addresses, timeout_secs=0))
+            for index, address in enumerate(addresses):
+                name = Place(self._place.addresses, role, index).name
+                if address in now - absent:
+                    _logger.warning("Waiting for %s: %s cannot be reached", name, address)
+                elif address in absent - now:
+                    _logger.info("%s is there: %s can be reached", name.capitalize(), address)
+            absent = now
 
     def _name_lost(self, error):
         # The message names the process that has found the loss, not the one that is lost.

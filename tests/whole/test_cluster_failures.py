@@ -90,5 +90,7 @@ def test_a_chief_that_waits_for_a_worker_ends_after_a_signal(tmp_path, drawn_mar
         cluster.wait_for_step("chief", 5)
         cluster.kill("worker 0")
         cluster.join("worker 0")
+        message = f"Waiting for worker 0: {cluster.addresses['worker'][0]} cannot be reached"
+        clusters.wait_until(lambda: message in cluster.log("chief"), message)
         cluster.kill("chief", signal.SIGTERM)
         assert cluster.join("chief") == {"chief": 128 + signal.SIGTERM}
