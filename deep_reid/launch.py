@@ -23,6 +23,7 @@ from deep_reid.system.parsers import BaseParser
 
 _logger = logging.getLogger(__name__)
 _POLL_SECS = 0.1
+_READ_SECS = 5.0  # a process that it has started may keep its output open
 _CORES_PER_WORKER = 8
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
@@ -272,7 +273,7 @@ class Member:
         code = self.process.poll()
         if code is not None:
             for reader in self._readers:
-                reader.join()
+                reader.join(_READ_SECS)
         return code
 
     def _pass_on(self, source, target):
