@@ -2,7 +2,9 @@
 
 All take the same number of images per step: with N workers, each takes 1/N of them. They run in
 turn, so that a busy moment of the machine meets all. A speed is the median of the log lines of a
-run, without the first one; the ratios are of the same round.
+run, without the first one; the ratios are of the same round. The time of the CPU, of all processes
+together, is the difference between a long and a short run, so that no start counts; other programs
+hardly change it.
 
 python benchmarks/scaling.py [--workers 1 2 4] [--batch_size 64] [--steps 30] [--rounds 3]
 """
@@ -11,6 +13,7 @@ import argparse
 import os
 import pathlib
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,24 +36,36 @@ def main():
     args = parse_arguments()
     contenders = {"one process": None, **{f"{n} workers": n for n in args.workers}}
     speeds = {name: [] for name in contenders}
+    costs = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as folder:
         data = os.path.join(folder, "market1501")
         synthetic.draw_market1501(data, num_identities=40, images_per_camera=4)
         for number in range(args.rounds):
             for name, num_workers in contenders.items():
                 log_dir = os.path.join(folder, f"{name}-{number}")
-                speeds[name].append(measure(args, num_workers, data, log_dir))
-                print(f"round {number + 1}, {name}: {speeds[name][-1]:.1f} images/s", flush=True)
+                _, start = measure(args, num_workers, data, f"{log_dir}-start", args.steps // 5)
+                speed, whole = measure(args, num_workers, data, log_dir, args.steps)
+                num_images = (args.steps - args.steps // 5) * args.batch_size
+                speeds[name].append(speed)
+                costs[name].append(1000 * (whole - start) / num_images)
+                print(
+                    f"round {number + 1}, {name}: {speed:.1f} images/s, {costs[name][-1]:.2f} ms "
+                    "of the CPU per image",
+                    flush=True,
+                )
     print("\n".join(machine.describe()))
-    print(f"\n| {args.batch_size} images per step | images/s | to one process |")
-    print("| --- | --- | --- |")
+    print(f"\n| {args.batch_size} images per step | images/s | to one process | CPU per image |")
+    print("| --- | --- | --- | --- |")
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(values, speeds["one process"], strict=True)]
-        print(f"| {name} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} |")
+        print(
+            f"| {name} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} | "
+            f"{statistics.median(costs[name]):.1f} ms |"
+        )
 
 
-def measure(args, num_workers, data, log_dir):
-    """Train with the package's network; return images per second."""
+def measure(args, num_workers, data, log_dir, num_steps):
+    """Train with the package's network; return images per second, and seconds of the CPU."""
     batch_size = args.batch_size // (num_workers or 1)
     command = [
         str(ROOT / "train_market1501.py"),
@@ -59,13 +74,14 @@ def measure(args, num_workers, data, log_dir):
         f"--log_dir={log_dir}",
         f"--batch_size={batch_size}",
         f"--num_images_per_id={min(IMAGES_PER_ID, batch_size)}",
-        f"--number_of_steps={args.steps}",
+        f"--number_of_steps={num_steps}",
         f"--log_every_n_steps={STEPS_PER_LINE}",
         "--seed=1",
     ]
     if num_workers is not None:
         own = [f"--num_workers={num_workers}", f"--num_ps={args.num_ps}", "--num_restarts=0"]
         command = ["-m", "deep_reid.launch", *own, "--", *command]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, *command],
         stdout=subprocess.PIPE,
@@ -76,8 +92,11 @@ def measure(args, num_workers, data, log_dir):
     )
     if done.returncode:
         sys.exit(f"{' '.join(command)} has failed:\n{done.stdout[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     lines = [line for line in done.stdout.splitlines() if not line.startswith(("worker", "ps"))]
-    return statistics.median(map(float, SPEED.findall("\n".join(lines))[1:]))
+    speeds = [float(speed) for speed in SPEED.findall("\n".join(lines))]
+    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return statistics.median(speeds[1:] or speeds), seconds
 
 
 def parse_arguments():
