@@ -50,6 +50,7 @@ docs: .venv/docs-installed
 bench: .venv/bench-installed
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/ranking.py
+	$(BIN)/python benchmarks/scaling.py
 
 # Installs nothing: builds of TensorFlow and PyTorch for GPUs are chosen by hand.
 bench-gpu:

@@ -9,6 +9,7 @@ from typing import Any
 
 from deep_reid.cli.command import Command
 from deep_reid.config import RunConfig
+from deep_reid.config.cluster import VARIABLE
 from deep_reid.config.setting import COMMAND, GROUPS, MODES, RUN, Setting, list_settings
 from deep_reid.interfaces import Dataset
 from deep_reid.system.parsers import BaseParser
@@ -147,7 +148,7 @@ class ArgumentParser(_Parser):
         }
         for flag, value in given.items():
             setting = self._find(flag, mode)
-            if setting.needs.get(mode, flag) not in given:
+            if not _is_met(setting.needs.get(mode), given):
                 self.error(f"{flag} needs {setting.needs[mode]} with --mode={mode}")
             (of_command if setting.belongs_to == COMMAND else of_run)[setting.name] = value
         return Command(**of_command, given=of_run)
@@ -201,6 +202,12 @@ class ArgumentParser(_Parser):
                 if shown and shown[0].group == group:
                     add_flag(section, shown[0], dest=flag, help=_describe(shown, shown_mode))
         return parser.format_help()
+
+
+def _is_met(needed, given):
+    """Tell whether a flag that another one needs is given."""
+    is_cluster = VARIABLE in os.environ  # its evaluator takes the settings of an evaluation
+    return needed is None or needed in given or (needed == "--eval_every" and is_cluster)
 
 
 def add_flag(

@@ -114,6 +114,19 @@ class Command:
     benchmark_model: bool = _setting(
         False, On(), "instead of training, measure how fast the steps are on a constant batch"
     )
+    sync_replicas: bool = _setting(
+        True,
+        Switch(),
+        "in a cluster (TF_CONFIG), one batch of each process makes one step; without it, each "
+        "batch makes a step of its own",
+        group="cluster",
+    )
+    cluster_timeout_secs: float = _setting(
+        600,
+        POSITIVE,
+        "seconds that the processes of a cluster wait for each other at their start",
+        group="cluster",
+    )
     eval_every: int | None = _setting(
         None,
         COUNT,

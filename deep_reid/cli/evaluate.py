@@ -22,8 +22,16 @@ from deep_reid.system import locks, signals
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
-    """Score each checkpoint of a run when it is saved."""
+def evaluate(args: Command, dataset_class: type[Dataset], *, until_last_step: bool = False) -> None:
+    """Score each checkpoint of a run when it is saved.
+
+    Parameters
+    ----------
+    args : Command
+    dataset_class : type
+    until_last_step : bool
+        Whether to wait for the run's last step, also while no process trains it.
+    """
     log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
     args = dataclasses.replace(args, log_dir=log_dir, run_id=run_id)
     # A missing data set is an error now, not only after the wait for the run.
@@ -62,7 +70,8 @@ def evaluate(args: Command, dataset_class: type[Dataset]) -> None:
         max_num_evaluations=args.max_num_evaluations,
         timeout_secs=args.timeout_secs,
         eval_once=args.eval_once,
-        until_trained=args.until_trained,
+        until_trained=args.until_trained or until_last_step,
+        last_step=config.number_of_steps if until_last_step else None,
     )
     if scores is None:
         raise RunError(

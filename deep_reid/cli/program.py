@@ -92,7 +92,7 @@ def report_errors(function: Callable[[], object]) -> int:
         with signals.handled():
             return _report_errors(function)
     except KeyboardInterrupt as error:
-        _set_up_logging()  # the signal may have come before the arguments were read
+        set_up_logging()  # the signal may have come before the arguments were read
         cause, exit_code = signals.describe(error)
         _logger.warning("Interrupted%s", cause)
         return exit_code
@@ -111,7 +111,7 @@ def _report_errors(function):
     except Exception as error:
         if not _is_expected(error):
             raise
-        _set_up_logging()
+        set_up_logging()
         _logger.error("%s", _describe(error), exc_info=_with_trace.get())
         _close_stdout()
         return getattr(error, "exit_code", 1)
@@ -126,7 +126,7 @@ def _run(dataset_class, argv, prog):
         dataset_class = getattr(importlib.import_module(module_name), name)
     args = ArgumentParser(dataset_class, prog).parse_args(argv)
     _with_trace.set(args.debug)
-    _set_up_logging(args.debug)
+    set_up_logging(args.debug)
     module_name, name = _FUNCTIONS[args.mode]
     run_mode = getattr(importlib.import_module(f"deep_reid.cli.{module_name}"), name)
     run_mode(args, dataset_class)
@@ -141,7 +141,14 @@ def _close_stdout():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _set_up_logging(debug=False):
+def set_up_logging(debug: bool = False) -> None:
+    """Log to standard error, one line for each message; the first call counts.
+
+    Parameters
+    ----------
+    debug : bool
+        Whether to log details, too.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])

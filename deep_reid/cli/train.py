@@ -11,11 +11,13 @@ import os
 import sys
 
 from deep_reid import nets
+from deep_reid.cli import cluster
 from deep_reid.cli.command import Command
 from deep_reid.cli.evaluate import check_validation, evaluating
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import import_tensorflow, list_versions, progress_bar, showing_steps
 from deep_reid.config import recipes
+from deep_reid.config.cluster import Place, read_place
 from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.config.run import NETWORKS
 from deep_reid.engine.callbacks import Callbacks
@@ -30,9 +32,13 @@ _logger = logging.getLogger(__name__)
 
 
 def train(args: Command, dataset_class: type[Dataset]) -> None:
-    """Train a run until its last step."""
+    """Train a run until its last step, alone or as ``TF_CONFIG`` says."""
+    place = Place() if _is_benchmark(args) else read_place()
+    if cluster.assist(args, dataset_class, place):
+        return
     config = settle_training(args, dataset_class)
-    _check_arguments(args, config)
+    cluster.check_place(place, config)
+    _check_arguments(args, config, is_chief=place.number == 0)
     if config.dataset is not None and os.path.exists(config.dataset):
         _logger.info("Reading %s in %s", dataset_class.TITLE, config.dataset)
     dataset = open_dataset(dataset_class, config)
@@ -69,20 +75,23 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     if config.number_of_steps is None:
         _logger.info("Training goes on until Ctrl-C, as there is no --number_of_steps")
     config = dataclasses.replace(config, dataset=os.path.abspath(dataset.dataset_dir))
-    _train_run(args, config, dataset, subject, class_names)
+    _train_run(args, config, dataset, subject, class_names, place)
 
 
-def _train_run(args, config, dataset, subject, class_names):
+def _train_run(args, config, dataset, subject, class_names, place):
     preprocess_fn, network_factory, filenames, classes = subject
-    from deep_reid.runs.run import Run
     from deep_reid.training import loop
 
     with contextlib.ExitStack() as stack:
-        should_stop = stack.enter_context(signals.deferred())
-        run = stack.enter_context(Run.open(args.log_dir, args.run_id))
+        should_stop = stack.enter_context(cluster.deferring_signals(place))
+        members, run, config = stack.enter_context(
+            cluster.opened(args, config, place, len(dataset.train), should_stop)
+        )
         show = stack.enter_context(showing_steps(config, len(dataset.train)))
-        callbacks = Callbacks(should_stop=should_stop, on_step=show)
-        if args.eval_every is not None:
+        callbacks = Callbacks(on_step=show)
+        if members.is_chief:
+            callbacks = dataclasses.replace(callbacks, should_stop=should_stop)
+        if args.eval_every is not None and members.is_chief:
             evaluate = stack.enter_context(evaluating(args, config, dataset, run.run_id))
             callbacks = dataclasses.replace(
                 callbacks, evaluate=evaluate, eval_every=args.eval_every
@@ -95,18 +104,22 @@ def _train_run(args, config, dataset, subject, class_names):
             config,
             run,
             class_names,
+            cluster=members,
             callbacks=callbacks,
         )
     signal_number = should_stop()
     if signal_number is not None:
-        _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
+        if members.is_chief:
+            _logger.info("Saved; --run_id=%s goes on from there", run.run_id)
         raise signals.Stopped(signal_number)
+    if not members.is_chief:
+        return
     is_early = stopping.is_requested(run.run_dir)
     end = "has ended early, and goes on when it is started again" if is_early else "is trained"
     _logger.info("Run %s %s: --mode=test scores it, --mode=freeze exports it", run.run_id, end)
 
 
-def _check_arguments(args, config):
+def _check_arguments(args, config, is_chief):
     """Check what can be checked without TensorFlow, which takes seconds to import."""
     run_dir = None
     if args.run_id is not None:
@@ -121,7 +134,7 @@ def _check_arguments(args, config):
             _logger.info(
                 "A new run begins; --run_id=NAME goes on with another one: %s", list_some(names)
             )
-    if run_dir and not _is_benchmark(args):
+    if run_dir and is_chief and not _is_benchmark(args):
         locks.check_free(run_dir, f"run {args.run_id}")
         if args.eval_every is not None:
             eval_dir = os.path.join(args.eval_log_dir, args.run_id)
@@ -129,7 +142,7 @@ def _check_arguments(args, config):
         resuming.compare(run_dir, config)
     nets.check_scopes(config.network, config.trainable_scopes)
     # A run that goes on does not need the checkpoint that it has begun with.
-    if config.restore_path and not (run_dir and records.list_checkpoints(run_dir)):
+    if config.restore_path and is_chief and not (run_dir and records.list_checkpoints(run_dir)):
         records.resolve_checkpoint(config.restore_path)
 
 

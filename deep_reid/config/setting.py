@@ -20,6 +20,7 @@ GROUPS = {
     "recipe": "recipe: what a network learns per step",
     "saving": "what training saves and logs",
     "machine": "machine (never taken from a run)",
+    "cluster": "cluster of several machines (TF_CONFIG)",
     "evaluation": "evaluation",
     "test": "test",
     "search": "search",

@@ -1,6 +1,7 @@
 """The TensorFlow queue between the threads of a feed and the training step."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ from deep_reid.engine.feeding import FeedThreads
 from deep_reid.errors import RunError, UsageError
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages
 from deep_reid.runtime.compat import tf
-from deep_reid.runtime.sessions import IN_OWN_THREAD
+from deep_reid.runtime.sessions import IN_OWN_THREAD, leave_open
 
 Batch: TypeAlias = Sequence[np.ndarray] | np.ndarray
 """One array for each placeholder. If there is one placeholder, also its array alone."""
@@ -163,10 +164,6 @@ class FeedQueue:
             with contextlib.suppress(tf.errors.CancelledError, RuntimeError):
                 run(self._close_ops[cancel_pending])
 
-        def leave_open():
-            # Closing a session waits, without a limit, for everything that runs in it.
-            session.close = lambda: None
-
         self._is_fed = True
         batches = self._check_batches(batches)
         return FeedThreads(
@@ -176,7 +173,7 @@ class FeedQueue:
             close,
             num_threads,
             timeout_secs=timeout_secs,
-            on_stuck=leave_open,
+            on_stuck=functools.partial(leave_open, session),
         )
 
     def _check_batches(self, batches):

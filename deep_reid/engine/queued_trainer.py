@@ -27,15 +27,14 @@ from deep_reid.errors import UsageError
 from deep_reid.images.faults import SkipBadImages, StopAtBadImages
 from deep_reid.runs import restoring, saving
 from deep_reid.runs.run import Run
+from deep_reid.runtime.cluster import ALONE, Cluster
 from deep_reid.runtime.compat import slim, tf
 from deep_reid.runtime.sessions import create_session_config
 from deep_reid.system.files import Path
 
+_logger = logging.getLogger(__name__)
 DEFAULT_LOG_DIR = "./output/train"
 """The directory where `QueuedTrainer.run` writes runs by default."""
-
-
-_logger = logging.getLogger(__name__)
 
 
 class QueuedTrainer:
@@ -192,6 +191,7 @@ class QueuedTrainer:
         max_checkpoints_to_keep: int = 5,
         *,
         run: Run | None = None,
+        cluster: Cluster = ALONE,
         callbacks: Callbacks = Callbacks(),
         images_per_epoch: int | None = None,
         **slim_train_kwargs: Any,
@@ -222,6 +222,7 @@ class QueuedTrainer:
             0 keeps all.
         run : deep_reid.runs.run.Run, optional
             An open run that has begun. Default: the run of `log_dir` and `run_id` is opened.
+        cluster : deep_reid.runtime.cluster.Cluster
         callbacks : deep_reid.engine.callbacks.Callbacks
         images_per_epoch : int, optional
             For log lines; default: they show no epochs.
@@ -248,8 +249,9 @@ class QueuedTrainer:
         RunError
             If another process trains the run, or a checkpoint cannot be written.
         """
+        slim_train_kwargs = {**cluster.session_settings(self._compute), **slim_train_kwargs}
         is_chief = slim_train_kwargs.get("is_chief", True)
-        trainer_checks.check_slim_kwargs(slim_train_kwargs, run_id, is_chief)
+        trainer_checks.check_slim_kwargs(slim_train_kwargs, run or run_id, is_chief)
         if max_checkpoints_to_keep != 0:
             check_positive_integer("max_checkpoints_to_keep", max_checkpoints_to_keep)
         self._check_has_taker()
@@ -261,7 +263,6 @@ class QueuedTrainer:
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
             save = functools.partial(saver.save, save_path=os.path.join(run.run_dir, "model.ckpt"))
-
             fields = {field.name for field in dataclasses.fields(TrainStep)}
             step = TrainStep(
                 train_op,
@@ -269,13 +270,13 @@ class QueuedTrainer:
                 start_feed=functools.partial(self.start_feed, batches=iter(feed_generator)),
                 save=save if is_chief else None,
                 save_at_start=run.checkpoint is None,
+                cluster=cluster,
                 callbacks=callbacks,
                 images_per_epoch=images_per_epoch,
                 **{name: slim_train_kwargs.pop(name) for name in fields & slim_train_kwargs.keys()},
             )
             settings = {
                 "init_fn": restoring.plan_start(run.checkpoint, restore_path, variables_to_restore),
-                "session_config": create_session_config(self._compute),
                 **slim_train_kwargs,
                 # The step itself writes summaries and saves: TF-Slim's threads must not.
                 "train_step_fn": step,
@@ -285,7 +286,7 @@ class QueuedTrainer:
                 "save_interval_secs": 0,
             }
             stack.callback(step.stop_feed)
-            with naming_large_files(run.run_dir):
+            with naming_large_files(run.run_dir), cluster.naming_lost_servers():
                 loss = slim.learning.train(train_op, run.run_dir, **settings)
         step.raise_feed_error()
         return loss

@@ -15,6 +15,7 @@ from deep_reid.engine.health import Health
 from deep_reid.engine.progress import Progress
 from deep_reid.engine.staging import StagedFeed
 from deep_reid.errors import RunError
+from deep_reid.runtime.cluster import ALONE, Cluster
 from deep_reid.runtime.compat import tf
 
 _logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class TrainStep:
         ``save(session, global_step=step)`` saves a checkpoint. None: no checkpoints.
     save_at_start : bool
         Whether to save before the first step. A run that is resumed has a checkpoint of that step.
+    cluster : deep_reid.runtime.cluster.Cluster
+        The processes that train together.
     callbacks : Callbacks
         Its `evaluate` is not called after the last step: TF-Slim saves that checkpoint later.
     number_of_steps : int, optional
@@ -81,6 +84,7 @@ class TrainStep:
     start_feed: Callable[[tf.Session], FeedThreads | StagedFeed]
     save: Callable[..., str] | None
     save_at_start: bool
+    cluster: Cluster = ALONE
     callbacks: Callbacks = Callbacks()
     number_of_steps: int | None = None
     log_every_n_steps: int | None = None
@@ -106,7 +110,10 @@ class TrainStep:
         self._step = 0
         self._has_named_step = False
         self._progress = Progress(
-            self.batch_size, self.number_of_steps, self.log_every_n_steps, self.images_per_epoch
+            self.batch_size * self.cluster.batches_per_step,
+            self.number_of_steps,
+            self.log_every_n_steps,
+            self.images_per_epoch,
         )
         self._charts = Charts()
 
@@ -133,6 +140,10 @@ class TrainStep:
             None where there was nothing to train.
         should_stop : bool
         """
+        with self.cluster.naming_lost_servers(session):
+            return self._train(session, train_op, global_step, train_step_kwargs)
+
+    def _train(self, session, train_op, global_step, train_step_kwargs):
         # After an AbortedError of a distributed runtime, TF-Slim calls this with a new session.
         if session is not self._session and not self._begin(session, global_step):
             return None, True
@@ -188,6 +199,7 @@ class TrainStep:
         self._step = step
         if self.save_at_start:
             self._save_now(session, step)
+        self.cluster.begin(session)
         self._feed = self.start_feed(session)
         self._session = session
         self._progress.start()
@@ -205,7 +217,7 @@ class TrainStep:
         except tf.errors.OutOfRangeError:
             # A feed that failed closes its queue, too. That must not look like the end of the data.
             self.raise_feed_error()
-            _logger.info("The feed has ended")
+            _logger.info("%s has ended", "The feed" if self.cluster.is_chief else "The chief")
             raise
         self._health.check(int(step), health)
         if summary is not None:

@@ -195,15 +195,15 @@ def _check_rows(num_rows, batch_size):
 
 
 def check_slim_kwargs(
-    slim_train_kwargs: Mapping[str, Any], run_id: str | None, is_chief: bool
+    slim_train_kwargs: Mapping[str, Any], run: object | None, is_chief: bool
 ) -> None:
     """Check the arguments for ``slim.learning.train``.
 
     Parameters
     ----------
     slim_train_kwargs : dict
-    run_id : str or None
-        Needed for a worker that is not the chief.
+    run : object or None
+        An open run or a name; needed for a worker that is not the chief.
     is_chief : bool
 
     Raises
@@ -214,6 +214,11 @@ def check_slim_kwargs(
     taken = sorted(_RESERVED_FOR_RUN & slim_train_kwargs.keys())
     if taken:
         raise UsageError(f"{', '.join(taken)} cannot be set: QueuedTrainer.run provides them")
+    if slim_train_kwargs.get("sync_optimizer") is not None:
+        raise UsageError(
+            "sync_optimizer is not supported, as its thread would wait for ever after the last "
+            "step: let the cluster synchronize the optimizer (deep_reid.runtime.cluster)"
+        )
     if slim_train_kwargs.get("trace_every_n_steps") is not None:
         raise UsageError("trace_every_n_steps is not supported: use the TensorFlow profiler")
     known = inspect.signature(slim.learning.train).parameters
@@ -222,5 +227,5 @@ def check_slim_kwargs(
         raise UsageError(f"slim.learning.train knows no setting {', '.join(unknown)}: leave it out")
     if slim_train_kwargs.get("number_of_steps") is not None:
         check_positive_integer("number_of_steps", slim_train_kwargs["number_of_steps"])
-    if not is_chief and run_id is None:
+    if not is_chief and run is None:
         raise UsageError("workers other than the chief need run_id: give all the same name")

@@ -43,6 +43,7 @@ def eval_loop(
     timeout_secs: float | None = None,
     eval_once: bool = False,
     until_trained: bool = False,
+    last_step: int | None = None,
     projector: bool = False,
     keep_best: bool = False,
     patience: int | None = None,
@@ -101,6 +102,9 @@ def eval_loop(
         Whether to evaluate the newest checkpoint and end; if there is none, wait for the first.
     until_trained : bool
         Whether to end when no process trains the run any more, and its checkpoints are evaluated.
+    last_step : int, optional
+        With `until_trained`: a training that ends before this step is waited for, as a cluster
+        starts its chief again. Default: it is not.
     projector : bool
         Whether to write the validation features of the latest step for TensorBoard's embedding
         projector, with thumbnails, identities and cameras.
@@ -162,8 +166,9 @@ def eval_loop(
     run_dir = os.path.join(log_dir, run_id or "")
 
     def has_ended():
-        is_end = until_trained or stopping.is_requested(run_dir)
-        return is_end and watching.has_training_ended(run_dir)
+        if stopping.is_requested(run_dir):
+            return watching.has_training_ended(run_dir)
+        return until_trained and watching.has_training_ended(run_dir, last_step)
 
     subject = (preprocess_fn, network_factory, validation, log_dir, eval_log_dir, run_id)
     looks = (eval_interval_secs, max_num_evaluations, timeout_secs)

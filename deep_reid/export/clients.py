@@ -162,8 +162,8 @@ CLIENTS = {
             ["onnx"],
             RGB01,
             "nchw",
-            "pip install ultralytics lap onnxruntime; in a copy of its botsort.yaml, set with_reid: "
-            "True and model: {path}; yolo track tracker=botsort.yaml source=VIDEO",
+            "pip install ultralytics lap onnxruntime; in a copy of its botsort.yaml, set "
+            "with_reid: True and model: {path}; yolo track tracker=botsort.yaml source=VIDEO",
         ),
         Client(
             "opencv",

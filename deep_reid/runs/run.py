@@ -42,12 +42,15 @@ class Run:
         none yet.
     first_step : int
         The step of that checkpoint; 0 without one.
+    is_own : bool
+        Whether this process records the run; another one does for a process that joins it.
     """
 
     log_dir: Path
     run_id: str
     checkpoint: str | None = None
     first_step: int = 0
+    is_own: bool = True
 
     def __post_init__(self) -> None:
         self.run_dir = os.path.join(self.log_dir, self.run_id)
@@ -103,13 +106,15 @@ class Run:
                 locks.remove_if_unused(run_dir)
 
     @classmethod
-    def join(cls, log_dir: Path, run_id: str) -> "Run":
+    def join(cls, log_dir: Path, run_id: str, first_step: int | None = None) -> "Run":
         """Read the state of a run that another process, the chief, holds open; change nothing.
 
         Parameters
         ----------
         log_dir : str or Path
         run_id : str
+        first_step : int, optional
+            The step that the chief is at. Default: that of the newest checkpoint, which is read.
 
         Returns
         -------
@@ -121,7 +126,8 @@ class Run:
             If all the run's checkpoints are damaged.
         """
         run_dir = os.path.join(log_dir, run_id)
-        return cls(log_dir, run_id, *recovery.find_own_checkpoint(run_dir))
+        start = recovery.find_own_checkpoint(run_dir) if first_step is None else (None, first_step)
+        return cls(log_dir, run_id, *start, is_own=False)
 
     @classmethod
     @contextlib.contextmanager
@@ -167,7 +173,7 @@ class Run:
         Parameters
         ----------
         config : RunConfig
-            Saved in the run's folder.
+            Saved in the run's folder. A process that has joined the run writes nothing.
         class_names : sequence of str, optional
             The name of the identity of each class; saved in the run's folder, too.
 
@@ -178,6 +184,8 @@ class Run:
         DataError
             If it had other identities.
         """
+        if not self.is_own:
+            return
         if not self._is_new:
             changes = resuming.compare(self.run_dir, config, class_names)
             if changes:

@@ -82,19 +82,23 @@ def wait_for_checkpoints(
         time.sleep(max(min(looked_at + pause_secs, deadline) - time.monotonic(), 0.01))
 
 
-def has_training_ended(run_dir: Path) -> bool:
+def has_training_ended(run_dir: Path, last_step: int | None = None) -> bool:
     """Tell whether a run has checkpoints, and no process trains it.
 
     Parameters
     ----------
     run_dir : str or Path
+    last_step : int, optional
+        A training that has not saved this step yet will go on. Default: it has ended anyway.
 
     Returns
     -------
     bool
     """
     # In this order: a training that begins has its lock before it has a checkpoint.
-    return bool(records.list_checkpoints(run_dir)) and not locks.is_held(run_dir)
+    newest = records.list_checkpoints(run_dir)[-1:]
+    is_there = bool(newest) and records.step_in_name(newest[0]) >= (last_step or 0)
+    return is_there and not locks.is_held(run_dir)
 
 
 class _Damaged:

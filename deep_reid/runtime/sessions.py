@@ -71,6 +71,17 @@ def create_session_config(compute: ComputeSettings = ComputeSettings()) -> tf.Co
     return config
 
 
+def leave_open(session: tf.Session) -> None:
+    """Let a session stay open: closing it would wait, without a limit, for what runs in it.
+
+    Parameters
+    ----------
+    session : tf.Session
+        Its method `close` does nothing from now on.
+    """
+    session.close = lambda: None
+
+
 def start_runtime(compute: ComputeSettings) -> None:
     """Make TensorFlow create its threads, and reserve the memory of GPUs, by these settings.
 

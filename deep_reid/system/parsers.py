@@ -1,6 +1,7 @@
 """Parsers of command lines whose errors are one line, with proposals for what is mistyped."""
 
 import argparse
+import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -32,6 +33,18 @@ class BaseParser(argparse.ArgumentParser):
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
         return namespace
+
+    def parse_known_args(  # noqa: D102 - of argparse
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._with_hyphen(word) for word in words], namespace)
+
+    def _with_hyphen(self, word):
+        """Turn ``--no_name`` into argparse's ``--no-name``: names have underscores elsewhere."""
+        meant = word.replace("--no_", "--no-", 1) if word.startswith("--no_") else word
+        known = self._option_string_actions
+        return meant if meant in known and word not in known else word
 
     def error(self, message: str) -> NoReturn:  # noqa: D102 - of argparse
         # Without argparse's usage: nobody would find this line below the list of all flags.

@@ -80,8 +80,18 @@ def handled(*, is_insistent: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Callable[[], int | None]]:
+def deferred(
+    at_most_secs: float | None = None, doing: str = "finishing the step and saving"
+) -> Iterator[Callable[[], int | None]]:
     """Let the block end its work by itself when a signal comes.
+
+    Parameters
+    ----------
+    at_most_secs : float, optional
+        For a block that may wait for others: the process ends so long after the signal. Default:
+        no limit.
+    doing : str
+        What the block does until then, for the log.
 
     Yields
     ------
@@ -92,11 +102,12 @@ def deferred() -> Iterator[Callable[[], int | None]]:
         yield lambda: None
         return
     watcher = _installed[-1]
-    watcher.is_deferred = True
+    limit = "" if at_most_secs is None else f", for {at_most_secs:g} s at most"
+    watcher.is_deferred, watcher.limit_secs, watcher.doing = True, at_most_secs, f"{doing}{limit}"
     try:
         yield lambda: watcher.first
     finally:
-        watcher.is_deferred = False
+        watcher.is_deferred, watcher.limit_secs = False, None
 
 
 @contextlib.contextmanager
@@ -159,6 +170,8 @@ class _Watcher:
         self._repeated = 0
         self.received = threading.Event()
         self.is_deferred = False
+        self.limit_secs: float | None = None
+        self.doing = ""
         self._first_at = 0.0
         self._numbers = frozenset(numbers)
 
@@ -195,6 +208,7 @@ class _Watcher:
                 byte = self._receiver.recv(1)
             except TimeoutError:
                 self._raise_again()
+                self._end_if_late()
                 continue
             if not byte:
                 return
@@ -215,13 +229,20 @@ class _Watcher:
             self._repeated += 1
             _thread.interrupt_main(signal.Signals(number))
 
+    def _end_if_late(self):
+        limit, number = self.limit_secs, self.first
+        if limit is None or number is None or not self.is_deferred:
+            return
+        if time.monotonic() - self._first_at >= limit:
+            os._exit(128 + number)
+
     def _receive(self, number):
         name = signal.Signals(number).name
         if self.first is None:
             self.first, self._first_at = number, time.monotonic()
             self.received.set()
             if self.is_deferred:
-                _logger.warning("%s: finishing the step and saving; once more ends at once", name)
+                _logger.warning("%s: %s; once more ends at once", name, self.doing)
         # A terminal that is closed may send SIGHUP twice.
         elif name != "SIGHUP" and time.monotonic() - self._first_at >= _REPEAT_SECS:
             _logger.warning("%s: ending at once", name)

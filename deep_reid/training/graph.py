@@ -19,6 +19,7 @@ from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets import start
 from deep_reid.nets.building import build_network
 from deep_reid.runtime import precision
+from deep_reid.runtime.cluster import ALONE, Cluster
 from deep_reid.runtime.compat import enable_op_determinism, slim, tf
 from deep_reid.training.optimizers import average_weights, create_optimizer
 
@@ -134,6 +135,7 @@ def create_step(
     labels: tf.Tensor,
     learning_rate: float | tf.Tensor,
     settings: StepSettings,
+    cluster: Cluster = ALONE,
 ) -> TrainingStep:
     """Build the graph of a training step on a batch of preprocessed images.
 
@@ -145,6 +147,9 @@ def create_step(
     labels : tf.Tensor of int64, shape (N,)
     learning_rate : float or tf.Tensor
     settings : StepSettings
+    cluster : deep_reid.runtime.cluster.Cluster
+        The processes that train together. Running averages, those of batch norm and those of the
+        weights, are the chief's.
 
     Returns
     -------
@@ -190,28 +195,32 @@ def create_step(
             health.watch_numbers(name, tensor)
     health.watch_spread(features)
     tf.summary.scalar("learning_rate", learning_rate)
-    optimizer = create_optimizer(settings, learning_rate)
+    optimizer = cluster.synchronize(create_optimizer(settings, learning_rate))
     create = _create_scaled_train_op if settings.precision == "float16" else _create_train_op
     variables = _select_trainable(settings.trainable_scopes)
-    train_op = create(total_loss, optimizer, variables)
-    if settings.ema_decay:
+    # Processes that updated the same running averages would overwrite what others add to them.
+    update_ops = None if cluster.is_chief else []
+    train_op = create(total_loss, optimizer, variables, update_ops)
+    if settings.ema_decay and cluster.is_chief:
         variables = tf.trainable_variables() if variables is None else variables
         train_op = average_weights(train_op, variables, settings.ema_decay)
+    train_op = cluster.follow(train_op)
     summarize_spread(features, labels)  # last: ops change what random ops after them draw
     return TrainingStep(train_op, num_classes)
 
 
-def _create_train_op(total_loss, optimizer, variables):
+def _create_train_op(total_loss, optimizer, variables, update_ops):
     return slim.training.create_train_op(
         total_loss,
         optimizer,
+        update_ops=update_ops,
         variables_to_train=variables,
         transform_grads_fn=health.watch_gradients,
         check_numerics=False,  # the checks of `health` tell more
     )
 
 
-def _create_scaled_train_op(total_loss, optimizer, variables):
+def _create_scaled_train_op(total_loss, optimizer, variables, update_ops):
     """Scale the loss: most gradients are too small for float16 [1]_.
 
     Gradients overflow while the scale is adjusted; then there is no update. The step counts all the
@@ -226,6 +235,7 @@ def _create_scaled_train_op(total_loss, optimizer, variables):
         total_loss,
         tf.mixed_precision.MixedPrecisionLossScaleOptimizer(optimizer, scale),
         global_step=None,
+        update_ops=update_ops,
         variables_to_train=variables,
         check_numerics=False,
     )

@@ -21,7 +21,9 @@ from deep_reid.images.source import as_image_source, check_image_shape
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.runs import records, stopping
 from deep_reid.runs.run import Run
+from deep_reid.runtime.cluster import ALONE, Cluster
 from deep_reid.runtime.compat import slim, tf
+from deep_reid.samplers.seeds import seed_of_member
 from deep_reid.system.files import Path
 from deep_reid.training.graph import create_step, create_trainer, prepare_graph, scope_pattern
 from deep_reid.training.optimizers import create_learning_rate
@@ -139,6 +141,7 @@ def train(
     run: Run,
     class_names: Sequence[str] | None = None,
     *,
+    cluster: Cluster = ALONE,
     callbacks: Callbacks = Callbacks(),
 ) -> float | None:
     """Train a network in an open run; like `train_loop`, with one object for all settings.
@@ -152,6 +155,8 @@ def train(
         Begins here, after the checks of data and settings.
     class_names : sequence of str, optional
         The identity of each label; saved in the run's folder.
+    cluster : deep_reid.runtime.cluster.Cluster
+        The processes that train together.
     callbacks : deep_reid.engine.callbacks.Callbacks
 
     Returns
@@ -170,14 +175,16 @@ def train(
         restore_path = records.resolve_checkpoint(config.restore_path)
         config = dataclasses.replace(config, restore_path=os.path.abspath(restore_path))
     _logger.info("Building the network and its training step")
-    with tf.Graph().as_default():
-        batches = create_batches(images, labels, config, run.first_step)
-        trainer = create_run_trainer(preprocess_fn, images, config)
+    with tf.Graph().as_default(), cluster.placing():
+        own = dataclasses.replace(config, seed=seed_of_member(config.seed, cluster.number))
+        batches = create_batches(images, labels, own, run.first_step)
+        trainer = create_run_trainer(preprocess_fn, images, own)
         step = create_step(
             network_factory,
             *trainer.get_input_vars(config.batch_size),
             create_learning_rate(config),
             config,
+            cluster,
         )
         check_labels(labels, step.num_classes, config.classes_per_identity)
         _warn_of_unknown_scopes(config.exclude_from_restore)
@@ -191,22 +198,26 @@ def train(
             image_source="files" if read_from_file else "arrays",
         )
         run.begin(config, class_names)
-        callbacks = _stopping_on_request(callbacks, run.run_dir)
+        if cluster.is_chief:
+            callbacks = _stopping_on_request(callbacks, run.run_dir)
         loss = trainer.run(
             batches,
             step.train_op,
             run=run,
+            cluster=cluster,
             restore_path=config.restore_path,
             variables_to_restore=to_restore,
             max_checkpoints_to_keep=config.max_checkpoints_to_keep,
-            number_of_steps=config.number_of_steps,
+            # Workers end with the chief, which may go back to a checkpoint.
+            number_of_steps=config.number_of_steps if cluster.is_chief else None,
             log_every_n_steps=config.log_every_n_steps,
             save_summaries_secs=config.save_summaries_secs,
             save_interval_secs=config.save_interval_secs,
             callbacks=callbacks,
             images_per_epoch=len(images),
         )
-    _log_request(run.run_dir)
+    if cluster.is_chief:
+        _log_request(run.run_dir)
     if callbacks.eval_every is not None and callbacks.should_stop() is None:
         for newest in records.list_checkpoints(run.run_dir)[-1:]:
             callbacks.evaluate(newest)

@@ -135,10 +135,7 @@ class TestErrors:
     def test_faiss_is_named_where_it_is_missing(self, run, monkeypatch):
         monkeypatch.setitem(sys.modules, "faiss", None)
         text = run(IN_FILES, "--index=faiss", code=2)
-        assert (
-            "--index=faiss needs faiss-cpu: pip install faiss-cpu (in a clone: pip install -e '.[index]')"
-            in text
-        )
+        assert "--index=faiss needs faiss-cpu: pip install faiss-cpu (in a clone: " in text
         assert not os.path.exists("out")
 
     def test_an_index_is_of_files(self, capsys, work):

@@ -174,6 +174,7 @@ class TestRun:
             ({"number_of_steps": 0}, "must be a whole number of at least 1"),
             ({"numer_of_steps": 3}, "knows no setting numer_of_steps: leave it out"),
             ({"trace_every_n_steps": 5}, "not supported"),
+            ({"sync_optimizer": object()}, "not supported, as its thread would wait for ever"),
             ({"is_chief": False, "run_id": None}, "need run_id"),
         ],
     )

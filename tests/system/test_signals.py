@@ -138,6 +138,23 @@ def test_deferred_it_leaves_a_note(number, caplog):
     assert f"{number.name}: finishing the step and saving" in caplog.text
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_block_that_waits_for_others_ends_after_some_time(number):
+    code = (
+        "import logging, os, time\n"
+        "from deep_reid.system import signals\n"
+        "logging.basicConfig()\n"
+        "with signals.handled(), signals.deferred(0.1, 'waiting'):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    time.sleep(600)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 128 + number
+    assert f"{number.name}: waiting, for 0.1 s at most; once more ends at once" in ended.stderr
+
+
 def test_after_the_deferring_block_signals_are_raised_again():
     with signals.handled():
         with signals.deferred():

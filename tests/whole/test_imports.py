@@ -15,7 +15,7 @@ PACKAGE = ROOT / "deep_reid"
 
 # The floors of the house, from the top. Imports run down, or stay on a room of their floor.
 FLOORS = [
-    {"__main__", "train_app", "legacy", "serve_bench"},
+    {"__main__", "train_app", "legacy", "launch", "serve_bench"},
     {"cli"},
     {"training"},
     {"evaluation"},

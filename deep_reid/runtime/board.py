@@ -1,0 +1,143 @@
+"""What the processes of a cluster tell each other before and after they train."""
+
+import contextlib
+import json
+import time
+from typing import Any
+
+from deep_reid.config.cluster import CHIEF, Place
+from deep_reid.errors import RunError
+from deep_reid.runtime import servers
+from deep_reid.runtime.compat import tf
+from deep_reid.runtime.sessions import leave_open
+from deep_reid.system import ports
+
+_PAUSE_SECS = 0.5
+
+
+class Board:
+    """What the processes of a cluster tell each other.
+
+    The first server has the settings of the run, the number of the round, and a queue for each
+    worker. The chief puts the number of the round into the queues, and closes them when training is
+    over. Each server has a queue of those that have ended.
+
+    Parameters
+    ----------
+    place : Place
+    server : tf.train.Server
+    """
+
+    def __init__(self, place: Place, server: tf.train.Server) -> None:
+        self._place = place
+        self._target = server.target
+        self._graph = tf.Graph()
+        with self._graph.as_default(), tf.device(servers.FIRST):
+            step = tf.train.get_or_create_global_step()
+            settings = tf.Variable(
+                "", collections=[servers.OWN_COLLECTION], name="cluster/settings"
+            )
+            tokens = servers.create_tokens(place)
+            self._text = tf.placeholder(tf.string, ())
+            self._publish = tf.assign(settings, self._text)
+            self._has_settings = servers.is_initialized(settings)
+            self._settings = settings.read_value()
+            self._step = step.read_value()
+            self._close = [queue.close() for queue in tokens.values()]
+            self._has_begun = servers.is_initialized(servers.create_round())
+            if place.number in tokens:  # the chief may have had nothing to train
+                self._has_begun |= tokens[place.number].is_closed()
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Show the settings of the run to the workers.
+
+        Parameters
+        ----------
+        content : dict
+            What JSON can write.
+        """
+        with self._session(self._graph) as session:
+            session.run(self._publish, {self._text: json.dumps(content)})
+
+    def wait_for_settings(self, timeout_secs: float) -> dict[str, Any]:
+        """Wait for what the chief publishes.
+
+        Parameters
+        ----------
+        timeout_secs : float
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        RunError
+            If the time is over.
+        """
+        return json.loads(self._wait(self._has_settings, self._settings, timeout_secs))
+
+    def wait_for_step(self, timeout_secs: float) -> int:
+        """Wait until the chief has begun to train.
+
+        Parameters
+        ----------
+        timeout_secs : float
+
+        Returns
+        -------
+        int
+            The step that the run is at.
+
+        Raises
+        ------
+        RunError
+            If the time is over.
+        """
+        return int(self._wait(self._has_begun, self._step, timeout_secs))
+
+    def end(self) -> None:
+        """Tell the servers that this process has ended; as the chief, tell the workers to end."""
+        if self._place.role == CHIEF:
+            with self._session(self._graph) as session:
+                session.run(self._close)
+        for index in range(len(self._place.servers)):
+            self._tell(index, self._place.number)
+
+    def give_up(self) -> None:
+        """Tell the servers that are left to end, as another one is lost."""
+        for index, address in enumerate(self._place.servers):
+            if not ports.wait_for([address], timeout_secs=0):
+                self._tell(index, servers.GIVEN_UP)
+
+    def _tell(self, index, number):
+        with tf.Graph().as_default() as graph:
+            tell = servers.create_done_queue(index).enqueue(tf.constant(number, tf.int64))
+        # A server ends when it has been told what it waits for, perhaps before it answers.
+        with contextlib.suppress(*servers.LOST), self._session(graph, index) as session:
+            session.run(tell)
+
+    @contextlib.contextmanager
+    def _session(self, graph, server=None):
+        config = servers.filter_devices(self._place, server=server)
+        session = tf.Session(self._target, graph, config)
+        try:
+            yield session
+        except servers.LOST:
+            leave_open(session)
+            raise
+        finally:
+            session.close()
+
+    def _wait(self, is_there, value, timeout_secs):
+        deadline = time.monotonic() + timeout_secs
+        with self._session(self._graph) as session:
+            while not session.run(is_there):
+                if time.monotonic() >= deadline:
+                    raise RunError(
+                        f"the chief at {self._place.addresses[CHIEF][0]} has not begun within "
+                        f"{timeout_secs:g} s: look at its log, or wait longer with "
+                        "--cluster_timeout_secs"
+                    )
+                time.sleep(_PAUSE_SECS)
+            return session.run(value)

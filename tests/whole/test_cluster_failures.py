@@ -1,0 +1,96 @@
+"""Processes of a cluster that are killed: the others wait, go on, or end with a clear line."""
+
+import random
+import signal
+import time
+
+import clusters
+import pytest
+
+NUM_KILLS = 5
+STEPS_BETWEEN = 25
+pytestmark = pytest.mark.long
+
+
+def pause(kill):
+    """Kill at other places of a step each time."""
+    time.sleep(random.Random(kill).uniform(0, 0.05))
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_killed_worker(tmp_path, drawn_market1501, sync):
+    last = 600 if sync else 3000
+    argv = [f"--dataset={drawn_market1501}", f"--number_of_steps={last}"]
+    argv.append("--sync_replicas" if sync else "--no_sync_replicas")
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        cluster.start()
+        for kill in range(NUM_KILLS):
+            cluster.wait_for_step("worker 0", cluster.step("chief") + 5)
+            pause(kill)
+            cluster.kill("worker 0")
+            cluster.join("worker 0")
+            before = cluster.step("chief")
+            if sync:  # one step may have had all it needs
+                time.sleep(1)
+                assert cluster.step("chief") <= before + 1
+            else:
+                cluster.wait_for_step("chief", before + STEPS_BETWEEN)
+            cluster.start("worker 0")
+        assert set(cluster.join().values()) == {0}
+        assert cluster.last_saved_step() >= last
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_killed_chief(tmp_path, drawn_market1501, sync):
+    argv = [f"--dataset={drawn_market1501}", "--number_of_steps=400", "--save_interval_secs=0.3"]
+    argv.append("--sync_replicas" if sync else "--no_sync_replicas")
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        cluster.start()
+        for kill in range(NUM_KILLS):
+            start = cluster.last_saved_step() if kill else 0
+            cluster.wait_for_step("chief", start + STEPS_BETWEEN)
+            pause(kill)
+            cluster.kill("chief")
+            cluster.join("chief")
+            saved = cluster.last_saved_step()
+            assert cluster.is_running("worker 0")
+            cluster.start("chief")
+            cluster.wait_for_step("chief", saved + 1)
+            assert f"model.ckpt-{saved}\n" in cluster.log("chief")
+            if sync:  # otherwise, the worker takes steps before the chief does
+                assert f"Training from step {saved}\n" in cluster.log("chief")
+        assert set(cluster.join().values()) == {0}
+        assert cluster.last_saved_step() >= 400
+
+
+def test_a_killed_server(tmp_path, drawn_market1501):
+    argv = [f"--dataset={drawn_market1501}", "--number_of_steps=300", "--save_interval_secs=0.3"]
+    with clusters.Cluster(tmp_path, argv, num_servers=2) as cluster:
+        saved = 0
+        for kill in range(NUM_KILLS):
+            cluster.start()
+            cluster.wait_for_step("chief", saved + STEPS_BETWEEN)
+            pause(kill)
+            lost = kill % 2
+            cluster.kill(f"ps {lost}")
+            codes = cluster.join()
+            assert codes == {"chief": 1, "worker 0": 1, f"ps {lost}": -9, f"ps {1 - lost}": 1}
+            message = f"server {lost} at {cluster.addresses['ps'][lost]} is lost"
+            assert message in cluster.log("chief") and message in cluster.log("worker 0")
+            assert f"Training from step {saved}\n" in cluster.log("chief")
+            saved = cluster.last_saved_step()
+        cluster.start()
+        assert set(cluster.join().values()) == {0}
+        assert cluster.last_saved_step() == 300
+
+
+def test_a_chief_that_waits_for_a_worker_ends_after_a_signal(tmp_path, drawn_market1501):
+    with clusters.Cluster(tmp_path, [f"--dataset={drawn_market1501}"]) as cluster:
+        cluster.start()
+        cluster.wait_for_step("chief", 5)
+        cluster.kill("worker 0")
+        cluster.join("worker 0")
+        message = f"Waiting for worker 0: {cluster.addresses['worker'][0]} cannot be reached"
+        clusters.wait_until(lambda: message in cluster.log("chief"), message)
+        cluster.kill("chief", signal.SIGTERM)
+        assert cluster.join("chief") == {"chief": 128 + signal.SIGTERM}

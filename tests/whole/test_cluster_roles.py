@@ -1,0 +1,117 @@
+"""Processes of a cluster that must not train together, do not come, or have nothing to do."""
+
+import socket
+
+import clusters
+import pytest
+
+pytestmark = pytest.mark.slow
+TIMEOUT = "--cluster_timeout_secs=2"
+
+
+@pytest.fixture
+def argv(drawn_market1501):
+    return [f"--dataset={drawn_market1501}", "--number_of_steps=4"]
+
+
+def test_a_server_that_never_comes(tmp_path, argv):
+    with clusters.Cluster(tmp_path, [*argv, TIMEOUT]) as cluster:
+        cluster.start("chief", "worker 0")
+        assert cluster.join() == {"chief": 1, "worker 0": 1}
+        address = cluster.addresses["ps"][0]
+        for name in ("chief", "worker 0"):
+            last = cluster.log(name).splitlines()[-1]
+            assert f"server 0 at {address} cannot be reached within 2 s" in last
+        assert not cluster.run_dir.exists()
+
+
+def test_a_chief_that_never_comes(tmp_path, argv):
+    with clusters.Cluster(tmp_path, [*argv, TIMEOUT]) as cluster:
+        cluster.start("ps 0", "worker 0")
+        assert cluster.join("worker 0") == {"worker 0": 1}
+        assert "has not begun within 2 s" in cluster.log("worker 0").splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["chief", "ps 0"])
+def test_a_port_that_is_in_use(tmp_path, argv, name):
+    with clusters.Cluster(tmp_path, argv) as cluster, socket.socket() as other:
+        role, _, index = name.partition(" ")
+        port = int(cluster.addresses[role][int(index or 0)].rpartition(":")[2])
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        cluster.start(name)
+        assert cluster.join() == {name: 1}
+        assert f"port {port} of 127.0.0.1:{port} cannot be used" in cluster.log(name)
+        assert "Importing TensorFlow" not in cluster.log(name)  # it is answered at once
+
+
+@pytest.mark.parametrize(
+    ("of_worker", "message", "code"),
+    [
+        (["--learning_rate=0.5"], "worker 0 has learning_rate 0.5, but the chief has 0.001", 2),
+        (["--seed=2"], "worker 0 has seed 2, but the chief has 1", 2),
+        (["--no_sync_replicas"], "worker 0 has sync_replicas False, but the chief has True", 2),
+        (["--num_validation=4"], "worker 0 has num_validation 4, but the chief has 0.1", 2),
+    ],
+)
+def test_a_worker_with_other_settings(tmp_path, argv, of_worker, message, code):
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        cluster.start("ps 0", "chief")
+        cluster.start("worker 0", argv=of_worker)
+        assert cluster.join("worker 0") == {"worker 0": code}
+        assert message in cluster.log("worker 0").splitlines()[-1]
+        cluster.start("worker 0")  # the chief has waited
+        assert set(cluster.join().values()) == {0}
+
+
+def test_a_run_that_has_its_last_step_ends_at_once(tmp_path, argv):
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        for _ in range(2):
+            cluster.start()
+            assert set(cluster.join().values()) == {0}
+        assert "Nothing to train: this run is at step 4" in cluster.log("chief")
+
+
+def test_an_evaluator_needs_a_name(tmp_path, argv):
+    with clusters.Cluster(tmp_path, argv, run_id=None) as cluster:
+        cluster.start("evaluator")
+        assert cluster.join() == {"evaluator": 2}
+        assert "needs the name of the run: give --run_id" in cluster.log("evaluator")
+
+
+def test_a_chief_may_name_the_run_itself(tmp_path, argv):
+    with clusters.Cluster(tmp_path, argv, run_id=None) as cluster:
+        cluster.start()
+        assert set(cluster.join().values()) == {0}
+
+
+def test_a_name_for_the_type_that_scales_losses(tmp_path, argv):
+    with clusters.Cluster(tmp_path, [*argv, "--precision=float16"]) as cluster:
+        cluster.start("chief")
+        assert cluster.join() == {"chief": 2}
+        assert "use bfloat16 or float32" in cluster.log("chief")
+
+
+def test_asynchronous_workers_wait_at_the_end_for_a_chief_that_is_away(tmp_path, argv):
+    argv = [*argv[:1], "--number_of_steps=200", "--no_sync_replicas", "--save_interval_secs=0.3"]
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        cluster.start()
+        cluster.wait_for_step("worker 0", 5)
+        cluster.kill("chief")
+        cluster.join("chief")
+        # The step that it takes to the end, it does not log: it waits within it.
+        cluster.wait_for_step("worker 0", 199)
+        cluster.start("chief")
+        assert set(cluster.join().values()) == {0}
+        assert cluster.last_saved_step() >= 200
+
+
+def test_each_process_draws_its_own_batches(tmp_path, argv):
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        cluster.start()
+        assert set(cluster.join().values()) == {0}
+        first = {
+            name: cluster.log(name).partition(" step 1")[2].partition("loss ")[2][:6]
+            for name in ("chief", "worker 0")
+        }
+        assert all(first.values()) and first["chief"] != first["worker 0"]
