@@ -105,7 +105,10 @@ def _next_command(layout, output_dir, command):
     program, flag = (layout, "dataset_dir") if is_benchmark else ("custom", "dataset")
     start = f"python train_{program}.py" if command is None else f"{command} {program}"
     path = pathlib.Path(output_dir) / "people.csv" if layout == "csv" else output_dir
-    return f"{start} --mode=train --{flag}={shlex.quote(str(path))}"
+    command_line = f"{start} --mode=train --{flag}={shlex.quote(str(path))}"
+    if layout == "mot":
+        command_line += f"; to track: {start} --mode=track --sequences {shlex.quote(str(path))}"
+    return command_line
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:

@@ -146,7 +146,7 @@ def _parse(argv):
         "models", nargs="+", metavar="MODEL", help="what Encoder takes; the first is 1.00 x"
     )
     parser.add_argument(
-        "--num_crops", nargs="+", default=NUM_CROPS, metavar="N", **COUNT.arguments(),
+        "--num_crops", nargs="+", default=NUM_CROPS, **COUNT.arguments(),
         help="crops in a call (default: 1 10 32 128)",
     )  # fmt: skip
     parser.add_argument(

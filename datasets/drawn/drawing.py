@@ -241,7 +241,7 @@ def _write(output_dir, files):
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise DataError(
                 f"{output_dir} is not empty: the data set is only drawn into a new or empty "
-                "folder; remove it or choose another output_dir"
+                "folder; remove it or name another folder (--output_dir)"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         # The folder is made in a subfolder, because only its owner may read the temporary folder.
@@ -258,5 +258,5 @@ def _write(output_dir, files):
     except OSError as error:
         raise DataError(
             f"{output_dir} cannot be written ({error.strerror}): its parent must be a writable "
-            "folder with space left; choose another output_dir"
+            "folder with space left; name another one (--output_dir)"
         ) from error

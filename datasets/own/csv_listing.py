@@ -264,10 +264,13 @@ def _locate(names, directory, forms):
 def _check_files(path, listing):
     missing = _find_missing(listing.filenames)
     if missing:
+        is_header = missing == [0] and len(listing) > 1
         raise MissingPathError(
             f"{listing.place(missing[0])}: {quoted(listing.filenames[missing[0]])} does not "
             f"exist or is not a file; paths must be absolute or relative to the folder of {path} "
             f"({len(missing)} of {len(listing)} images are missing)"
+            + "; if it is a header, call its columns path, identity, camera and split"
+            * is_header
         )
 
 

@@ -90,10 +90,15 @@ class _Parser(BaseParser):
     way_to_help = "--help=all lists all settings"
 
 
-# First lines of the help of modes that have nothing to do with the script's data set.
+# First lines of the help with a mode; the others have that of the script.
 _OF_MODES = {
+    "eval": "Score the checkpoints of a training on validation images, when they are saved.",
+    "test": "Score a trained network by the official protocol of the data set.",
     "search": "Find the images of a folder that are most like a query, with a trained network.",
     "track": "Find the tracks of persons in video sequences, with a trained network.",
+    "export": "Write the features of the test images, for the official MATLAB codes.",
+    "finalize": "Write a checkpoint that has only the weights of a trained network.",
+    "freeze": "Write a trained network for trackers, servers and devices: in one file or more.",
 }
 
 

@@ -12,7 +12,7 @@ from deep_reid.config.kinds import (
     SHARE,
     Choice,
     Choices,
-    Names,
+    Folders,
     On,
     Path,
     Shard,
@@ -46,7 +46,9 @@ class Command:
     (`deep_reid.config.RunConfig`) that are on the command line.
     """
 
-    mode: str = _of_all("train", Choice(MODES), "what to do", is_main=True)
+    mode: str = _of_all(
+        "train", Choice(MODES), "what to do; --mode=MODE --help describes one", is_main=True
+    )
     log_dir: str = _of_all(
         "./output/{name}/train", Text(), "where training writes its runs", is_main=True
     )
@@ -260,7 +262,7 @@ class Command:
     )
     sequences: tuple[str, ...] = _of_tracking(
         (),
-        Names(),
+        Folders(),
         "MOTChallenge sequences to track in: folders of them, or above several; detections are "
         "those of det/det.txt, or made from gt/gt.txt",
         is_main=True,
@@ -268,7 +270,7 @@ class Command:
     )
     train_sequences: tuple[str, ...] = _of_tracking(
         (),
-        Names(),
+        Folders(),
         "sequences to choose the threshold on; the others report its scores",
         is_main=True,
         default_text="the first half of --sequences, by name",

@@ -175,6 +175,8 @@ def warn_of_overwriting(path: str, origin: Origin, *others: str, is_folder: bool
         _logger.warning("Overwriting %s, of which no manifest tells the run", names)
     elif not earlier.is_like(origin):
         _logger.warning("Overwriting %s, which %s of %s, with %s", names, verb, earlier, origin)
+    elif earlier.step != origin.step:
+        _logger.info("Replacing %s, which %s of step %d", names, verb, earlier.step)
 
 
 def write_manifest(path: str, origin: Origin, **facts: Any) -> None:

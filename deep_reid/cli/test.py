@@ -134,7 +134,10 @@ def _write_scores(args, dataset_name, results, facts, origin):
 
 def _settle_ranking(test_set, loss_mode):
     if not test_set.is_cross_camera:
-        _logger.info("No identity is seen by two cameras: only the query itself is left out")
+        _logger.info(
+            "No identity is seen by two cameras, or cameras are unknown: only the query itself is "
+            "left out"
+        )
     return {
         "measure": facts_of_loss(loss_mode).measure,
         "same_camera_is_junk": test_set.is_cross_camera,
@@ -175,6 +178,11 @@ def _find_features(args, config, test_set, weights):
             if has_query_images and args.query_features is None:
                 raise UsageError(
                     "--features needs --query_features: this data set has query images"
+                )
+            if not has_query_images and args.query_features is not None:
+                raise UsageError(
+                    "this data set has no query images, its queries are rows of --features: leave "
+                    "--query_features out"
                 )
             paths = [args.features] + [args.query_features] * has_query_images
             loaded = [protocols.load_features(path) for path in paths]

@@ -16,7 +16,7 @@ from deep_reid.cli.weights import Weights
 from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
 from deep_reid.scoring.feature_index import write_csv
-from deep_reid.system.tables import align
+from deep_reid.system.tables import align, list_some
 from deep_reid.tracking import deep_sort, features, page, pictures, threshold
 from deep_reid.tracking.scores import ALL, Scores
 from deep_reid.tracking.sequences import TEST, TRAIN, find, load, split
@@ -57,8 +57,14 @@ def track(args: Command, dataset_class: type[Dataset]) -> None:
         "sequences": ", ".join(map(str, (*args.sequences, *args.train_sequences))),
         "versions": list_versions(),
     }
+    listed = [os.path.abspath(path) for path in (*args.train_sequences, *args.sequences)]
+    origin = outputs.Origin.of_source(source, sequences=", ".join(listed))
+    files = _list_outputs(args.track_dir, sequences)
+    outputs.warn_of_overwriting(files[0], origin, *files[1:])
     _write(args.track_dir, sequences, encoded, result)
     path = page.write_page(args.track_dir, sequences, result, facts)
+    outputs.write_manifest(files[0], origin)
+    _warn_of_others(args.track_dir, files)
     _logger.info("Wrote features, tracks, %s and the page %s", _SCORES_FILENAME, path)
     if args.video:
         of_test = [one for one in sequences if parts[one.name] == TEST]
@@ -110,6 +116,19 @@ def _load(args):
 def _list_outputs(track_dir, sequences):
     paths = [os.path.join(track_dir, name) for name in (page.FILENAME, _SCORES_FILENAME)]
     return paths + [path for one in sequences for path in _paths_of(track_dir, one.name)]
+
+
+def _warn_of_others(track_dir, own):
+    """Name what earlier calls have left in the folder, for other sequences."""
+    found = [
+        os.path.join(track_dir, folder, name)
+        for folder in ("features", "tracks", "videos")
+        if os.path.isdir(os.path.join(track_dir, folder))
+        for name in sorted(os.listdir(os.path.join(track_dir, folder)))
+    ]
+    others = [path for path in found if path not in own]
+    if others:
+        _logger.warning("Of earlier calls, and not written anew: %s", list_some(others))
 
 
 def _paths_of(track_dir, name):

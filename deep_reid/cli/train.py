@@ -127,12 +127,12 @@ def _check_arguments(args, config, is_chief):
         run_dir = os.path.join(args.log_dir, args.run_id)
         others = "" if os.path.isdir(run_dir) else folder.name_runs(args.log_dir, args.run_id)
         if others:
-            _logger.info("Run %s is new; others go on by their names: %s", args.run_id, others)
+            _logger.info("Run %s is new; to go on with another: --run_id=%s", args.run_id, others)
     elif not _is_benchmark(args):
         names = folder.list_runs(args.log_dir)
         if names:
             _logger.info(
-                "A new run begins; --run_id=NAME goes on with another one: %s", list_some(names)
+                "Without --run_id, a run is new; to go on with one, name it: %s", list_some(names)
             )
     if run_dir and is_chief and not _is_benchmark(args):
         locks.check_free(run_dir, f"run {args.run_id}")
@@ -203,10 +203,10 @@ def _fit_batches(config, num_identities):
     if config.batch_size <= batch_size:
         return config
     _logger.warning(
-        "Batches have %d identities instead of %d, as there are no more: --batch_size=%d",
+        "There are no more than %d identities to train on: the batch size is %d, not %d",
         num_identities,
-        config.num_identities_per_batch,
         batch_size,
+        config.batch_size,
     )
     return dataclasses.replace(config, batch_size=batch_size)
 

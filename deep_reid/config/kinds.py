@@ -95,6 +95,10 @@ class Number(Kind):
     rule: str
     at_most: int | None = None
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``add_argument``."""
+        return super().arguments() | ({"metavar": "N"} if self.convert is int else {})
+
     def _to_plain(self, value):
         return as_plain(value)
 
@@ -310,6 +314,13 @@ class Names(Kind):
             if not isinstance(one, str):
                 raise UsageError(f"{name}: {one!r} {self.rule}")
         return names
+
+
+class Folders(Names):
+    """Paths of folders."""
+
+    metavar = "FOLDER"
+    rule = "must be the path of a folder"
 
 
 class Scopes(Names):

@@ -241,7 +241,8 @@ class RunConfig(StepSettings):
             if self.number_of_steps is None:
                 raise UsageError(
                     f"lr_schedule ({self.lr_schedule}) lets the learning rate fall until the last "
-                    "step: give number_of_steps, or lr_schedule constant"
+                    "step: give number_of_steps (--number_of_steps=N), or the constant one "
+                    "(--lr_schedule=constant)"
                 )
             if self.warmup_steps >= self.number_of_steps:
                 raise UsageError(

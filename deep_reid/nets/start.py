@@ -63,7 +63,8 @@ def starting(settings: StepSettings) -> Iterator[None]:
         if value != DEFAULTS[name] and name not in start.taken:
             raise UsageError(
                 f"{name} ({value}) would change nothing: the network does not take it, or has no "
-                f"classifier. Leave it out, or let your own network ask for "
+                f"classifier. Leave it out (with a recipe: --{name}={DEFAULTS[name]}), or let your "
+                f"own network ask for "
                 f'deep_reid.nets.start.take("{name}")'
             )
 

@@ -105,13 +105,32 @@ def evaluate(
             totals.setdefault(part, {})[distance] = found.pop(scores.ALL)
             for name, one in found.items():
                 of_sequences[name][distance] = one
-    distance, reason = _choose(given, parts, totals)
+    distance, reason = choose(parts, totals, given)
     tracks |= run([(one.name, distance) for one in sequences if one.truth is None])
     at_distance = {one.name: tracks[one.name, distance] for one in sequences}
     return Result(distance, reason, parts, at_distance, of_sequences, totals)
 
 
-def _choose(given, parts, totals):
+def choose(
+    parts: Mapping[str, str],
+    totals: Mapping[str, Mapping[float, Scores]],
+    given: float | None = None,
+) -> tuple[float, str]:
+    """Choose a threshold, and say why.
+
+    Parameters
+    ----------
+    parts, totals
+        As in `Result`.
+    given : float, optional
+        The threshold, if there is no choice.
+
+    Returns
+    -------
+    distance : float
+    reason : str
+        A sentence.
+    """
     if given is not None:
         return given, f"max_cosine_distance {given:g} was given."
     if TRAIN not in totals:
@@ -127,6 +146,16 @@ def _choose(given, parts, totals):
     )
     if len(set(totals[TRAIN].values())) == 1:
         reason += ", as all other thresholds have: there, the features do not matter"
+    elif distance == DISTANCES[0]:
+        reason += (
+            ", and is the smallest that was tried, as after a short training: its features may be "
+            "better with --precise_batch_norm"
+        )
+    elif distance == DISTANCES[-1]:
+        reason += (
+            ", and is the largest that was tried: the features tell these people apart too little "
+            "to need a limit, or so well that none is needed"
+        )
     if TEST in totals:
         return distance, f"{reason}; the scores of the other sequences tell what to expect."
     return distance, (

@@ -95,7 +95,10 @@ class TestHelp:
     def test_the_help_of_a_mode_without_a_data_set_begins_with_what_it_does(self, capsys):
         assert "\n\nFind the tracks of persons" in read_help(capsys, "--mode=track", "--help")
         assert "\n\nFind the images" in read_help(capsys, "--mode=search", "--help=all")
-        assert "\n\nTrain, evaluate and export" in read_help(capsys, "--mode=test", "--help")
+        assert "\n\nTrain, evaluate and export" in read_help(capsys, "--mode=train", "--help")
+        firsts = {read_help(capsys, f"--mode={mode}", "--help").split("\n\n")[1] for mode in MODES}
+        assert len(firsts) == len(MODES)
+        assert "official protocol" in read_help(capsys, "--mode=test", "--help")
 
     def test_all_of_them_are_in_the_long_one(self, capsys):
         text = read_help(capsys, "--help=all")

@@ -204,7 +204,7 @@ class TestWhichRun:
         monkeypatch.setattr(train, "_train_run", lambda *args: None)
         argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--batch_size=8"]
         assert run(caplog, *argv) == (0, [])
-        new = "A new run begins; --run_id=NAME goes on with another one: first, second"
+        new = "Without --run_id, a run is new; to go on with one, name it: first, second"
         endless = "Training goes on until Ctrl-C, as there is no --number_of_steps"
         assert {new, endless} <= set(caplog.messages)
         assert run(caplog, *argv, "--run_id=third", "--number_of_steps=9") == (0, [])
@@ -216,7 +216,7 @@ class TestWhichRun:
         argv = [f"--dataset={drawn_market1501}", f"--log_dir={runs}", "--run_id=fiirst"]
         run(caplog, *argv, "--restore_path=missing")
         assert (
-            "Run fiirst is new; others go on by their names: first, second: did you mean first?"
+            "Run fiirst is new; to go on with another: --run_id=first, second: did you mean first?"
             in caplog.messages
         )
 

@@ -191,7 +191,8 @@ class TestBatches:
         write_folders(workplace / "data", dict.fromkeys("abc", 4))
         code, _ = run(caplog, *ARGS, "--dataset=data", "--batch_size=128", "--run_id=run")
         assert code == 0
-        assert "Batches have 3 identities instead of 32" in caplog.text
+        expected = "There are no more than 3 identities to train on: the batch size is 12, not 128"
+        assert expected in caplog.text
         assert RunConfig.load("output/custom/train/run").batch_size == 12
 
 

@@ -160,7 +160,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("argv", "message"),
         [
-            (["--format=pb", "--quantize=int8"], "format pb has no quantization int8: use format"),
+            (["--format=pb", "--quantize=int8"], "has no quantization int8: use --format="),
             (["--format=savedmodel,pb", "--quantize=bfloat16"], "has no quantization bfloat16"),
             (["--for=opencv", "--input=imagenet"], "--for=opencv needs --input=rgb01"),
             (["--for=boxmot", "--format=pb"], "--for=boxmot cannot read the format pb"),

@@ -65,7 +65,7 @@ class TestRecipe:
 
     def test_a_schedule_without_an_end_is_an_error_that_says_what_to_do(self, run, caplog):
         run(*TRAIN, "--recipe=strong", code=2)
-        assert "give number_of_steps, or lr_schedule constant" in caplog.text
+        assert "give number_of_steps (--number_of_steps=N)" in caplog.text
         assert not Path("log/a").exists()
 
     def test_more_images_of_each_identity(self, run):

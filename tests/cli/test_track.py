@@ -72,7 +72,8 @@ def run(folder, monkeypatch, caplog, capsys):
     """Track as the command does, with a fake network."""
     caplog.set_level("INFO")
     encoder = FakeEncoder()
-    monkeypatch.setattr(track_mode, "open_encoder", lambda *_: ({"run": "fake"}, encoder))
+    source = {"checkpoint": "fake.ckpt", "run": "fake", "step": 1}
+    monkeypatch.setattr(track_mode, "open_encoder", lambda *_: (source, encoder))
     monkeypatch.setattr(threshold, "track_all", track_here)
 
     def run(*argv, value=1.0, num_channels=3, code=0):
@@ -104,7 +105,13 @@ class TestOutputs:
         table = run("--sequences", "all")
         names = {"features/{}.npy", "tracks/{}.txt"}
         expected = {name.format(letter) for name in names for letter in "abc"}
-        expected |= {"videos/b.mp4", "videos/c.mp4", "scores.csv", "track.html"}
+        expected |= {
+            "videos/b.mp4",
+            "videos/c.mp4",
+            "scores.csv",
+            "track.html",
+            "track.html.manifest.json",
+        }
         written = {str(x.relative_to(folder / "out")) for x in (folder / "out").rglob("*.*")}
         assert written == expected
         assert np.load(folder / "out/features/a.npy").shape == (16, 138)
@@ -125,6 +132,15 @@ class TestOutputs:
         assert {line["max_cosine_distance"] for line in lines} >= {"0.2", "1"}
         assert all(0 <= float(line["idf1"]) <= 1 for line in lines)
         assert not (folder / "out/videos").exists()
+
+    def test_what_is_of_other_calls_is_named(self, run, folder, caplog):
+        run("--sequences", "all", "--no-video")
+        assert "Of earlier calls" not in caplog.text
+        assert "Overwriting" not in caplog.text
+        run("--sequences", "all/a", "--no-video")
+        assert "Overwriting out/track.html" in caplog.text
+        left = "out/features/b.npy, out/features/c.npy, out/tracks/b.txt, out/tracks/c.txt"
+        assert f"Of earlier calls, and not written anew: {left}" in caplog.text
 
     def test_a_training_sequence_that_is_named_twice_is_for_training(self, run, folder):
         run("--sequences", "all", "--train_sequences", "all/b", "--no-video")

@@ -406,6 +406,13 @@ class TestErrors:
         assert message.startswith(f"{path}, line 2")
         assert "x.jpg" in message
         assert "2 of 4 images" in message
+        assert "header" not in message
+
+    def test_a_header_with_other_names_is_taken_for_one(self, table):
+        message = error_of(table("foto,wer\na.jpg,Ann\nb.jpg,Bob\n"), MissingPathError)
+        assert message.endswith(
+            "if it is a header, call its columns path, identity, camera and split"
+        )
 
     @pytest.mark.parametrize("name", ["x" * 5000, ".", "../" * 3])
     def test_paths_that_are_no_files(self, table, name):

@@ -439,6 +439,26 @@ def test_the_projector_gets_the_features_of_the_latest_step(trained):
     assert "features of step 8" in (directory / "projector_config.pbtxt").read_text()
 
 
+def test_the_projector_gets_features_of_a_checkpoint_that_was_scored_before(trained):
+    evaluate(trained)
+    config = trained / "eval" / "run" / "projector_config.pbtxt"
+    assert not config.exists()
+    evaluate(trained, projector=True)
+    assert "features of step 8" in config.read_text()
+    features = trained / "eval" / "run" / "projector" / "features.tsv"
+    written = features.stat().st_mtime_ns
+    evaluate(trained, projector=True)
+    assert features.stat().st_mtime_ns == written
+
+
+def test_the_log_tells_how_many_checkpoints_were_evaluated_before(trained, caplog):
+    caplog.set_level("INFO")
+    evaluate(trained)
+    assert "evaluated before" not in caplog.text
+    evaluate(trained)
+    assert "; evaluated before: 2" in caplog.text
+
+
 @pytest.mark.parametrize("is_for_projector", [True, False])
 def test_what_a_killed_evaluation_left_half_written_is_removed(trained, is_for_projector):
     names = ("features.tsv", "metadata.tsv", "sprite.png")

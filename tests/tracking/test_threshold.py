@@ -42,6 +42,19 @@ def test_deep_sorts_default_is_among_those_that_are_tried():
     assert list(threshold.DISTANCES) == sorted(set(threshold.DISTANCES))
 
 
+@pytest.mark.parametrize(
+    ("best", "text"),
+    [(0, "the smallest that was tried"), (-1, "the largest that was tried"), (5, None)],
+)
+def test_a_best_threshold_at_an_end_of_the_scale_is_explained(best, text):
+    chosen = threshold.DISTANCES[best]
+    found = {distance: score(float(distance == chosen)) for distance in threshold.DISTANCES}
+    distance, reason = threshold.choose({"a": "train"}, {"train": found})
+    assert distance == chosen
+    assert ("that was tried" in reason) == (text is not None)
+    assert text is None or text in reason
+
+
 def cross(folder, meeting, distance):
     """Write a sequence in which two persons meet, are hidden, and go back.
 

@@ -181,7 +181,8 @@ def check_quantization(formats: Iterable[str], quantization: str) -> None:
         if quantization not in FORMATS[name].quantizations:
             able = [known.name for known in FORMATS.values() if quantization in known.quantizations]
             raise UsageError(
-                f"format {name} has no quantization {quantization}: use format {' or '.join(able)}"
+                f"format {name} has no quantization {quantization}: use --format="
+                f"{' or '.join(able)}"
             )
 
 
