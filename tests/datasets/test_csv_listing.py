@@ -409,7 +409,7 @@ class TestErrors:
         assert "header" not in message
 
     def test_a_header_with_other_names_is_taken_for_one(self, table):
-        message = error_of(table("foto,wer\na.jpg,Ann\nb.jpg,Bob\n"), MissingPathError)
+        message = error_of(table("a_file,a_person\na.jpg,Ann\nb.jpg,Bob\n"), MissingPathError)
         assert message.endswith(
             "if it is a header, call its columns path, identity, camera and split"
         )
