@@ -4,111 +4,29 @@ All programs run on drawn data, without a download. The same arguments give the 
 file. The command is ``deep-reid draw``; in a clone also ``python -m datasets.synthetic``.
 """
 
-import argparse
-import dataclasses
-import logging
-import pathlib
-import shlex
+import importlib
 import sys
 from collections.abc import Sequence
 
-from deep_reid.errors import ReidError, UsageError
-from deep_reid.system import signals
-from deep_reid.system.log_lines import LineFormatter
-from deep_reid.system.parsers import BaseParser
-from deep_reid.system.spelling import describe_unknown
+from deep_reid.errors import RunError
+from deep_reid.system import packages, signals
+from deep_reid.system.lazy import hand_on
 
-from .drawn.drawing import SplitSize, make_draw
-from .drawn.market1501 import DrawnMarket1501
-from .drawn.mars import DrawnMars
-from .drawn.mot import DrawnMot
-from .drawn.own import DrawnCsv, DrawnFolders
-
-__all__ = [
-    "SplitSize",
-    "draw_csv",
-    "draw_folders",
-    "draw_market1501",
-    "draw_mars",
-    "draw_mot",
-    "main",
-]
-
-logger = logging.getLogger(__name__)
-
-LAYOUTS = {
-    layout.NAME: layout for layout in (DrawnMarket1501, DrawnMars, DrawnFolders, DrawnCsv, DrawnMot)
-}
-DRAW = {name: make_draw(layout) for name, layout in LAYOUTS.items()}
-draw_market1501, draw_mars, draw_folders, draw_csv, draw_mot = DRAW.values()
-
-
-def _layouts_by_flag():
-    """Return for each flag a dict from the layouts that take it to their field."""
-    flags: dict[str, dict[str, dataclasses.Field]] = {}
-    for name, layout in LAYOUTS.items():
-        for field in dataclasses.fields(layout):
-            flags.setdefault(field.name, {})[name] = field
-    return flags
-
-
-def _describe(fields):
-    """Return the help of a flag, for each group of layouts where it means the same."""
-    groups: dict[str, list[str]] = {}
-    for layout, field in fields.items():
-        default = "" if field.default is None else f" (default {field.default})"
-        groups.setdefault(field.metadata["help"] + default, []).append(layout)
-    return "; ".join(f"{', '.join(layouts)}: {text}" for text, layouts in groups.items())
-
-
-def _one_of(choices):
-    """Return a reader for argparse, which names the choice that a mistyped one is like."""
-
-    def read(text):
-        if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text} {describe_unknown(text, sorted(choices))}")
-        return text
-
-    return {"type": read, "choices": sorted(choices)}
-
-
-def _make_parser(prog):
-    parser = BaseParser(
-        prog=prog,
-        description=__doc__,
-        # The layout has the defaults of flags that are not given.
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--layout", **_one_of(LAYOUTS), help="required")
-    parser.add_argument("--output_dir", help="new or empty folder; required")
-    for name, fields in _layouts_by_flag().items():
-        choices = next(iter(fields.values())).metadata.get("choices")
-        kind = {"type": int} if choices is None else _one_of(choices)
-        parser.add_argument(f"--{name}", **kind, help=_describe(fields))
-    return parser
-
-
-def _check_flags(layout, sizes):
-    """Refuse flags of other layouts, which would have no effect."""
-    flags = _layouts_by_flag()
-    for name in sizes:
-        if layout not in flags[name]:
-            raise UsageError(
-                f"--{name} has no meaning for --layout {layout}, only for "
-                f"{', '.join(sorted(flags[name]))}; leave it out"
-            )
-
-
-def _next_command(layout, output_dir, command):
-    """Return the command that trains on the drawn data."""
-    is_benchmark = layout in ("market1501", "mars")
-    program, flag = (layout, "dataset_dir") if is_benchmark else ("custom", "dataset")
-    start = f"python train_{program}.py" if command is None else f"{command} {program}"
-    path = pathlib.Path(output_dir) / "people.csv" if layout == "csv" else output_dir
-    command_line = f"{start} --mode=train --{flag}={shlex.quote(str(path))}"
-    if layout == "mot":
-        command_line += f"; to track: {start} --mode=track --sequences {shlex.quote(str(path))}"
-    return command_line
+# They import NumPy and OpenCV: the command says in one line that these are missing, or that Ctrl-C
+# came while they were imported.
+__getattr__, __dir__ = hand_on(
+    __package__,
+    {
+        "DRAW": "drawn.command",
+        "LAYOUTS": "drawn.command",
+        "SplitSize": "drawn.drawing",
+        "draw_csv": "drawn.command",
+        "draw_folders": "drawn.command",
+        "draw_market1501": "drawn.command",
+        "draw_mars": "drawn.command",
+        "draw_mot": "drawn.command",
+    },
+)
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
@@ -125,36 +43,21 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 if all was drawn, 1 if the folder cannot be used, 130 after Ctrl-C, 143 after
-        SIGTERM. Wrong arguments exit with 2.
+        Exit code: 0 if all was drawn, 1 if the folder cannot be used or a package is missing, 130
+        after Ctrl-C, 143 after SIGTERM. Wrong arguments exit with 2.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    parser = _make_parser("python -m datasets.synthetic" if command is None else f"{command} draw")
-    sizes = vars(parser.parse_args(argv))
-    # argparse's own check would come before the one for mistyped flags.
-    missing = [f"--{name}" for name in ("layout", "output_dir") if name not in sizes]
-    if missing:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
-    layout, output_dir = sizes.pop("layout"), sizes.pop("output_dir")
     try:
-        with signals.handled():
-            _check_flags(layout, sizes)
-            splits = DRAW[layout](output_dir, **sizes)
-    except UsageError as error:
-        parser.error(str(error))
-    except ReidError as error:
-        logger.error("%s", error)
+        with signals.handled(), packages.missing_explained():
+            importlib.import_module("numpy")  # where it is missing, OpenCV writes lines of its own
+            drawing = importlib.import_module(f"{__package__}.drawn.command")
+    except RunError as error:
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
     except KeyboardInterrupt as error:
         cause, exit_code = signals.describe(error)
-        logger.warning("Interrupted%s: nothing was written", cause)
+        sys.stderr.write(f"Interrupted{cause}: nothing was written\n")
         return exit_code
-    for split in splits:
-        logger.info("%s: %d images, %d identities, %d cameras", *dataclasses.astuple(split))
-    logger.info("Next: %s", _next_command(layout, output_dir, command))
-    return 0
+    return drawing.main(argv, command, __doc__)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ def _run(command, argv):
     module_name, class_name, _ = _PROGRAMS[name]
     module_name = f"deep_reid.datasets.{module_name}"
     if class_name is None:
-        importlib.import_module("numpy")  # where it is missing, OpenCV writes lines of its own
         return importlib.import_module(module_name).main(argv, command)
     if name == "track":  # a mode that needs no data set
         argv = [*argv, "--mode=track"]

@@ -10,14 +10,15 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from deep_reid.cli.program import report_errors
-from deep_reid.config.kinds import COUNT, POSITIVE
-from deep_reid.export.encoder import Encoder
 from deep_reid.system.parsers import BaseParser
 from deep_reid.system.tables import align
+
+# NumPy may be missing, and Ctrl-C may come while it is imported: `report_errors` tells both.
+if TYPE_CHECKING:
+    from deep_reid.export.encoder import Encoder
 
 NUM_CROPS = (1, 10, 32, 128)
 _NUM_TURNS = 5
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args):
+    from deep_reid.export.encoder import Encoder
+
     encoders = {path: Encoder(path) for path in args.models}
     seconds = {
         count: measure(encoders, count, args.seconds) for count in sorted(set(args.num_crops))
@@ -49,7 +52,7 @@ def _run(args):
     sys.stdout.write(f"The fastest, over these numbers of crops: {recommend(seconds)}\n")
 
 
-def measure(encoders: Mapping[str, Encoder], num_crops: int, seconds: float) -> dict[str, float]:
+def measure(encoders: Mapping[str, "Encoder"], num_crops: int, seconds: float) -> dict[str, float]:
     """Measure how long each model takes for some crops.
 
     Parameters
@@ -65,6 +68,8 @@ def measure(encoders: Mapping[str, Encoder], num_crops: int, seconds: float) -> 
     dict of str -> float
         The median, in seconds.
     """
+    import numpy as np
+
     random = np.random.default_rng(0)
     crops = [random.integers(0, 256, (160, 64, 3), np.uint8) for _ in range(num_crops)]
     times: dict[str, list[float]] = {path: [] for path in encoders}
@@ -90,7 +95,7 @@ def _time_turn(encoder, crops, seconds):
 
 
 def tabulate(
-    encoders: Mapping[str, Encoder], seconds: Mapping[int, Mapping[str, float]]
+    encoders: Mapping[str, "Encoder"], seconds: Mapping[int, Mapping[str, float]]
 ) -> list[list[str]]:
     """Tabulate times: milliseconds, and how many times as fast as the first model.
 
@@ -138,6 +143,8 @@ def _fit(crops, encoder):
 
 
 def _parse(argv):
+    from deep_reid.config.kinds import COUNT, POSITIVE
+
     parser = BaseParser(
         prog="python -m deep_reid.serve_bench",
         description="Times exported networks on this machine, and recommends one.",

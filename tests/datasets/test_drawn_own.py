@@ -313,6 +313,9 @@ class TestCommandLine:
         assert code == 0
         path = folder / "people.csv" if layout == "csv" else folder
         command = f"python train_custom.py --mode=train --dataset={shlex.quote(str(path))}"
+        if layout == "mot":
+            folder = shlex.quote(str(folder))
+            command += f"; to track: python train_custom.py --mode=track --sequences {folder}"
         assert caplog.messages == ["all: 36 images, 12 identities, 1 cameras", f"Next: {command}"]
         assert path.exists()
 

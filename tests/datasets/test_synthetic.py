@@ -598,3 +598,33 @@ def test_a_signal_leaves_nothing(tmp_path, monkeypatch, caplog, number):
     assert synthetic.main(argv) == 128 + number
     assert caplog.messages[-1] == f"Interrupted by {number.name}: nothing was written"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["datasets.synthetic", "deep_reid.serve_bench"])
+class TestImportsOfCommands:
+    """What goes wrong while NumPy and OpenCV are imported is told in a line."""
+
+    def run(self, module, tmp_path, content):
+        (tmp_path / "numpy.py").write_text(content)
+        return subprocess.run(
+            [sys.executable, "-m", module, "--layout=mot", "model.pb"],
+            cwd=pathlib.Path(synthetic.__file__).parents[1],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_a_missing_package_is_named(self, module, tmp_path):
+        result = self.run(module, tmp_path, "raise ModuleNotFoundError(name='numpy')\n")
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert "the package numpy is missing in this Python" in line
+
+    def test_a_signal_ends_it(self, module, tmp_path):
+        content = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+        result = self.run(module, tmp_path, content)
+        assert result.returncode == 130
+        (line,) = result.stderr.splitlines()
+        assert "Interrupted" in line

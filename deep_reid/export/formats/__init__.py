@@ -94,13 +94,14 @@ class Format:
         ------
         MissingPathError, DataError
             If it is missing, or cannot be used.
-        UsageError
+        UsageError, RunError
             If its runtime is not installed, or would compute in another precision than the file's.
         """
         if not os.path.exists(path):
             raise MissingPathError(f"{self.title} {path} does not exist: --mode=freeze writes it")
         packages.require(self.to_read, f"to compute {path}")
-        return self.module.load(path, compute, trust)
+        with packages.missing_explained():
+            return self.module.load(path, compute, trust)
 
     def check_output(self, path: str | os.PathLike[str]) -> None:
         """Check, before the work that it needs, that a file or folder may be written.
