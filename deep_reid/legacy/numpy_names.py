@@ -4,6 +4,7 @@ import ast
 import functools
 import operator
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,10 @@ def restore() -> None:
     # Not hasattr: NumPy warns when some of these names are looked up.
     for name in _VALUES.keys() - vars(np).keys():
         setattr(np, name, _VALUES[name])
-    for name in _RENAMED.keys() - vars(np).keys():
-        try:
-            setattr(np, name, operator.attrgetter(_RENAMED[name])(np))
-        except AttributeError:  # this release knows neither name
-            continue
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nobody has used a deprecated name yet
+        for name in _RENAMED.keys() - vars(np).keys():
+            try:
+                setattr(np, name, operator.attrgetter(_RENAMED[name])(np))
+            except AttributeError:  # this release knows neither name
+                continue
