@@ -187,11 +187,7 @@ def train(
             cluster,
         )
         check_labels(labels, step.num_classes, config.classes_per_identity)
-        _warn_of_unknown_scopes(config.exclude_from_restore)
-        to_restore = slim.filter_variables(
-            slim.get_model_variables(),
-            exclude_patterns=[scope_pattern(scope) for scope in config.exclude_from_restore],
-        )
+        to_restore = _select_restored(config.exclude_from_restore)
         config = dataclasses.replace(
             config,
             num_classes=step.num_classes,
@@ -218,10 +214,23 @@ def train(
         )
     if cluster.is_chief:
         _log_request(run.run_dir)
-    if callbacks.eval_every is not None and callbacks.should_stop() is None:
-        for newest in records.list_checkpoints(run.run_dir)[-1:]:
-            callbacks.evaluate(newest)
+    _evaluate_last(callbacks, run.run_dir)
     return loss
+
+
+def _select_restored(excluded_scopes):
+    """Return the model's variables that a checkpoint of another run gives values to."""
+    _warn_of_unknown_scopes(excluded_scopes)
+    return slim.filter_variables(
+        slim.get_model_variables(),
+        exclude_patterns=[scope_pattern(scope) for scope in excluded_scopes],
+    )
+
+
+def _evaluate_last(callbacks, run_dir):
+    if callbacks.eval_every is not None and callbacks.should_stop() is None:
+        for newest in records.list_checkpoints(run_dir)[-1:]:
+            callbacks.evaluate(newest)
 
 
 def _stopping_on_request(callbacks, run_dir):
