@@ -1,6 +1,7 @@
 """Evaluation beside training: CMC scores of each new checkpoint, on seeded gallery draws."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -164,12 +165,6 @@ def eval_loop(
         facts=facts,
     )
     run_dir = os.path.join(log_dir, run_id or "")
-
-    def has_ended():
-        if stopping.is_requested(run_dir):
-            return watching.has_training_ended(run_dir)
-        return until_trained and watching.has_training_ended(run_dir, last_step)
-
     subject = (preprocess_fn, network_factory, validation, log_dir, eval_log_dir, run_id)
     looks = (eval_interval_secs, max_num_evaluations, timeout_secs)
     with open_evaluation(*subject, settings) as (evaluation, log):
@@ -177,5 +172,13 @@ def eval_loop(
         if eval_once:
             step = evaluation.evaluate_newest(run_dir, timeout_secs)
         else:
+            has_ended = functools.partial(_has_ended, run_dir, until_trained, last_step)
             evaluation.watch(run_dir, *looks, has_ended=has_ended)
         return log.last_scores([f"Precision@{k}" for k in RANKS], step)
+
+
+def _has_ended(run_dir, until_trained, last_step):
+    """Return whether no more checkpoints are to come."""
+    if stopping.is_requested(run_dir):
+        return watching.has_training_ended(run_dir)
+    return until_trained and watching.has_training_ended(run_dir, last_step)
