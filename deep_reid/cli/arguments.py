@@ -158,6 +158,18 @@ class ArgumentParser(_Parser):
             (of_command if setting.belongs_to == COMMAND else of_run)[setting.name] = value
         return Command(**of_command, given=of_run)
 
+    def list_names(self, given: argparse.Namespace) -> dict[str, str]:
+        """List the names of flags, and those that the mode's flags have in other programs."""
+        mode = getattr(given, "--mode", MODES[0])
+        synonyms = {
+            name: setting.flags[0]
+            for settings in self._settings.values()
+            for setting in settings
+            if mode in setting.modes
+            for name in setting.synonyms
+        }
+        return synonyms | super().list_names(given)
+
     def explain_word(self, word: str) -> str | None:
         """Find the flag that a word without a flag belongs to; a path is that of the data set."""
         explained = super().explain_word(word)

@@ -57,6 +57,7 @@ class Command:
         Text(),
         "name of the run",
         is_main=True,
+        synonyms=("name", "exp_name", "experiment", "resume"),
         default_text="training makes one, others take the latest",
     )
     config: str | None = _of_all(
@@ -73,6 +74,7 @@ class Command:
         group="run",
         is_main=True,
         flags=("--restore_path", "--checkpoint"),
+        synonyms=("weights", "pretrained"),
         default_text="the run's latest",
         otherwise="evaluation watches the checkpoints of a run: name the run with --run_id",
     )

@@ -241,11 +241,10 @@ def _load(run_dir):
 def _read_defaults(path):
     if path is None:
         return None
+    way_out = f"name the {CONFIG_FILENAME} of a run"
     try:
-        config = RunConfig.read(path)
+        config = RunConfig.read(path, otherwise=way_out)
     except FileNotFoundError as error:
-        raise MissingPathError(
-            f"--config {path} does not exist: name the {CONFIG_FILENAME} of a run"
-        ) from error
+        raise MissingPathError(f"--config {path} does not exist: {way_out}") from error
     # They depend on the data and the network of that run.
     return dataclasses.replace(config, num_classes=None, image_source=None)

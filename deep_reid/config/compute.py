@@ -32,6 +32,7 @@ class ComputeSettings(Checked):
         "type that the network is computed in; weights, statistics, losses and scores stay float32",
         **_OF_MACHINE,
         is_main=True,
+        synonyms=("dtype", "fp16", "bf16", "half", "amp", "mixed_precision"),
         otherwise="weights are float32",
     )
     intra_op_threads: int | None = setting(

@@ -72,6 +72,7 @@ class RunConfig(StepSettings):
         dataclasses.MISSING,
         ImageShape(),
         "size that images are resized to",
+        synonyms=("size", "image_size", "img_size", "input_size", "height", "width"),
         **_OF_DATA,
         is_fixed=True,
         detail="(height, width, channels) of the network's input",
@@ -80,12 +81,19 @@ class RunConfig(StepSettings):
         4,
         COUNT,
         "images of each identity in a batch, K of the P x K batches",
+        synonyms=("num_instances", "instances"),
         group="recipe",
     )
     batch_size: int = setting(
-        128, COUNT, "images per step, by default four of each identity", is_main=True
+        128,
+        COUNT,
+        "images per step, by default four of each identity",
+        is_main=True,
+        synonyms=("bs",),
     )
-    learning_rate: float = setting(1e-3, POSITIVE, "learning rate of the optimizer", is_main=True)
+    learning_rate: float = setting(
+        1e-3, POSITIVE, "learning rate of the optimizer", is_main=True, synonyms=("lr", "rate")
+    )
     lr_schedule: str = setting(
         LR_SCHEDULES[0],
         Choice(LR_SCHEDULES),
@@ -105,11 +113,21 @@ class RunConfig(StepSettings):
         "step at which training ends",
         is_main=True,
         default_text="no end",
+        synonyms=(
+            "steps",
+            "num_steps",
+            "max_steps",
+            "iterations",
+            "max_iter",
+            "epochs",
+            "num_epochs",
+        ),
     )
     seed: int | None = setting(
         None,
         SEED,
         "makes weights and sampling reproducible",
+        synonyms=("random_seed",),
         is_main=True,
         default_text="drawn at random",
     )
@@ -119,6 +137,7 @@ class RunConfig(StepSettings):
         "checkpoint that a new run starts from: its prefix, any of its files or its directory",
         is_main=True,
         flags=("--restore_path", "--checkpoint"),
+        synonyms=("weights", "pretrained", "init"),
         default_text="none",
     )
     exclude_from_restore: tuple[str, ...] = setting(
@@ -146,6 +165,7 @@ class RunConfig(StepSettings):
         None,
         NETWORK,
         "network, or MODULE:NAME of your own",
+        synonyms=("model", "arch", "backbone"),
         **_OF_DATA,
         is_main=True,
         is_fixed=True,
@@ -174,6 +194,7 @@ class RunConfig(StepSettings):
         **_OF_DATA,
         is_main=True,
         flags=("--dataset_dir", "--dataset"),
+        synonyms=("data", "data_dir", "data_path"),
         detail="None: the caller's images",
     )
     name_pattern: str | None = setting(
@@ -288,17 +309,19 @@ class RunConfig(StepSettings):
         """
         path = pathlib.Path(run_dir) / CONFIG_FILENAME
         try:
-            return cls.read(path)
+            return cls.read(path, otherwise="restore or delete it")
         except FileNotFoundError as error:
             raise MissingPathError(f"{path} does not exist: name the directory of a run") from error
 
     @classmethod
-    def read(cls, path: files.Path) -> "RunConfig":
+    def read(cls, path: files.Path, otherwise: str) -> "RunConfig":
         """Read the settings of a run from their file.
 
         Parameters
         ----------
         path : str or Path
+        otherwise : str
+            What to do if the file holds something else, for the error.
 
         Returns
         -------
@@ -312,9 +335,9 @@ class RunConfig(StepSettings):
         try:
             settings = files.read_json(path)
         except ValueError as error:
-            raise DataError(f"{path} is not valid JSON ({error}): restore or delete it") from error
+            raise DataError(f"{path} is not valid JSON ({error}): {otherwise}") from error
         if not isinstance(settings, dict) or "image_shape" not in settings:
-            raise DataError(f"{path} does not hold the settings of a run: restore or delete it")
+            raise DataError(f"{path} does not hold the settings of a run: {otherwise}")
         known = list_settings(cls)
         try:
             return cls(**{name: value for name, value in settings.items() if name in known})

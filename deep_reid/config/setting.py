@@ -63,6 +63,8 @@ class Setting:
     flags : sequence of str
         Its names on the command line, the main one first; ``{name}`` stands for `name`. Empty: it
         has none there.
+    synonyms : sequence of str
+        Its names in other programs, without hyphens: who types them gets its flag proposed.
     default_text : str, optional
         The default in the help, where the value itself does not tell it.
     detail : str
@@ -85,6 +87,7 @@ class Setting:
     is_fixed: bool = False
     of_dataset: bool = False
     flags: Sequence[str] = ("--{name}",)
+    synonyms: Sequence[str] = ()
     default_text: str | None = None
     detail: str = ""
     otherwise: str = ""

@@ -165,6 +165,7 @@ class StepSettings(ComputeSettings):
         4,
         count(at_most=256),
         "threads that read and decode images (one, with --deterministic)",
+        synonyms=("workers", "num_workers"),
         **_OF_FEEDING,
     )
     queue_capacity: int = setting(

@@ -31,8 +31,26 @@ class BaseParser(argparse.ArgumentParser):
     ) -> Any:
         namespace, rest = self.parse_known_args(args, namespace)
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}{self._propose(rest)}")
+            proposals = self._propose(rest, self.list_names(namespace))
+            self.error(f"unrecognized arguments: {' '.join(rest)}{proposals}")
         return namespace
+
+    def list_names(self, given: argparse.Namespace) -> dict[str, str]:
+        """List the names that may be meant by unknown ones, without hyphens.
+
+        Parameters
+        ----------
+        given : argparse.Namespace
+            What was read from the command line.
+
+        Returns
+        -------
+        dict of str -> str
+            Their flags.
+        """
+        del given
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        return {flag.lstrip("-"): flag for flag in flags}
 
     def parse_known_args(  # noqa: D102 - of argparse
         self, args: Iterable[str] | None = None, namespace: Any = None
@@ -70,15 +88,15 @@ class BaseParser(argparse.ArgumentParser):
         choice = find_similar(word, flags)
         return choice and f"{flags[choice]}={choice}"
 
-    def _propose(self, rest):
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        proposals = {}
+    def _propose(self, rest, names):
+        proposals: dict[str, str | None] = {}
         is_value = False
         for text in rest:
             name, has_value, _ = text.partition("=")
             is_flag = text.startswith(_DASHES) or has_value
             if is_flag:
-                proposals[name] = find_similar(f"--{name.lstrip(''.join(_DASHES))}", flags)
+                similar = find_similar(name.lstrip("".join(_DASHES)), names)
+                proposals[name] = similar and names[similar]
             elif not is_value:
                 proposals[text] = self.explain_word(text)
             is_value = is_flag and not has_value  # what comes next may be the flag's value

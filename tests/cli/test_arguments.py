@@ -36,8 +36,10 @@ VALUES = {
     **{f"--{name}": [f"--{name}=0.5"] for name in ("batch_norm_decay", "ema_decay")},
     "--label_smoothing": ["--label_smoothing=0.5"],
 }
-
-
+# The settings that have a name in other programs.
+SYNONYMS = {
+    word: [x for x in ARGUMENTS if word in x.synonyms] for y in ARGUMENTS for word in y.synonyms
+}
 TRIPLES = [FLAGS[start : start + 3] for start in range(0, len(FLAGS) - 2, 3)]
 # For each flag with choices, also where it takes other values, its choices.
 CHOICES = {
@@ -208,10 +210,24 @@ class TestRefusals:
         assert error.endswith("did you mean --batch_size for --batchsize? (--help=all lists all "
                               "settings)\n")  # fmt: skip
 
-    def test_what_is_like_no_flag_has_no_proposal(self, capsys):
+    @pytest.mark.parametrize("typed", ["--qqqqqqq", "--pooling=avg", "--dropout=0.5", "--xs=3"])
+    def test_what_is_like_no_flag_has_no_proposal(self, capsys, typed):
         with pytest.raises(SystemExit):
-            parse("--qqqqqqq")
+            parse(typed)
         assert "did you mean" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize("typed", SYNONYMS)
+    def test_a_name_from_another_program_is_answered_with_the_flag(self, capsys, typed):
+        for setting in SYNONYMS[typed]:
+            error = refuse(capsys, f"--mode={setting.modes[0]}", f"--{typed}=1")
+            assert f"--{typed}=1; did you mean {setting.flags[0]}?" in error
+
+    def test_a_name_from_another_program_is_no_flag_and_means_one_in_each_mode(self):
+        assert {"lr", "epochs"} <= set(SYNONYMS)
+        for typed, meant in SYNONYMS.items():
+            assert f"--{typed}" not in {flag for x in ARGUMENTS for flag in x.flags}
+            modes = [mode for setting in meant for mode in setting.modes]
+            assert len(modes) == len(set(modes))
 
     def test_own_images_always_have_compact_labels(self, capsys):
         with pytest.raises(SystemExit):
@@ -247,9 +263,10 @@ class TestConfigFile:
     def test_it_must_be_there_and_hold_settings(self, tmp_path):
         with pytest.raises(MissingPathError, match=r"--config .*none.json does not exist"):
             settings.settle(parse(f"--config={tmp_path}/none.json"), Market1501)
-        (tmp_path / "broken.json").write_text("{")
-        with pytest.raises(DataError, match="broken.json is not valid JSON"):
-            settings.settle(parse(f"--config={tmp_path}/broken.json"), Market1501)
+        for content, fault in ("{", "is not valid JSON .*"), ("[]", "does not hold the settings.*"):
+            (tmp_path / "bad.json").write_text(content)
+            with pytest.raises(DataError, match=f"bad.json {fault}: name the config.json of a run"):
+                settings.settle(parse(f"--config={tmp_path}/bad.json"), Market1501)
 
 
 NEW_SETTING = """
