@@ -13,6 +13,7 @@ import clusters
 import pytest
 
 from deep_reid import cli, launch
+from deep_reid.compat import tf
 
 ROOT = pathlib.Path(__file__).parents[2]
 NETWORK = ("--network=tiny:Net", "--image_shape", "32", "16")
@@ -50,6 +51,16 @@ def read_scores(folder):
     return {entry["step"]: entry["Precision@1"] for entry in scores}
 
 
+def read_events(folder):
+    """Return all values of the folder's events, scores and pictures, by step and tag."""
+    return {
+        (event.step, value.tag): value.SerializeToString()
+        for path in folder.glob("events*")
+        for event in tf.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, drawn_market1501):
     """The folder of a training with all roles."""
@@ -83,7 +94,7 @@ class TestATrainingWithAllRoles:
         assert len([name for name in names if name.startswith("events")]) == 1
         assert "model.ckpt-30.index" in names and "config.json" in names
 
-    def test_the_evaluator_gives_the_scores_of_mode_eval(self, trained, tmp_path):
+    def test_the_evaluator_gives_the_scores_and_events_of_mode_eval(self, trained, tmp_path):
         argv = [f"--log_dir={trained / 'train'}", "--run_id=run", "--until_trained"]
         assert cli.main(
             "datasets.market1501:Market1501",
@@ -92,6 +103,10 @@ class TestATrainingWithAllRoles:
         of_evaluator = read_scores(trained / "eval" / "run")
         of_eval = read_scores(tmp_path / "run")
         assert of_eval == of_evaluator and 30 in of_eval
+        events = read_events(tmp_path / "run")
+        assert events == read_events(trained / "eval" / "run")
+        tags = {tag for step, tag in events if step == 30}
+        assert {"Precision_1", "ranking/probe_0"} <= tags
 
     @pytest.mark.parametrize("mode", ["test", "finalize", "freeze"])
     def test_other_modes_work_on_it(self, trained, mode):
