@@ -3,12 +3,16 @@
 import dataclasses
 import functools
 import pathlib
+import sys
 
 import cv2
 import numpy as np
 
-from benchmarks.workers import closing_all
+from benchmarks.workers import NotMeasured, closing_all
 from datasets import synthetic
+
+MODELS = {"tflite": "model.tflite", "openvino": "model_openvino", "onnx": "model.onnx"}
+"""Files of the model for other runtimes, by their format."""
 
 CROP_SIZE = (64, 128)  # width, height
 FRAME_SIZE = (1920, 1080)
@@ -33,7 +37,7 @@ class Sizes:
     num_threads: tuple = (1, 2, 4)  # of the feed
     num_encoded: tuple = (2_000, 20_000)  # files to encode, to measure the peak memory
     matrix_size: int = 4096
-    pytorch_ways: tuple = ("eager", "compiled")  # compiling takes minutes
+    pytorch_ways: tuple = ("eager", "eager, channels first", "compiled")  # compiling takes minutes
     # Of the runs whose accuracy is compared.
     num_scored_identities: int = 80
     scored_batch_size: int = 32
@@ -79,11 +83,14 @@ class Files:
     sizes : Sizes
     directory : str
         Folder of the files.
+    pythons : sequence of str
+        Interpreters of the environments that have builds of PyTorch to compare with.
     """
 
-    def __init__(self, sizes, directory):
+    def __init__(self, sizes, directory, pythons=(sys.executable,)):
         self.directory = pathlib.Path(directory)
         self.sizes = sizes
+        self.pythons = pythons
 
     @property
     def training(self):
@@ -131,6 +138,19 @@ class Files:
         with closing_all() as start:
             start("benchmarks.model:ModelWriter").ask("write", path)
         return path
+
+    @functools.cached_property
+    def pytorch_builds(self):
+        """The builds of PyTorch, such as ``2.13.0+cpu``, with their interpreters."""
+        builds = {}
+        for number, python in enumerate(self.pythons):
+            with closing_all() as start:
+                try:
+                    build = start("benchmarks.in_pytorch:Devices", python=python).ask("version")
+                except NotMeasured:
+                    build = f"not found ({number})"  # the rows of its contenders say why
+            builds[build] = python
+        return builds
 
     def _draw_crops(self, name, count):
         coarse = np.random.default_rng(1).integers(0, 256, (count, 16, 8, 3), np.uint8)

@@ -6,7 +6,7 @@ Each contender has the GPU to itself: several of them would not find enough memo
 import dataclasses
 import itertools
 
-from benchmarks.groups import COMPILE_MODES, measure_input
+from benchmarks.groups import PYTORCH_WAYS, measure_input
 from benchmarks.machine import num_cores
 from benchmarks.table import Table
 from benchmarks.workers import Contender, NotMeasured, Timings, closing_all, measure_in_turn
@@ -47,8 +47,8 @@ def measure_encoding(files):
                     "benchmarks.in_pytorch:Encoding",
                     weights_path=files.model / "weights.npz",
                     crops_path=files.gpu_crops,
-                    compile_mode=COMPILE_MODES[way],
                     on_gpu=True,
+                    **PYTORCH_WAYS[way],
                 )
                 _measure_alone(timings, [Contender(name, worker, args=(count,))], files)
         table.add_timings(timings, ["our frozen graph", *theirs], count)
@@ -109,11 +109,11 @@ def _measure_batch_size(files, batch_size):
                 "benchmarks.in_pytorch:Training",
                 **settings,
                 precision=precision,
-                compile_mode=COMPILE_MODES[way],
                 on_gpu=True,
+                **PYTORCH_WAYS[way],
             )
-            with table.adding_failure(f"{name}: processes that read images"):
-                worker.ask("choose_num_workers")
+            with table.adding_failure(f"{name}: threads and processes"):
+                worker.ask("tune")
             _measure_alone(timings, [Contender(name, worker)], files)
             _read_memory(memory, name, worker)
     table.add_timings(timings, [*timings.secs, *timings.failures], batch_size)

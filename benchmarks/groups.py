@@ -11,14 +11,22 @@ import sys
 import numpy as np
 
 from benchmarks import machine
+from benchmarks.files import MODELS
 from benchmarks.table import Table, format_secs
-from benchmarks.workers import Contender, closing_all, measure_in_turn, run_program
+from benchmarks.workers import Contender, Timings, closing_all, measure_in_turn, run_program
 from datasets import synthetic
 
 PRECISIONS = machine.list_precisions()
 SCRIPT = pathlib.Path(__file__).parents[1] / "train_market1501.py"
-# By the ways to run PyTorch, what `torch.compile` is told.
-COMPILE_MODES = {"eager": None, "compiled": "default", "CUDA graphs": "reduce-overhead"}
+# The ways to run PyTorch, and what its classes in `benchmarks.in_pytorch` are told.
+PYTORCH_WAYS = {
+    "eager": {},
+    "eager, channels first": {"channels_last": False},
+    "compiled": {"compile_mode": "default"},
+    "CUDA graphs": {"compile_mode": "reduce-overhead"},
+}
+# The runtimes that networks are exported for, by the format.
+RUNTIMES = {"tflite": "LiteRT", "openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 # From the table's names to those in the file of scores.
 SCORES = {"rank-1": "rank1", "mAP (standard)": "mAP_standard"}
 
@@ -27,12 +35,13 @@ def measure_training(files):
     """Measure training from image files."""
     sizes = files.sizes
     table = Table(f"training, batch {sizes.batch_size}")
+    fastest = _find_fastest_pytorch(files, table)
     with closing_all() as start:
-        ours, theirs = _start_our_trainings(start, files), _start_pytorch_trainings(start, files)
+        ours = _start_our_trainings(start, files)
+        theirs = {name: start(**settings) for name, settings in fastest.values()}
         for name, worker in theirs.items():
-            measurement = f"{name}: processes that read images"
-            with table.adding_failure(measurement):
-                table.add(measurement, f"{worker.ask('choose_num_workers')}", "the faster number")
+            with table.adding_failure(name):
+                worker.ask("tune")
         constant = {
             f"ours {precision}, constant batch": start(
                 "benchmarks.in_tensorflow:ConstantTraining",
@@ -45,10 +54,8 @@ def measure_training(files):
         contenders = [Contender(name, worker) for name, worker in workers.items()]
         timings = _measure(contenders, sizes, min_count=sizes.training_steps)
     table.add_timings(timings, [contender.name for contender in contenders], sizes.batch_size)
-    for precision in PRECISIONS:
-        names = [name for name in theirs if precision in name]
-        with table.adding_failure(f"PyTorch's best {precision}"):
-            table.add_speed_ratio(timings, f"ours {precision}", timings.fastest(names))
+    for precision, (name, _) in fastest.items():
+        table.add_speed_ratio(timings, f"ours {precision}", name)
     for narrow in PRECISIONS[1:]:
         table.add_speed_ratio(timings, f"ours {narrow}", "ours float32")
     for name in ours:
@@ -138,16 +145,19 @@ def measure_peak(files):
 def measure_memory(files):
     """Measure the peak memory of training, and of encoding few and many files."""
     table, sizes = Table("peak memory"), files.sizes
-    for start_trainings, remark in (
-        (_start_our_trainings, "the whole process"),
-        (_start_pytorch_trainings, "without the processes that read images"),
+    theirs = {}
+    for trainings in _list_pytorch_trainings(files).values():
+        theirs |= trainings
+    for remark, trainings in (
+        ("the whole process", _list_our_trainings(files)),
+        ("without the processes that read images", theirs),
     ):
-        with closing_all() as start:
-            for name, worker in start_trainings(start, files).items():
-                measurement = f"training, batch {sizes.batch_size}, {name}"
-                with table.adding_failure(measurement):
-                    worker.ask("measure", sizes.training_steps)
-                    table.add(measurement, f"{worker.ask('peak_memory'):.0f} MiB", remark)
+        for name, settings in trainings.items():
+            measurement = f"training, batch {sizes.batch_size}, {name}"
+            with closing_all() as start, table.adding_failure(measurement):
+                worker = start(**settings)
+                worker.ask("measure", sizes.training_steps)
+                table.add(measurement, f"{worker.ask('peak_memory'):.0f} MiB", remark)
     create, peaks = "benchmarks.in_tensorflow:Encoding", []
     for num_images in sizes.num_encoded:
         measurement = f"encoding {num_images:,} files".replace(",", " ")
@@ -198,43 +208,86 @@ def _measure(contenders, sizes, min_count=1):
     )
 
 
-def _start_our_trainings(start, files):
+def _list_our_trainings(files):
     create = "benchmarks.in_tensorflow:Training"
     return {
-        f"ours {precision}": start(create, precision=precision, **files.training)
+        f"ours {precision}": {"create": create, "precision": precision, **files.training}
         for precision in PRECISIONS
     }
 
 
-def _start_pytorch_trainings(start, files):
-    create = "benchmarks.in_pytorch:Training"
+def _start_our_trainings(start, files):
+    return {name: start(**settings) for name, settings in _list_our_trainings(files).items()}
+
+
+def _list_pytorch_trainings(files):
+    """List the ways to train with PyTorch, by names: what `start` is told, for each precision."""
     return {
-        f"PyTorch {way} {precision}": start(
-            create, precision=precision, compile_mode=COMPILE_MODES[way], **files.training
-        )
+        precision: {
+            f"PyTorch {build} {way} {precision}": {
+                "create": "benchmarks.in_pytorch:Training",
+                "python": python,
+                "precision": precision,
+                **PYTORCH_WAYS[way],
+                **files.training,
+            }
+            for build, python in files.pytorch_builds.items()
+            for way in files.sizes.pytorch_ways
+        }
         for precision in PRECISIONS
-        for way in files.sizes.pytorch_ways
     }
 
 
-def _start_graph(start, files, name, create="benchmarks.in_tensorflow:FrozenGraph"):
+def _find_fastest_pytorch(files, table):
+    """Try all builds of PyTorch in all ways, one after the other: all at once need much memory.
+
+    Returns
+    -------
+    dict of str -> tuple of str and dict
+        By the precision, the name of the fastest one and what `start` is told.
+    """
+    fastest = {}
+    for precision, trainings in _list_pytorch_trainings(files).items():
+        tried = Timings({}, {})
+        for name, settings in trainings.items():
+            with closing_all() as start, table.adding_failure(f"{name}, tried alone"):
+                worker = start(**settings)
+                tuned = worker.ask("tune")
+                tried.secs[name] = [worker.ask("measure", files.sizes.training_steps)]
+                speed = files.sizes.batch_size / tried.median(name)
+                table.add(f"{name}, tried alone", f"{speed:.1f} images/s", tuned)
+        if tried.secs:
+            name = tried.fastest(list(tried.secs))
+            fastest[precision] = name, trainings[name]
+    return fastest
+
+
+def _start_graph(start, files, name):
+    create = "benchmarks.in_tensorflow:FrozenGraph"
     return start(create, graph_path=files.model / name, crops_path=files.crops)
 
 
 def _start_encoders(start, files):
-    onnxruntime = "benchmarks.in_onnxruntime:Encoding"
     workers = {
         "our frozen graph": _start_graph(start, files, "frozen.pb"),
         "per-image-map graph": _start_graph(start, files, "map.pb"),
-        "ONNX Runtime": _start_graph(start, files, "frozen.pb", onnxruntime),
     }
-    for way in files.sizes.pytorch_ways:
-        workers[f"PyTorch {way}"] = start(
-            "benchmarks.in_pytorch:Encoding",
-            weights_path=files.model / "weights.npz",
+    for format_name, file in MODELS.items():
+        workers[RUNTIMES[format_name]] = start(
+            "benchmarks.in_formats:Encoding",
+            format_name=format_name,
+            model_path=files.model / file,
             crops_path=files.crops,
-            compile_mode=COMPILE_MODES[way],
         )
+    for build, python in files.pytorch_builds.items():
+        for way in files.sizes.pytorch_ways:
+            workers[f"PyTorch {build} {way}"] = start(
+                "benchmarks.in_pytorch:Encoding",
+                python=python,
+                weights_path=files.model / "weights.npz",
+                crops_path=files.crops,
+                **PYTORCH_WAYS[way],
+            )
     return workers
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import itertools
 import statistics
 
 import cv2
@@ -48,8 +49,17 @@ def find_device(on_gpu):
     return torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
 
 
+def find_memory_format(channels_last):
+    """Return PyTorch's name of an order of the axes in memory."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 class Devices:
     """What PyTorch can compute on."""
+
+    def version(self):
+        """Return PyTorch's version, which names the build: 2.13.0+cpu, for instance."""
+        return torch.__version__
 
     def describe(self):
         """Return one line."""
@@ -80,10 +90,19 @@ class Batches(Dataset):
 class Training:
     """Trains from image files.
 
-    `compile_mode` is one of ``torch.compile``, or None: eager.
+    `compile_mode` is one of ``torch.compile``, or None: eager. `channels_last` is the order of the
+    axes in memory.
     """
 
-    def __init__(self, dataset_dir, batch_size, precision, compile_mode=None, on_gpu=False):
+    def __init__(
+        self,
+        dataset_dir,
+        batch_size,
+        precision,
+        compile_mode=None,
+        channels_last=True,
+        on_gpu=False,
+    ):
         use_all_there_is()
         torch.manual_seed(1)
         filenames, labels, _ = market1501.read_train_split_to_str(dataset_dir)
@@ -98,7 +117,8 @@ class Training:
             )
         # As ours: most gradients are too small for float16.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "float16")
-        network = DeepSortNetwork(NUM_CLASSES).to(memory_format=torch.channels_last)
+        self._memory_format = find_memory_format(channels_last)
+        network = DeepSortNetwork(NUM_CLASSES).to(memory_format=self._memory_format)
         self._network = network.to(self._device)
         weights = [each for each in self._network.parameters() if each.requires_grad]
         self._optimizer = torch.optim.Adam(weights, LEARNING_RATE, fused=True)
@@ -107,16 +127,25 @@ class Training:
             self._compute = torch.compile(self._compute_loss, mode=compile_mode)
         self._load(num_workers=1)
 
-    def choose_num_workers(self):
-        """Find and keep the number of reading processes with which training is fastest."""
+    def tune(self):
+        """Find and keep the numbers of threads and reading processes that train fastest.
 
-        def try_out(num_workers):
-            self._load(num_workers)
+        Returns
+        -------
+        str
+        """
+
+        def use(numbers):
+            torch.set_num_threads(numbers[0])
+            self._load(numbers[1])
+
+        def try_out(numbers):
+            use(numbers)
             return statistics.median(self.measure(1) for _ in range(_NUM_TRIAL_STEPS))
 
-        best = min(powers_of_two(num_cores()), key=try_out)
-        self._load(best)
-        return best
+        best = min(itertools.product(powers_of_two(num_cores()), repeat=2), key=try_out)
+        use(best)
+        return "threads: {}, processes that read images: {}".format(*best)
 
     def measure(self, count):
         """Train from files: mean seconds of `count` steps."""
@@ -152,22 +181,25 @@ class Training:
 
     def _compute_loss(self, images, labels):
         with self._autocast():
-            features = self._network(_to_input(images))
+            features = self._network(_to_input(images, self._memory_format))
         return self._network.compute_loss(features, labels)
 
 
 class Encoding(CropEncoder):
     """Encodes crops by the network with the weights of a ``.npz`` file."""
 
-    def __init__(self, weights_path, crops_path, compile_mode=None, on_gpu=False):
+    def __init__(
+        self, weights_path, crops_path, compile_mode=None, channels_last=True, on_gpu=False
+    ):
         super().__init__(crops_path)
         use_all_there_is()
         network = DeepSortNetwork(NUM_CLASSES)
         with np.load(weights_path) as variables:
             network.load_weights(variables)
         self._device = find_device(on_gpu)
-        network = network.eval().to(self._device, memory_format=torch.channels_last)
-        self._encode = lambda crops: network(_to_input(crops))
+        memory_format = find_memory_format(channels_last)
+        network = network.eval().to(self._device, memory_format=memory_format)
+        self._encode = lambda crops: network(_to_input(crops, memory_format))
         if compile_mode is not None:  # once for each number of crops, with constant weights
             torch._inductor.config.freezing = True
             self._encode = torch.compile(self._encode, dynamic=False, mode=compile_mode)
@@ -194,10 +226,10 @@ def powers_of_two(largest):
     return sorted({2**power for power in range(largest.bit_length())} | {largest})
 
 
-def _to_input(images):
-    """Turn uint8 (N, H, W, 3), BGR, into float32 (N, 3, H, W), RGB in [0, 1], channels last."""
+def _to_input(images, memory_format):
+    """Turn uint8 (N, H, W, 3), BGR, into float32 (N, 3, H, W), RGB in [0, 1]."""
     images = images.flip(3).permute(0, 3, 1, 2)
-    return images.to(torch.float32, memory_format=torch.channels_last) / 255.0
+    return images.to(torch.float32, memory_format=memory_format) / 255.0
 
 
 def _use_one_thread(worker_id):

@@ -1,7 +1,6 @@
 """Describes the machine and the software of the measurements."""
 
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import platform
@@ -33,7 +32,6 @@ def describe():
         f"System: {platform.system()} {platform.release()}, Python {platform.python_version()}",
         f"Packages: {', '.join(f'{name} {_version(name)}' for name in _PACKAGES)}",
         f"Precisions: {', '.join(list_precisions())}",
-        *_warn_of_cuda_build(),
         f"Load before (1, 5, 15 minutes): {load}",
     ]
 
@@ -45,17 +43,16 @@ def _version(package):
         return "not installed"
 
 
-def _warn_of_cuda_build():
-    """Return a line if PyTorch is its build for GPUs, which is much slower on CPUs."""
-    found = importlib.util.find_spec("torch")
-    text = "" if found is None else pathlib.Path(found.origin).with_name("version.py").read_text()
-    if re.search(r"^cuda\b.*'\d", text, re.MULTILINE) is None:
-        return []
-    index = "https://download.pytorch.org/whl/cpu"
-    return [
-        "PyTorch is its CUDA build, which is slower on CPUs than the CPU build: compare with that "
-        f"(pip install torch --index-url {index})"
-    ]
+def describe_builds(builds):
+    """Describe the builds of PyTorch: a list of lines."""
+    facts = [f"Builds of PyTorch: {', '.join(builds)}"]
+    if all("+cu" in build for build in builds):
+        facts.append(
+            "No build of PyTorch is for CPUs, the fastest kind on them: compare with one, too (pip "
+            "install torch --index-url https://download.pytorch.org/whl/cpu, in an environment of "
+            "its own; --pytorch names its interpreter)"
+        )
+    return facts
 
 
 def _read_cpu_info(key):

@@ -8,8 +8,12 @@ import pathlib
 
 import numpy as np
 
+from benchmarks.files import MODELS
 from deep_reid import export
 from deep_reid.compat import slim, tf
+from deep_reid.export.convert import convert
+from deep_reid.export.model_input import BGR_UINT8, ModelInput
+from deep_reid.export.parity import Samples
 from deep_reid.nets import deep_sort
 from deep_reid.runs import restoring
 
@@ -20,7 +24,7 @@ class ModelWriter:
     """Writes the files of a model."""
 
     def write(self, directory):
-        """Write ``model.ckpt-1``, ``weights.npz``, ``frozen.pb``, and ``map.pb``."""
+        """Write ``model.ckpt-1``, ``weights.npz``, ``frozen.pb``, ``map.pb``, and `MODELS`."""
         directory = pathlib.Path(directory)
         checkpoint = str(directory / "model.ckpt-1")
         factory = deep_sort.create_network_factory(False, None, add_logits=False)
@@ -34,6 +38,15 @@ class ModelWriter:
         frozen_graph = directory / "frozen.pb"
         export.freeze(deep_sort.preprocess, factory, checkpoint, IMAGE_SHAPE, frozen_graph)
         (directory / "map.pb").write_bytes(_freeze_with_map(factory, checkpoint))
+        images = np.random.default_rng(3).integers(0, 256, (4, *IMAGE_SHAPE), np.uint8)
+        convert(
+            deep_sort.preprocess,
+            factory,
+            checkpoint,
+            ModelInput(IMAGE_SHAPE, BGR_UINT8),
+            {name: directory / file for name, file in MODELS.items()},
+            Samples(images),
+        )
 
 
 def _freeze_with_map(factory, checkpoint):

@@ -8,16 +8,19 @@ machine becomes slower or faster, that affects all of them.
 import contextlib
 import dataclasses
 import importlib
-import multiprocessing
+import os
 import pathlib
 import re
+import socket
 import statistics
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 
 import numpy as np
 
+_ROOT = pathlib.Path(__file__).parents[1]
 _SECS_TO_END = 30
 _SECS_BETWEEN_TURNS = 0.1  # the last contender's threads may still be busy, waiting for work
 
@@ -35,18 +38,23 @@ class Worker:
     ----------
     create : str
         ``"module:Class"``. The process imports it; if a package is missing, each call fails.
+    python : str
+        The interpreter: that of another environment has other packages.
     **settings
         Arguments of the class.
     """
 
-    def __init__(self, create, **settings):
-        # Not forked: no library may inherit threads or memory of another.
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        # No daemon, which could not start the processes in which PyTorch loads its data.
-        self._process = context.Process(target=_serve, args=(theirs, create, settings))
-        self._process.start()
-        theirs.close()
+    def __init__(self, create, python=sys.executable, **settings):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Not forked: no library may inherit threads or memory of another.
+            self._process = subprocess.Popen(
+                [python, "-m", "benchmarks.workers", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": _join_paths(_ROOT, os.environ.get("PYTHONPATH"))},
+            )
+        self._connection = Connection(ours.detach())
+        self._connection.send((create, settings))
 
     def ask(self, method, *args):
         """Call a method of the object in the process and return its answer.
@@ -62,8 +70,7 @@ class Worker:
             self._connection.send((method, args))
             failure, answer = self._connection.recv()
         except (EOFError, ConnectionError):
-            self._process.join(_SECS_TO_END)
-            failure = f"its process ended with code {self._process.exitcode}"
+            failure = f"its process ended with code {self._process.wait(_SECS_TO_END)}"
         if failure:
             raise NotMeasured(failure)
         return answer
@@ -71,9 +78,14 @@ class Worker:
     def close(self):
         """End the process."""
         self._connection.close()
-        self._process.join(_SECS_TO_END)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECS_TO_END)
         self._process.kill()
-        self._process.join()
+        self._process.wait()
+
+
+def _join_paths(*paths):
+    return os.pathsep.join(str(path) for path in paths if path)
 
 
 def run_program(*command, cwd=None):
@@ -96,9 +108,10 @@ def closing_all():
         yield start
 
 
-def _serve(connection, create, settings):
+def _serve(connection):
     made = None
     with contextlib.suppress(EOFError, ConnectionError):  # the other side closed the connection
+        create, settings = connection.recv()
         while True:
             method, args = connection.recv()
             made = made or _attempt(_make, create, settings)
@@ -259,3 +272,7 @@ def _recording_failure(contender, failures):
         yield
     except NotMeasured as reason:
         failures[contender.name] = str(reason)
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))

@@ -74,7 +74,10 @@ class PyTorchNetwork:
 
 
 @pytest.fixture
-def start():
+def start(monkeypatch):
+    # Workers import what these tests define, and tests/sleeper.py.
+    here = pathlib.Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", f"{here}:{here.parent}")
     with workers.closing_all() as start:
         yield start
 
@@ -319,16 +322,26 @@ def test_table_has_medians_of_ratios_by_round():
 
 
 @pytest.mark.parametrize(
-    ("cuda", "is_warned"), [("None", False), ("'12.8'", True), ("'13.0'", True)]
+    ("builds", "is_warned"),
+    [
+        (["2.13.0+cpu"], False),
+        (["2.14.1+cu130"], True),
+        (["2.14.1+cu130", "2.13.0+cpu"], False),
+        (["2.14.1+cu130", "2.12.0+cu128"], True),
+    ],
 )
-def test_a_pytorch_that_is_slow_on_cpus_is_named(tmp_path, monkeypatch, cuda, is_warned):
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text("")
-    (tmp_path / "torch" / "version.py").write_text(
-        f"from typing import Optional\n__version__ = '2.13.0'\ncuda: Optional[str] = {cuda}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    assert any("CUDA build" in fact for fact in machine.describe()) == is_warned
+def test_builds_of_pytorch_are_named_and_missing_ones_for_cpus_too(builds, is_warned):
+    first, *others = machine.describe_builds(dict.fromkeys(builds))
+    assert first.endswith(": " + ", ".join(builds))
+    assert ("No build of PyTorch is for CPUs" in "".join(others)) == is_warned
+
+
+def test_a_worker_may_have_another_interpreter(start, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nOWN_PACKAGES=yes exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert start("sleeper:Sleeper", python=str(python)).ask("read", "OWN_PACKAGES") == "yes"
+    assert start("sleeper:Sleeper").ask("read", "OWN_PACKAGES") is None
 
 
 def test_machine_is_described():
@@ -388,9 +401,11 @@ def test_benchmark_of_a_gpu_runs_and_says_what_is_missing(tmp_path):
     [
         (["--gpu", "--group=peak"], "--gpu measures the groups training, encoding, input"),
         (["--batch_sizes", "8"], "--batch_sizes goes with --gpu"),
+        (["--gpu", "--pytorch", sys.executable], "--pytorch goes without --gpu"),
+        (["--pytorch", "no/python"], "--pytorch: no/python is no program"),
     ],
 )
-def test_benchmark_refuses_what_a_gpu_does_not_have(flags, problem):
+def test_benchmark_refuses_what_does_not_fit(flags, problem):
     command = [sys.executable, "benchmarks/run.py", *flags]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 2
