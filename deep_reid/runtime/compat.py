@@ -3,7 +3,7 @@
 Everything else writes ``from deep_reid.runtime.compat import slim, tf``. On import, this module
 
 * hides TensorFlow's start-up lines, unless the user set ``TF_CPP_MIN_LOG_LEVEL``;
-* leaves Keras 3 to be imported at its first use (``lazy_keras.py``);
+* leaves Keras 3 and scikit-learn to be imported at their first use (``lazy_imports.py``);
 * turns on oneDNN's kernels, unless the user set ``TF_ENABLE_ONEDNN_OPTS``;
 * repairs TF-Slim 1.1, its last release, for TensorFlow 2.16 and later (``slim_repairs.py``);
 * turns on graph mode and TensorFlow 1's behavior.
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import warnings
 
-from deep_reid.runtime import lazy_keras, slim_repairs
+from deep_reid.runtime import lazy_imports, slim_repairs
 from deep_reid.system import memory
 
 _QUIET = "3"
@@ -64,7 +64,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 memory.check_limit("TensorFlow")
 with (
-    lazy_keras.without_keras(),
+    lazy_imports.without("keras"),
     contextlib.nullcontext() if _USER_WANTS_TENSORFLOW_LOGS else _without_start_up_lines(),
 ):
     tf = importlib.import_module("tensorflow.compat.v1")

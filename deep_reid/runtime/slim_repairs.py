@@ -23,8 +23,11 @@ TF-Slim itself uses no name that NumPy has removed; only its own tests use ``np.
 """
 
 import importlib
+import importlib.util
 import sys
 from types import ModuleType
+
+from deep_reid.runtime.lazy_imports import LazyModule, without
 
 _LEGACY_LAYER_MODULES = ("base", "convolutional", "core", "normalization", "pooling")
 
@@ -129,6 +132,15 @@ def import_slim(tensorflow_version: str) -> ModuleType:
     """
     _alias_legacy_layers(tensorflow_version)
     _restore_moved_names()
-    slim = importlib.import_module("tf_slim")
+    with without("sklearn"):
+        slim = importlib.import_module("tf_slim")
     _complete(slim)
+    _find_scores_of_clusters()
     return slim
+
+
+def _find_scores_of_clusters():
+    """Let ``slim.losses.cluster_loss`` import scikit-learn when it is used."""
+    losses = importlib.import_module("tf_slim.losses.metric_learning")
+    if not losses.HAS_SKLEARN and importlib.util.find_spec("sklearn") is not None:
+        losses.metrics, losses.HAS_SKLEARN = LazyModule("sklearn.metrics"), True

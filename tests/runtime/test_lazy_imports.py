@@ -1,4 +1,4 @@
-"""Keras 3 is imported at its first use, not with TensorFlow."""
+"""Keras 3 and scikit-learn are imported at their first use, not with TensorFlow."""
 
 import importlib
 import subprocess
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from deep_reid.runtime.lazy_keras import without_keras
+from deep_reid.runtime.lazy_imports import LazyModule, without
 
 pytest.importorskip("keras")
 
@@ -51,6 +51,34 @@ def test_a_keras_that_was_imported_before_stays_in_use():
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["", "import sklearn.metrics", "import tf_slim"])
+def test_scikit_learn_is_imported_when_the_cluster_loss_is_computed(before):
+    pytest.importorskip("sklearn")
+    run(
+        f"""
+        import sys
+        {before}
+        from deep_reid.compat import slim, tf
+        assert {bool(before)} or not {{"sklearn", "scipy.stats"}} & set(sys.modules)
+        from tf_slim.losses import metric_learning
+        labels = tf.constant([1, 1, 2, 2])
+        embeddings = tf.constant([[0.0, 1], [0, 1.1], [1, 0], [1.1, 0]])
+        loss = metric_learning.cluster_loss(labels, embeddings, 1.0)
+        with tf.Session() as session:
+            assert session.run(loss) >= 0.0
+        assert "sklearn.metrics" in sys.modules
+        """
+    )
+
+
+def test_a_lazy_module_has_the_names_of_the_real_one():
+    module = LazyModule("textwrap")
+    assert module.dedent is textwrap.dedent
+    with pytest.raises(AttributeError, match="no_such_name"):
+        module.no_such_name  # noqa: B018 - the access is the subject
+
+
 @pytest.fixture
 def no_keras(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "keras"]:
@@ -63,7 +91,7 @@ def test_only_the_block_and_its_thread_go_without(no_keras, tmp_path, monkeypatc
     (tmp_path / "keras.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     found = []
-    with without_keras():
+    with without("keras"):
         with pytest.raises(ImportError, match="first used"):
             importlib.import_module("keras")
         assert importlib.util.find_spec("keras").origin == str(tmp_path / "keras.py")
@@ -79,5 +107,5 @@ def test_only_the_block_and_its_thread_go_without(no_keras, tmp_path, monkeypatc
 def test_a_machine_without_keras_does_not_have_one(no_keras, monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     importlib.invalidate_caches()
-    with without_keras(), pytest.raises(ModuleNotFoundError):
+    with without("keras"), pytest.raises(ModuleNotFoundError):
         importlib.import_module("keras")
