@@ -126,6 +126,21 @@ def test_a_mistake_is_answered_without_tensorflow(answers, mistake):
     check(answers[mistake], MISTAKES[mistake])
 
 
+def test_settings_that_differ_from_the_run_of_the_weights_are_named_at_once(work):
+    source = work / "source"
+    RunConfig((32, 16, 3), seed=1, dataset="elsewhere").save(source)
+    for ending in ("index", "data-00000-of-00001"):
+        (source / f"model.ckpt-5.{ending}").touch()
+    argv = ["--mode=train", "--dataset=people", "--restore_path=source/model.ckpt-5"]
+    argv += ["--image_shape", "64", "32", "--num_validation=99"]
+    ((_, errors),) = ask(work, [argv])
+    assert "num_validation (99) is too large" in errors  # all else is in order
+    assert (
+        "Run source, which the weights are of, had other settings: image_shape (64, 32, 3) "
+        "(was (32, 16, 3))\n"
+    ) in errors
+
+
 # A run with each setting, whatever its kind, and one that goes on with another value.
 FIXED = {name: facts for name, facts in list_settings(RunConfig).items() if facts.is_fixed}
 VALUES = ["triplet", "magnet", "mars_small128", "deep_sort", "fc1", "ball", "24 48", "32 16", "7"]
