@@ -83,13 +83,11 @@ def compare_with_source(checkpoint_path: str, config: RunConfig) -> list[str]:
         return []
     changes = _find_changes(earlier, config)
     facts = list_settings(RunConfig)
-    return _describe(
-        {
-            name: values
-            for name, values in changes.items()
-            if facts[name].belongs_to != MACHINE and name not in _OF_ONE_RUN
-        }
-    )
+    for name, (before, _) in list(changes.items()):
+        is_unknown = facts[name].is_fixed and before is None
+        if facts[name].belongs_to == MACHINE or name in _OF_ONE_RUN or is_unknown:
+            del changes[name]
+    return _describe(changes)
 
 
 def _find_changes(earlier, config):
