@@ -141,6 +141,7 @@ def _check_arguments(args, config, is_chief):
             eval_dir = os.path.join(args.eval_log_dir, args.run_id)
             locks.check_free(eval_dir, f"run {args.run_id}", locks.EVALUATION)
         resuming.compare(run_dir, config)
+    nets.check_found(config.network)
     nets.check_scopes(config.network, config.trainable_scopes)
     # A run that goes on does not need the checkpoint that it has begun with.
     if config.restore_path and is_chief and not (run_dir and records.list_checkpoints(run_dir)):

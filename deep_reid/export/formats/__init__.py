@@ -78,9 +78,14 @@ class Format:
         packages.require(needs, f"format {self.name}")
 
     def check_exists(self, path: str) -> None:
-        """Raise a `MissingPathError` if there is no file or folder of this name."""
+        """Raise a `DataError` if there is nothing of this name, or a folder in place of a file."""
         if not os.path.exists(path):
             raise MissingPathError(f"{self.title} {path} does not exist: --mode=freeze writes it")
+        if os.path.isdir(path) and not self.is_folder:
+            raise DataError(
+                f"{path} is a folder, not a file ({self.title}): name the file; runs and "
+                "checkpoints are named by --run_id or --restore_path"
+            )
 
     def load(self, path: str, compute: ComputeSettings, trust: bool) -> Model:
         """Load a file or folder of this format.
