@@ -26,7 +26,15 @@ _FILLERS = _IMAGES | {"image", "img", "picture", "photo", "frame", "crop", "boun
                       "boxes", "bbox", "bboxes", "gt", "set", "data", "all", "multi", "single",
                       "folder", "dir", "split", "labeled", "labelled", "detected", "resized",
                       "reid", "v", "the"}  # fmt: skip
-_CONTAINERS = _IMAGES | {"labeled", "labelled", "unlabeled", "detected", "distractors"}
+_CONTAINERS = _IMAGES | {
+    "image",
+    "img",
+    "labeled",
+    "labelled",
+    "unlabeled",
+    "detected",
+    "distractors",
+}
 _CAMERAS = {"cam", "cams", "camera", "cameras", "kamera", "camara", "camra", "webcam", "ipcam",
             "cctv", "gopro"}  # fmt: skip
 _VIEWS = {"image", "img", "view", "channel", "ch"}

@@ -104,7 +104,8 @@ class TestRefused:
         assert suspects.find_suspects(names) == ("cameras", names)
 
     @pytest.mark.parametrize(
-        "names", [["images"], ["crops"], ["train", "images"], ["img1"], ["labeled", "detected"]]
+        "names",
+        [["images"], ["image"], ["crops"], ["train", "images"], ["img1"], ["labeled", "detected"]],
     )
     def test_folders_of_images(self, names):
         assert suspects.find_suspects(names)[1] == names
