@@ -242,7 +242,7 @@ def find_frames(sequence_dir: Path) -> dict[int, Path]:
     MissingPathError
         If the folder of the frames does not exist.
     DataError
-        If images are not named by numbers, or two have one number.
+        If it has no images, they are not named by numbers, or two have one number.
     """
     folder = _read_info(sequence_dir).get("Sequence", "imDir", fallback="") or _IMAGE_DIR
     way_out = "put the images there, or name another folder as imDir in seqinfo.ini"
