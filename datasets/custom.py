@@ -108,7 +108,7 @@ class Custom(ReidDataset):
     @functools.cached_property
     def _listing(self) -> listing.Listing:
         is_file = os.path.isfile(self.dataset_dir)
-        if not is_file and mot.holds_sequences(self.dataset_dir):
+        if mot.holds_sequences(self.dataset_dir):
             self._check_no_setting(self._pattern, "--name_pattern", "the boxes have identities")
             return mot.read_sequences(self.dataset_dir, CROPS_DIR, self._mot_classes)
         self._check_no_setting(self._mot_classes, "--mot_classes", "there are no boxes")

@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args):
     from deep_reid.export.encoder import Encoder
+    from deep_reid.export.formats import find_network
 
+    for path in args.models:
+        find_network(path)  # what is missing is named before the others are loaded
     encoders = {path: Encoder(path) for path in args.models}
     seconds = {
         count: measure(encoders, count, args.seconds) for count in sorted(set(args.num_crops))

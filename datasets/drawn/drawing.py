@@ -19,6 +19,7 @@ from tqdm import tqdm
 from deep_reid.errors import DataError, UsageError
 from deep_reid.samplers.galleries import DISTRACTOR_LABEL, JUNK_LABEL
 
+from ..own.listing import is_image_name
 from . import scenes
 from .styles import DEFAULT_STYLE, STYLES
 
@@ -86,6 +87,10 @@ class Layout(abc.ABC):
     @abc.abstractmethod
     def split_sizes(self) -> list[SplitSize]:
         """Return the sizes of what is drawn."""
+
+    def num_image_files(self) -> int:
+        """Return the number of image files that `files` yields."""
+        return sum(split.num_images for split in self.split_sizes())
 
     def check_style(self) -> None:
         """Raise a UsageError if the style is unknown."""
@@ -222,16 +227,22 @@ def make_draw(layout: type[Layout]) -> Callable[..., list[SplitSize]]:
 
     def draw(output_dir: str | os.PathLike[str], **sizes: Any) -> list[SplitSize]:
         plan = layout(**sizes)
-        splits = plan.split_sizes()
-        num_images = sum(split.num_images for split in splits)
-        _write(output_dir, tqdm(plan.files(), "Drawing", num_images, unit=" files", delay=1))
-        return splits
+        _write(output_dir, _show_progress(plan.files(), plan.num_image_files()))
+        return plan.split_sizes()
 
     folder = inspect.Parameter("output_dir", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     signature = inspect.Signature([folder, *inspect.signature(layout).parameters.values()])
     draw.__signature__ = signature  # type: ignore[attr-defined]
     draw.__name__, draw.__doc__ = f"draw_{layout.NAME}", layout.__doc__
     return draw
+
+
+def _show_progress(files, num_images):
+    """Hand on the files, and show how many of the images are drawn."""
+    with tqdm(total=num_images, desc="Drawing", unit=" images", delay=1) as bar:
+        for name, content in files:
+            yield name, content
+            bar.update(is_image_name(pathlib.PurePath(name).name))
 
 
 def _write(output_dir, files):

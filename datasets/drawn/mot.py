@@ -70,10 +70,14 @@ class DrawnMot(Own):
             walks.append(self._plan(identity, walks[-1] if walks else None))
         return walks
 
+    def num_image_files(self) -> int:
+        """Return the number of frames; several persons are in one."""
+        return max(walk.start + len(walk.x) for walk in self.walks)
+
     def files(self) -> Files:
         """Yield frames, gt/gt.txt, det/det.txt, seqinfo.ini and readme.txt; see `Layout`."""
         truth, detections = [], []
-        length = max(walk.start + len(walk.x) for walk in self.walks)
+        length = self.num_image_files()
         for frame in range(length):
             image, boxes = self._draw(frame)
             yield f"img1/{frame + 1:06d}.jpg", image

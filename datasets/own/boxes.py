@@ -28,13 +28,15 @@ WAYS_OUT = {
     HIDDEN: "leave the columns of class and visibility out to keep all boxes",
     FLAT: "columns three to six must be left,top,width,height",
     OUTSIDE: "columns three to six must be left,top,width,height in pixels of the frames",
-    OTHER_CLASS: "correct --mot_classes",
+    OTHER_CLASS: "correct --mot_classes: numbers for MOTChallenge, such as 1 for pedestrians, and "
+    "names for KITTI, such as Pedestrian",
 }
 """What to do if all boxes are left out for a reason."""
 
 _MAX_NUMBER = 10**15  # below it, floats hold every whole number
 _LARGELY_OCCLUDED = 2
 _NUM_DETECTION_COLUMNS = 10
+_NUMS_WITH_CLASS = (8, 9)  # rows of ten columns have a position in the world instead of a class
 # Confidence, and the position in the world, where a row of det.txt has none.
 _DETECTION_DEFAULTS = (1.0, -1.0, -1.0, -1.0)
 
@@ -142,8 +144,7 @@ def parse_truth(row: str, line: int, place: str, classes: Collection[str]) -> tu
     """Parse a row as `parse_mot` does, and keep what scores of tracking count or ignore."""
     cells, box = _parse_mot_box(row, line, place)
     flag = _parse_number(cells[6], place) if len(cells) > 6 else 1
-    # Rows of ten columns have a position in the world instead of a class.
-    kind = _parse_whole_number(cells[7], place) if len(cells) in (8, 9) else -1
+    kind = _parse_whole_number(cells[7], place) if len(cells) in _NUMS_WITH_CLASS else -1
     visibility = _parse_visibility(cells[8], place) if len(cells) == 9 else 1
     truth = TrueBox._make((*box, flag != 0, kind, visibility))
     return truth, NO_TRACK if box.track < 0 else _flat(box)
@@ -195,10 +196,10 @@ def _flat(box):
 
 
 def _has_class(cells, place, classes):
-    if len(cells) < 8:
+    if len(cells) not in _NUMS_WITH_CLASS:
         raise DataError(
-            f"{place}: the row has {len(cells)} columns and no class, which is the eighth: leave "
-            "--mot_classes out, or add the class"
+            f"{place}: the row has {len(cells)} columns and no class, which is the eighth of eight "
+            "or nine: leave --mot_classes out, or add the class"
         )
     for name in classes:
         if not name.lstrip("-").isdecimal():

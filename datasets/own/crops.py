@@ -76,7 +76,8 @@ def cut_all(jobs: Sequence[Job], target: Path) -> int:
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
         futures = [pool.submit(_cut_frame, job, target) for job in jobs]
-        return sum(future.result() for future in tqdm(futures, desc="Cutting out", unit=" frames"))
+        bar = tqdm(futures, desc="Cutting out", unit=" frames", delay=1)
+        return sum(future.result() for future in bar)
     finally:
         # After an error or Ctrl-C, do not wait for frames that have not started.
         pool.shutdown(cancel_futures=True)

@@ -30,9 +30,9 @@ HEADER_NAMES = {
     "path": ("path", "imagepath", "imgpath", "filepath", "filename", "file", "fid", "image", "img",
              "imagename", "imgname"),
     "identity": ("identity", "personid", "pid", "person", "vehicleid", "vid", "vehicle",
-                 "objectid", "subjectid", "id", "label"),
+                 "objectid", "subjectid", "itemid", "classid", "id", "label", "class"),
     "camera": ("camera", "cameraid", "camid", "cam", "cameraname"),
-    "split": ("split", "subset", "partition", "set"),
+    "split": ("split", "subset", "partition", "set", "evaluationstatus"),
 }  # fmt: skip
 """What a header can call each column, the best first, without ``_`` and in lower case."""
 

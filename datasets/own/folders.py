@@ -19,9 +19,9 @@ import os
 from deep_reid.errors import DataError, MissingPathError
 from deep_reid.system.name_patterns import EXAMPLE, PRESETS, NamePattern
 
-from .hints import explain_no_images
+from .hints import advise_lower_case, explain_no_images, is_split_in_capitals
 from .listing import SPLITS, Listing, is_image_name, shown
-from .suspects import SPLIT_WORDS, split_of
+from .suspects import SPLIT_WORDS, find_splits
 
 _logger = logging.getLogger(__name__)
 
@@ -93,6 +93,9 @@ class _Reader:
         folders, images, others = _list_folder(directory)
         self._ignore(directory, images + others)
         self.beside_splits = [name for name in folders if name not in SPLITS]
+        capitals = [name for name in self.beside_splits if is_split_in_capitals(name)]
+        if capitals:
+            raise DataError(f"{shown(directory)}: {advise_lower_case(capitals)}")
         for split in SPLITS:
             if split in folders:
                 self.read_identities(os.path.join(directory, split), split)
@@ -106,7 +109,9 @@ class _Reader:
                 f"{PRESETS[self.pattern.text].list_example}"
             )
         folders, _, _ = _list_folder(directory)
-        split_folders = {} if "split" in self.pattern.groups else _find_splits(directory, folders)
+        split_folders = (
+            {} if "split" in self.pattern.groups else _find_split_folders(directory, folders)
+        )
         if not split_folders:
             self._read_below(directory, "train", set())
             return
@@ -197,11 +202,11 @@ class _Reader:
         return Listing(self.filenames, self.identities, cameras, self.splits).check(self.directory)
 
 
-def _find_splits(directory, folders):
+def _find_split_folders(directory, folders):
     """Return the folder of each split, by the names of the folders."""
-    parts: dict[str | None, list[str]] = {}
-    for name in folders:
-        parts.setdefault(split_of(name), []).append(name)
+    parts: dict[str, list[str]] = {}
+    for name, part in find_splits(folders).items():
+        parts.setdefault(part, []).append(name)
     if "query" in parts and "gallery" not in parts and "test" in parts:
         # As in Market-1501: bounding_box_test is the gallery of the queries.
         parts["gallery"] = parts["test"]

@@ -26,14 +26,18 @@ _OTHERS = (
     ((b"\x89HDF\r\n\x1a\n",), (".h5", ".hdf5", ".hdf"), "an HDF5 file", _CONVERT),
     ((b"MATLAB 5.0",), (".mat",), "a MATLAB file", _CONVERT),
     ((b"\x93NUMPY",), (".npy", ".npz"), "a NumPy file", _CONVERT),
-    ((), (".pkl", ".pickle", ".pt", ".pth", ".tfrecord", ".tfrecords", ".parquet", ".mdb"),
+    ((), (".pkl", ".pickle", ".pt", ".pth", ".tfrecord", ".tfrecords", ".parquet", ".mdb",
+          ".lmdb", ".arrow", ".feather", ".sqlite", ".db", ".pb", ".ckpt"),
      "a file of another program", _CONVERT),
     ((b"\xff\xd8\xff", b"\x89PNG\r\n"), IMAGE_ENDINGS, "an image",
      "name the folder of the images"),
+    ((b"GIF8",), (".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".ppm", ".pgm",
+                  ".jp2", ".dds"), "an image of another format",
+     "convert the images to .jpg, .png or .bmp, and name their folder"),
     ((), (".mp4", ".avi", ".mov", ".mkv"), "a video",
      "write its frames to img1/000001.jpg, ..., and its boxes to gt/gt.txt"),
     ((), (".xlsx", ".xls", ".ods"), "a workbook", "save the table as CSV in UTF-8"),
-    ((b"%PDF",), (".pdf", ".json", ".xml", ".yaml", ".yml", ".html", ".md"), "no table",
+    ((b"%PDF",), (".pdf", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".md"), "no table",
      f"write one row {FORM} for each image"),
 )  # fmt: skip
 
@@ -125,11 +129,31 @@ def _find_separator(path, may_be_one_column):
     return _guess_separator(lines, may_be_one_column), False
 
 
-def _refuse_others(path, head):
-    ending = os.path.splitext(path)[1].lower()
-    for beginnings, endings, name, way_out in _OTHERS:
+def explain_other_file(name: str, head: bytes = b"") -> str | None:
+    """Say what a file is that is no list of images, and what to do.
+
+    Parameters
+    ----------
+    name : str
+    head : bytes
+        Its beginning, if it is known.
+
+    Returns
+    -------
+    str or None
+        The end of a sentence. None: it can be a list.
+    """
+    ending = os.path.splitext(name)[1].lower()
+    for beginnings, endings, what, way_out in _OTHERS:
         if ending in endings or head.startswith(beginnings):
-            raise DataError(f"{shown(os.fspath(path))} is {name}, not a list of images: {way_out}")
+            return f"{what}, not a list of images: {way_out}"
+    return None
+
+
+def _refuse_others(path, head):
+    problem = explain_other_file(os.fspath(path), head)
+    if problem:
+        raise DataError(f"{shown(os.fspath(path))} is {problem}")
 
 
 def _guess_separator(lines, may_be_one_column):

@@ -97,14 +97,13 @@ def holds_sequences(directory: str | os.PathLike[str]) -> bool:
     Raises
     ------
     DataError
-        If it holds none, but is certainly a part of one, or a folder above: the message says what
-        is missing, or where the sequences are.
+        If it holds none, but is certainly a part of one (also a file), or a folder above: the
+        message says what is missing, or where the sequences are.
     """
     if find_sequences(directory) or find_kitti_labels(directory):
         return True
-    if not os.path.isdir(directory):
-        return False
-    problem = _find_problem(Path(directory))
+    path = Path(directory)
+    problem = _explain_part(path) or (_find_problem(path) if path.is_dir() else None)
     if problem:
         raise DataError(f"{shown(str(directory))} {problem}")
     return False
@@ -143,16 +142,27 @@ def _find_problem(directory):
             "boxes with track numbers, which det/det.txt does not have; name a sequence with "
             "ground truth, or add its gt/gt.txt"
         )
-    absolute = Path(os.path.abspath(directory))
-    if absolute.name in (_IMAGE_DIR, "gt", "det") and is_sequence(absolute.parent):
-        return f"is a part of a sequence: name {shown(str(absolute.parent))}"
+    above = next(filter(None, map(_find_above_sequences, _subfolders(directory))), None)
+    if above:
+        return f"has its sequences in a folder below: name {shown(str(above))}"
     for folder in (directory, *_subfolders(directory)):
         labels, images = folder / _KITTI_LABELS, folder / _KITTI_IMAGES
         if labels.is_dir() != images.is_dir() and (labels.is_dir() or _subfolders(images)):
             missing = images if labels.is_dir() else labels
             return f"looks like KITTI's tracking data, but has no {missing.name}: add it"
-    above = next(filter(None, map(_find_above_sequences, _subfolders(directory))), None)
-    return above and f"has its sequences in a folder below: name {shown(str(above))}"
+    return None
+
+
+def _explain_part(path):
+    """Say that a file or folder is a part of a sequence; None: it is not."""
+    absolute = Path(os.path.abspath(path))
+    for depth, folder in enumerate(absolute.parents[:2], 1):
+        name = absolute.parts[-depth]
+        if name in (_IMAGE_DIR, "gt", "det", "seqinfo.ini") and is_sequence(folder):
+            return f"is a part of a sequence: name {shown(str(folder))}"
+        if name in (_KITTI_IMAGES, _KITTI_LABELS) and find_kitti_labels(folder):
+            return f"is a part of KITTI's tracking data: name {shown(str(folder))}"
+    return None
 
 
 def _find_above_sequences(folder, depth=2):
@@ -201,7 +211,8 @@ def load_kitti(labels: Path) -> Sequence:
     MissingPathError
         If it has no frames.
     """
-    frames = _list_frames(labels.parents[1] / _KITTI_IMAGES / labels.stem)
+    way_out = f"put the images there, or remove {labels}"
+    frames = _list_frames(labels.parents[1] / _KITTI_IMAGES / labels.stem, way_out)
     return Sequence(labels.stem, labels, labels.read_bytes(), frames, boxes.parse_kitti)
 
 
@@ -231,10 +242,11 @@ def find_frames(sequence_dir: Path) -> dict[int, Path]:
     MissingPathError
         If the folder of the frames does not exist.
     DataError
-        If images are not named by numbers, or two have one number.
+        If it has no images, they are not named by numbers, or two have one number.
     """
     folder = _read_info(sequence_dir).get("Sequence", "imDir", fallback="") or _IMAGE_DIR
-    return _list_frames(Path(sequence_dir, folder))
+    way_out = "put the images there, or name another folder as imDir in seqinfo.ini"
+    return _list_frames(Path(sequence_dir, folder), way_out)
 
 
 def read_frame_rate(sequence_dir: Path) -> float:
@@ -259,11 +271,10 @@ def read_frame_rate(sequence_dir: Path) -> float:
     )
 
 
-def _list_frames(directory):
+def _list_frames(directory, way_out):
     if not os.path.isdir(directory):
         raise MissingPathError(
-            f"{quoted(str(directory))}, the folder of the frames, does not exist: put the images "
-            "there, or name another folder as imDir in seqinfo.ini"
+            f"{quoted(str(directory))}, the folder of the frames, does not exist: {way_out}"
         )
     frames: dict[int, Path] = {}
     names = sorted(filter(is_image_name, os.listdir(directory)))
@@ -277,7 +288,12 @@ def _list_frames(directory):
                 f"{directory} has two images of frame {int(stem)}, {first.name} and {name}: "
                 "remove one of them"
             )
-    if names and not frames:
+    if not names:
+        raise DataError(
+            f"{shown(str(directory))}, the folder of the frames, has no .jpg, .jpeg, .png or .bmp "
+            f"files: {way_out}"
+        )
+    if not frames:
         raise DataError(
             f"{shown(str(directory))} has no image that is named by its frame number alone, such "
             f"as 000001{Path(names[0]).suffix}: rename {shown(names[0])} and the others"

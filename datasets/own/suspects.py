@@ -6,16 +6,17 @@ such folders as identities, and has good scores, but has learned nothing of pers
 
 import os
 import re
+import unicodedata
 
 from deep_reid.errors import DataError
 from deep_reid.system.name_patterns import EXAMPLE, NamePattern, guess_preset
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-    **dict.fromkeys(("query", "probe", "probes"), "query"),
-    **dict.fromkeys(("gallery", "galleries"), "gallery"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), "test"),
+    **dict.fromkeys(("query", "queries", "qry", "probe", "probes"), "query"),
+    **dict.fromkeys(("gallery", "galleries", "database", "reference", "enrollment"), "gallery"),
 }
 """Words for the parts of a data set, in lower case, and what they mean."""
 
@@ -25,16 +26,33 @@ _FILLERS = _IMAGES | {"image", "img", "picture", "photo", "frame", "crop", "boun
                       "boxes", "bbox", "bboxes", "gt", "set", "data", "all", "multi", "single",
                       "folder", "dir", "split", "labeled", "labelled", "detected", "resized",
                       "reid", "v", "the"}  # fmt: skip
-_CAMERAS = {"cam", "cams", "camera", "cameras", "kamera", "camara", "camra", "webcam"}
-_VIEWS = {"image", "img", "view", "channel"}
+_CONTAINERS = _IMAGES | {
+    "image",
+    "img",
+    "labeled",
+    "labelled",
+    "unlabeled",
+    "detected",
+    "distractors",
+}
+_CAMERAS = {"cam", "cams", "camera", "cameras", "kamera", "camara", "camra", "webcam", "ipcam",
+            "cctv", "gopro"}  # fmt: skip
+_VIEWS = {"image", "img", "view", "channel", "ch"}
+# Words beside that of the camera: where it is, what it sees, and when.
 _PLACES = {"front", "back", "rear", "left", "right", "top", "bottom", "center", "centre", "side",
-           "north", "south", "east", "west", "inside", "outside", "entrance", "exit"}  # fmt: skip
+           "north", "south", "east", "west", "inside", "outside", "entrance", "exit", "indoor",
+           "outdoor", "lobby", "gate", "door", "hall", "corridor", "street", "parking", "garage",
+           "floor", "main", "day", "night", "rgb", "ir", "infrared", "thermal", "visible", "depth",
+           "seq", "sequence", "session", "scene", "site"}  # fmt: skip
 
 _ONE = {"splits": "a split", "cameras": "a camera", "folders of images": "a folder of images"}
 
 
 def _words(name):
-    """Split a name into words, in lower case: also trainImages and trainset."""
+    """Split a name into words, in lower case, without accents: also trainImages and trainset."""
+    if not name.isascii():
+        letters = unicodedata.normalize("NFKD", name)
+        name = "".join(letter for letter in letters if not unicodedata.combining(letter))
     parts = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", name)
     words = re.findall(r"\d+|[^\W\d_]+", parts.lower())
     glued = [(word, re.sub("(sets?|images?|imgs?|data)$", r" \1", word).split()) for word in words]
@@ -45,24 +63,44 @@ def _words(name):
     ]
 
 
-def split_of(name: str) -> str | None:
-    """Return which part of a data set a folder is, by its name.
+def find_splits(names: list[str]) -> dict[str, str]:
+    """Find the folders that are parts of a data set, by their names.
+
+    A name is that of a part if it has no further words of its own, such as ``bounding_box_train``;
+    or if at least half of the names differ from each other in the part alone, such as
+    ``cars_train`` and ``cars_test``.
 
     Parameters
     ----------
-    name : str
+    names : list of str
 
     Returns
     -------
-    {"train", "val", "test", "query", "gallery"} or None
-        None: the name is that of something else, such as an identity.
+    dict of str to {"train", "val", "test", "query", "gallery"}
+        The part of each name that is one; other names can be those of identities.
     """
-    words = _words(name)
-    parts = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    others = [word for word in words if word not in SPLIT_WORDS]
-    if not parts or not all(word in _FILLERS or word.isdecimal() for word in others):
-        return None
-    return "train" if "train" in parts else sorted(parts)[0]
+    found: dict[str, str] = {}
+    alike: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        words = _words(name)
+        parts = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+        if not parts:
+            continue
+        part = "train" if "train" in parts else min(parts)
+        others = tuple(word for word in words if word not in SPLIT_WORDS)
+        if all(word in _FILLERS or word.isdecimal() for word in others):
+            found[name] = part
+        else:
+            alike.setdefault(others, {})[name] = part
+    pairs = {
+        name: part
+        for group in alike.values()
+        if len(set(group.values())) > 1
+        for name, part in group.items()
+    }
+    if pairs and len(found) + len(pairs) >= len(names) / 2:
+        found |= pairs
+    return found
 
 
 def is_camera(name: str) -> bool:
@@ -84,9 +122,13 @@ def is_camera(name: str) -> bool:
     return len(words) == 2 and words[0] in _VIEWS and words[1].isdecimal()
 
 
+def _is_part_or_number(word):
+    return word in SPLIT_WORDS or word.isdecimal()
+
+
 def _is_container(name):
     words = _words(name)
-    return bool(words) and (set(words) <= _IMAGES or words == ["gt", "bbox"])
+    return bool(words) and (set(words) <= _CONTAINERS or words == ["gt", "bbox"])
 
 
 def find_suspects(names: list[str]) -> tuple[str, list[str]] | None:
@@ -105,9 +147,9 @@ def find_suspects(names: list[str]) -> tuple[str, list[str]] | None:
         None in place of both, if all can be identities: a person can be called Val, and a vehicle
         can be a train.
     """
-    splits = {name: split_of(name) for name in names if split_of(name)}
+    splits = find_splits(names)
     cameras = [name for name in names if name not in splits and is_camera(name)]
-    compound = [name for name in splits if set(_words(name)) & _FILLERS]
+    compound = [name for name in splits if not all(map(_is_part_or_number, _words(name)))]
     bare = [name for name in splits if not re.search(r"\d", name)]
     others = [name for name in names if name not in cameras and _is_container(name)]
     num_parts, half = len(set(splits.values())), len(names) / 2

@@ -48,6 +48,7 @@ def evaluate(args: Command, dataset_class: type[Dataset], *, until_last_step: bo
     check_split(config, run_dir)
     weights = Weights(args, dataset_class, config, dataset)
     locks.check_free(os.path.join(args.eval_log_dir, run_id), f"run {run_id}", locks.EVALUATION)
+    nets.check_found(config.network)
     import_tensorflow()
     from deep_reid.evaluation import loop
     from deep_reid.evaluation.reporting import format_scores

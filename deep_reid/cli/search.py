@@ -55,6 +55,13 @@ def search(args: Command, dataset_class: type[Dataset]) -> None:
     else:
         gallery = in_files or images["gallery"]
         results = searching.search(images["query"], gallery, measure, args.num_results)
+    num_empty = sum(not found for found in results.found)
+    if num_empty:
+        _logger.warning(
+            "%d of %d queries have no results: the gallery holds no image but the query itself",
+            num_empty,
+            len(results.found),
+        )
     searching.write_results(args.search_dir, results)
     outputs.write_manifest(results_path, origin, **facts)
     _logger.info("Wrote %s and the features to %s", searching.RESULTS_FILENAME, args.search_dir)

@@ -97,6 +97,7 @@ def find_checkpoint(args: Command, config: RunConfig) -> Origin:
         If it is of another network.
     """
     checkpoint_path = records.resolve_checkpoint(args.checkpoint or require_run(args))
+    nets.check_found(config.network)
     import_tensorflow()
     from deep_reid.runs import checkpoints
 
@@ -226,10 +227,8 @@ def _find_source(args, config):
         return {**dataclasses.asdict(origin), "precision": config.precision}
     if args.checkpoint is not None:
         raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
-    if not os.path.exists(args.frozen_graph):  # before TensorFlow is imported
-        raise MissingPathError(
-            f"frozen graph {args.frozen_graph} does not exist: --mode=freeze writes it"
-        )
+    known = formats.find_format(args.frozen_graph) or formats.FORMATS["pb"]
+    known.check_exists(args.frozen_graph)  # before TensorFlow is imported
     maker = read_origin(args.frozen_graph)
     made_of = {} if maker is None else {"run": maker.run, "step": maker.step}
     return {"frozen_graph": args.frozen_graph, **made_of}

@@ -14,6 +14,7 @@ from deep_reid import nets
 from deep_reid.cli import cluster
 from deep_reid.cli.command import Command
 from deep_reid.cli.evaluate import check_validation, evaluating
+from deep_reid.cli.outputs import name_of_run
 from deep_reid.cli.settings import open_dataset, settle_training
 from deep_reid.cli.subject import import_tensorflow, list_versions, progress_bar, showing_steps
 from deep_reid.config import recipes
@@ -140,10 +141,18 @@ def _check_arguments(args, config, is_chief):
             eval_dir = os.path.join(args.eval_log_dir, args.run_id)
             locks.check_free(eval_dir, f"run {args.run_id}", locks.EVALUATION)
         resuming.compare(run_dir, config)
+    nets.check_found(config.network)
     nets.check_scopes(config.network, config.trainable_scopes)
     # A run that goes on does not need the checkpoint that it has begun with.
     if config.restore_path and is_chief and not (run_dir and records.list_checkpoints(run_dir)):
-        records.resolve_checkpoint(config.restore_path)
+        source = records.resolve_checkpoint(config.restore_path)
+        changes = resuming.compare_with_source(source, config)
+        if changes:
+            _logger.info(
+                "Run %s, which the weights are of, had other settings: %s",
+                name_of_run(os.path.dirname(source) or "."),
+                ", ".join(changes),
+            )
 
 
 def _check_classes(args, config, num_classes, class_names):

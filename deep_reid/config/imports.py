@@ -5,6 +5,7 @@ an installed command does not have that on its path, but the user's file is ther
 """
 
 import importlib
+import importlib.util
 import inspect
 import logging
 import os
@@ -46,6 +47,25 @@ def find_problem(text: str) -> str | None:
     return None
 
 
+def check_found(text: str) -> None:
+    """Check that a module can be found, without importing it: it may import TensorFlow.
+
+    Parameters
+    ----------
+    text : str
+        ``MODULE:NAME``.
+
+    Raises
+    ------
+    UsageError
+        If there is no module of this name, or no package that it is in.
+    """
+    _look_in_working_directory()
+    package = text.partition(":")[0].partition(".")[0]
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        raise _not_found(text, package)
+
+
 def import_named(text: str) -> Any:
     """Import an object by its name.
 
@@ -77,10 +97,7 @@ def import_named(text: str) -> Any:
     except (Exception, SystemExit) as error:  # a script may end the process when it is imported
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module_name}.".startswith(f"{missing}."):
-            raise UsageError(
-                f"{text}: there is no module {missing} in {os.getcwd()} or where Python looks: "
-                "start in the folder of its file, or add that folder to PYTHONPATH"
-            ) from error
+            raise _not_found(text, missing) from error
         raise UsageError(
             f"{text}: module {module_name} cannot be imported: {_describe_error(error)}; --debug "
             "shows more"
@@ -132,6 +149,13 @@ def _find_mismatch(function, positional, by_name):
     except TypeError as error:
         return f"cannot be called with these arguments: {error}"
     return None
+
+
+def _not_found(text, module_name):
+    return UsageError(
+        f"{text}: there is no module {module_name} in {os.getcwd()} or where Python looks: start "
+        "in the folder of its file, or add that folder to PYTHONPATH"
+    )
 
 
 def _look_in_working_directory():

@@ -152,9 +152,7 @@ class CheckpointEvaluation:
         -------
         The last value of the final op; None without an evaluation.
         """
-        num_known = sum(map(self._is_known, records.list_checkpoints(checkpoint_dir)))
-        known = f"; evaluated before: {num_known}" if num_known else ""
-        _logger.info("Waiting for checkpoints in %s%s", checkpoint_dir, known)
+        _logger.info("Waiting for checkpoints in %s", checkpoint_dir)
         paths = watching.wait_for_checkpoints(
             checkpoint_dir,
             eval_interval_secs,

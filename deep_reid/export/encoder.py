@@ -260,7 +260,7 @@ def _create(encoder_class, path, settings):
 
 
 def _load(path, network, image_shape, compute, trust):
-    known = formats.find_format(path)
+    known, path = formats.find_network(path)
     if known is None:
         from deep_reid.export.formats import pb
 

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deep_reid.config import imports
 from deep_reid.config.imports import check_call, import_named
 from deep_reid.config.run import NETWORK, NETWORKS
 from deep_reid.errors import UsageError
@@ -57,6 +58,22 @@ def check_scopes(name: str | None, scopes: Sequence[str]) -> None:
                 f"trainable scope {scope!r} has no variables: use some of {', '.join(SCOPES)}"
                 f"{propose(top, SCOPES)}"
             )
+
+
+def check_found(name: str | None) -> None:
+    """Check that a network of the user's can be found, without importing it.
+
+    Parameters
+    ----------
+    name : str or None
+        As in `load_network`.
+
+    Raises
+    ------
+    UsageError
+    """
+    if name is not None and name not in NETWORKS:
+        imports.check_found(name)
 
 
 def load_network(name: str | None) -> Network:

@@ -1,6 +1,7 @@
 """Pages of HTML, from the templates beside this module. Only `render` imports jinja2."""
 
 import pathlib
+from collections.abc import Mapping
 
 from deep_reid.scoring.charts import COLORS, format_distance
 from deep_reid.system import files, packages
@@ -22,7 +23,9 @@ def check_dependencies(flag: str = "--report_dir") -> None:
     packages.require({"matplotlib": "report", "jinja2": "report"}, flag)
 
 
-def write_page(folder: files.Path, filename: str, **context: object) -> pathlib.Path:
+def write_page(
+    folder: files.Path, filename: str, *, settings: Mapping[str, object], **context: object
+) -> pathlib.Path:
     """Write a page, whole or not at all.
 
     Parameters
@@ -31,6 +34,8 @@ def write_page(folder: files.Path, filename: str, **context: object) -> pathlib.
         Made if it is missing.
     filename : str
         Of the page. Its template has this name with the ending ``.jinja``.
+    settings : dict of str to object
+        Shown at the end, but for those that are None or empty.
     **context
         What the template shows.
 
@@ -49,7 +54,23 @@ def write_page(folder: files.Path, filename: str, **context: object) -> pathlib.
         lstrip_blocks=True,
     )
     environment.filters["distance"] = format_distance
-    page = environment.get_template(f"{filename}.jinja").render(context, colors=COLORS)
+    page = environment.get_template(f"{filename}.jinja").render(
+        context,
+        colors=COLORS,
+        settings={
+            name: _as_text(value) for name, value in settings.items() if not _is_empty(value)
+        },
+    )
     path = pathlib.Path(folder) / filename
     files.write_output(path, page)
     return path
+
+
+def _is_empty(value):
+    return value is None or (isinstance(value, str | Mapping | list | tuple) and not value)
+
+
+def _as_text(value):
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_as_text(part)}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -123,7 +123,7 @@ def write_report(
         strips=found,
         num_items=max(len(strip["items"]) for group in found.values() for strip in group),
         shows_reranked=shows_reranked,
-        settings={name: _as_text(value) for name, value in settings.items()},
+        settings=settings,
     )
 
 
@@ -188,12 +188,6 @@ def _create_strips(result, sets, images, names, kwargs):
         ]
         for name, group in groups.items()
     }
-
-
-def _as_text(value):
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_as_text(part)}" for name, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _describe_tracks(query, gallery, self_indices, measure, same_camera_is_junk):

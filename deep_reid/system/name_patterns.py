@@ -52,13 +52,13 @@ PRESETS = {
     "msmt17": Preset(
         r"(?P<identity>\d+)_\d+_(?P<camera>\d+)_\d+[a-z]+_\d+_\d+",
         "0000/0000_000_01_0303morning_0008_0.jpg",
-        ("{}", "train/{}", "test/{}"),
+        ("{}", "train/{}", "test/{}", "mask_train_v2/{}", "mask_test_v2/{}"),
         "list_train.txt",
     ),
     "vehicleid": Preset(
         "", "image/0000001.jpg", ("{}", "../image/{}.jpg"), "train_test_split/train_list.txt"
     ),
-    "cuhk03": Preset(r"(?P<identity>\d+_\d+)_(?P<camera>\d+)_\d+", "1_001_1_01.png"),
+    "cuhk03": Preset(r"(?P<identity>\d_\d{3})_(?P<camera>[12])_\d{2}\.", "1_001_1_01.png"),
     "viper": Preset(r"(?P<camera>cam_[ab])/(?P<identity>\d+)_\d+", "cam_a/000_45.bmp"),
 }
 

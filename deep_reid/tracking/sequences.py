@@ -169,8 +169,6 @@ def load(directory: Path) -> TrackedSequence:
     """
     name = _name_of(directory)
     frames = find_frames(directory)
-    if not frames:
-        raise DataError(f"{directory} has no frames: put its images there, as img1/000001.jpg")
     truth_path, path = ground_truth_path(directory), detections_path(directory)
     truth, counted = None, None
     found: list[tuple[float, ...]]

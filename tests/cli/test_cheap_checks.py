@@ -76,6 +76,11 @@ MISTAKES = {
     "--mode=train --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
     "--mode=test --restore_path=people/notes.md": "notes.md is no checkpoint: name a run's",
     "--mode=test --frozen_graph=missing.pb": "frozen graph missing.pb does not exist",
+    "--mode=test --frozen_graph=log/run": "log/run is a folder, not a file (frozen graph)",
+    "--mode=test --frozen_graph=missing.onnx": "ONNX missing.onnx does not exist",
+    "--mode=train --network=absent:Net": "absent:Net: there is no module absent in",
+    "--mode=train --network=absent.part:Net": "there is no module absent in",
+    "--mode=freeze --restore_path=source --network=absent:Net": "there is no module absent in",
     "--mode=test --features=missing.mat": "features missing.mat do not exist",
     "--mode=test --network=deep_sorted": "deep_sorted is unknown",
 }
@@ -87,6 +92,11 @@ def work(tmp_path_factory):
     synthetic.draw_folders(folder / "people", num_identities=4, images_per_identity=4)
     (folder / "people" / "notes.md").write_text("no checkpoint")
     RunConfig((32, 16, 3), seed=1, dataset=str(folder / "people")).save(folder / "log" / "run")
+    # A checkpoint that is found, and not read.
+    RunConfig((32, 16, 3), seed=1, dataset="elsewhere").save(folder / "source")
+    for ending in ("index", "data-00000-of-00001"):
+        (folder / "source" / f"model.ckpt-5.{ending}").touch()
+    (folder / "source" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-5"\n')
     return folder
 
 
@@ -124,6 +134,17 @@ def answers(work):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_without_tensorflow(answers, mistake):
     check(answers[mistake], MISTAKES[mistake])
+
+
+def test_settings_that_differ_from_the_run_of_the_weights_are_named_at_once(work):
+    argv = ["--mode=train", "--dataset=people", "--restore_path=source/model.ckpt-5"]
+    argv += ["--image_shape", "64", "32", "--num_validation=99", "--seed=1"]
+    ((_, errors),) = ask(work, [argv])
+    assert "num_validation (99) is too large" in errors  # all else is in order
+    assert (
+        "Run source, which the weights are of, had other settings: image_shape (64, 32, 3) "
+        "(was (32, 16, 3))\n"
+    ) in errors
 
 
 # A run with each setting, whatever its kind, and one that goes on with another value.

@@ -69,7 +69,7 @@ class TestColumns:
         assert listing.cameras is None
         assert listing.splits == [cell.lower() or "train" for cell in cells]
 
-    @pytest.mark.parametrize("cells", [["train", "1"], ["1", "2"], ["query", "queries"]])
+    @pytest.mark.parametrize("cells", [["train", "1"], ["1", "2"], ["query", "querier"]])
     def test_any_other_third_column_is_the_camera(self, table, cells):
         listing = read_csv(table(f"a.jpg,Ann,{cells[0]}\nb.jpg,Bob,{cells[1]}\n"))
         assert listing.cameras == cells
@@ -164,6 +164,8 @@ class TestForms:
             "Filename PID cam",
             "img-path ID Camera",
             "image vehicleID cameraID",
+            "image_name item_id camera",
+            "path class_id cam",
         ],
     )
     @pytest.mark.parametrize("start", ["", "\ufeff"])
@@ -240,6 +242,9 @@ class TestForms:
             ("x.pkl", b"\x80", "another program"),
             ("x.csv", b"\x89PNG\r\n\x1a\n", "an image"),
             ("a.jpg", b"", "name the folder of the images"),
+            ("x.webp", b"", "an image of another format"),
+            ("x", b"GIF89a", "convert the images to .jpg"),
+            ("x.lmdb", b"", "another program"),
             ("x.mp4", b"\0\0", "a video"),
             ("x.xlsx", b"", "save the table as CSV"),
         ],
@@ -283,14 +288,15 @@ class TestPatterns:
         with pytest.raises(DataError, match="line 2: 'B.jpg' does not match"):
             read_csv(path, self.PATTERN)
 
-    def test_cameras_of_msmt17_are_read_from_the_names(self, tmp_path):
+    @pytest.mark.parametrize("folder", ["train", "mask_train_v2", "mask_test_v2"])
+    def test_cameras_of_msmt17_are_read_from_the_names(self, tmp_path, folder):
         names = [f"0000/0000_000_0{camera}_0303morning_0008_0.jpg" for camera in (1, 4)]
         for name in names:
-            (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "train" / name).touch()
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).touch()
         (tmp_path / "list_train.txt").write_text("".join(f"{name} 0\n" for name in names))
         listing = read_csv(tmp_path / "list_train.txt", NamePattern("msmt17"))
-        assert listing.filenames == [str(tmp_path / "train" / name) for name in names]
+        assert listing.filenames == [str(tmp_path / folder / name) for name in names]
         assert (listing.identities, listing.cameras) == (["0", "0"], ["01", "04"])
 
     def test_identities_and_cameras_of_veri_are_read_from_the_names(self, tmp_path):

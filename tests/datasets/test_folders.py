@@ -195,15 +195,25 @@ class TestHints:
             (["data/A/1.jpg", "data/B/1.jpg"], "name the folder above the identities, such as"),
             (["x/data/A/1.jpg", "x/data/B/1.jpg"], "{}/x/data"),
             (["cam_1/A/1.jpg", "cam_2/A/1.jpg"], "(?P<camera>[^/]+)/(?P<identity>[^/]+)/"),
+            (["sequences/cam1/A/1.jpg", "sequences/cam2/A/1.jpg"],
+             "name the folder above, such as {}/sequences, and add --name_pattern="),
+            (["bbox_test/B/1.jpg", "bbox_train/A/1.jpg"], "or name it: {}/bbox_train"),
+            (["mask_test_v2/B/1.jpg", "mask_train_v2/A/1.jpg"], "or name it: {}/mask_train_v2"),
             (["test/A/1.jpg"], "splits are called train, query and gallery"),
-            (["images.zip"], "unpack images.zip"),
+            (["Train/A/1.jpg", "query/B/1.jpg", "gallery/B/2.jpg"], "rename Train to train"),
+            (["x/train/A/1.jpg", "x/query/B/1.jpg"], "above the identities, such as {}/x"),
+            (["x/y/z/A/1.jpg"], "such as {}/x/y/z"),
+            (["images.zip"], "images.zip is an archive, not a list of images: unpack it"),
+            (["data/images.TAR.BZ2"], "data/images.TAR.BZ2 is an archive"),
+            (["cuhk-03.mat"], "cuhk-03.mat is a MATLAB file, not a list of images: write its"),
+            (["A/1.heic"], "A/1.heic is an image of another format, not a list of images: convert"),
             (["readme.txt"], "one folder per identity"),
         ],
-    )
+    )  # fmt: skip
     def test_the_way_out(self, tmp_path, names, words):
         touch(tmp_path, *names)
         message = error_of(tmp_path)
-        assert "holds no images" in message
+        assert "holds no images" in message or "lower case" in message
         assert words.format(tmp_path) in message
 
     def test_the_folder_that_is_named_works(self, tmp_path):

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets import images
+from datasets.custom import Custom
 from datasets.own import boxes, crops, mot
 from deep_reid.errors import DataError, MissingPathError, ReidError
 
@@ -313,6 +314,7 @@ class TestClasses:
         [
             (BOXES, ["9"], ["3 of other classes", "--mot_classes"]),
             ("1,1,0,0,5,5\n", ["1"], ["line 1", "no class"]),
+            ("1,1,0,0,5,5,1,-1,-1,-1\n", ["1"], ["line 1", "10 columns", "no class"]),
             (BOXES, ["Pedestrian"], ["Pedestrian", "numbers"]),
         ],
     )
@@ -377,6 +379,14 @@ class TestIncomplete:
             (["train/A/gt/gt.txt", "test/B/det/det.txt"], "/train"),
             (["MOT17/train/A/gt/gt.txt"], "/MOT17/train"),
             (["training/label_02/0000.txt", "training/image_02/0000/0.png"], "/training"),
+            (
+                [
+                    "training/label_02/0000.txt",
+                    "training/image_02/0000/0.png",
+                    "testing/image_02/0000/0.png",
+                ],
+                "name {}/training",
+            ),
             (["image_02/0000/000000.png"], "has no label_02"),
             (["label_02/0000.txt"], "has no image_02"),
         ],
@@ -385,12 +395,24 @@ class TestIncomplete:
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
-        assert words in error_of(mot.holds_sequences, tmp_path)
+        assert words.format(tmp_path) in error_of(mot.holds_sequences, tmp_path)
 
-    @pytest.mark.parametrize("part", ["img1", "gt"])
+    @pytest.mark.parametrize("part", ["img1", "gt", "gt/gt.txt", "img1/000001.png", "seqinfo.ini"])
     def test_a_part_of_a_sequence(self, tmp_path, part):
         directory = write_sequence(tmp_path / "SEQ")
+        (directory / "seqinfo.ini").touch()
         assert f"name {directory}" in error_of(mot.holds_sequences, directory / part)
+
+    @pytest.mark.parametrize("part", ["image_02", "label_02", "label_02/0000.txt", "image_02/0000"])
+    def test_a_part_of_kitti(self, tmp_path, part):
+        """Two sequences of frames would be two identities."""
+        data = write_kitti(tmp_path / "training", {"0000": "", "0001": ""})
+        assert f"name {data}" in error_of(Custom(data / part, 0).test_set)
+
+    def test_a_list_beside_a_sequence_is_no_part(self, tmp_path):
+        directory = write_sequence(tmp_path / "SEQ")
+        (directory / "list.csv").touch()
+        assert not mot.holds_sequences(directory / "list.csv")
 
     @pytest.mark.parametrize("names", [["a/1.jpg", "b/2.jpg"], ["train/a/1.jpg"], [], ["x.txt"]])
     def test_other_folders_hold_no_sequences(self, tmp_path, names):
@@ -463,6 +485,23 @@ class TestFrames:
         (directory / "seqinfo.ini").write_text(f"[Sequence]\nimDir={name}\n")
         call = (mot.read_sequences, directory, tmp_path / "crops")
         assert "folder of the frames" in error_of(*call, error_type=MissingPathError)
+
+    def test_frames_of_kitti_have_no_seqinfo(self, tmp_path):
+        data = write_kitti(tmp_path / "training", {"0000": ""})
+        (data / "label_02" / "0001.txt").touch()
+        call = (mot.read_sequences, data, tmp_path / "crops")
+        message = error_of(*call, error_type=MissingPathError)
+        assert "image_02/0001" in message
+        assert "seqinfo" not in message
+
+    @pytest.mark.parametrize("names", [[], ["000001.webp", "000002.webp"], ["video.mp4"]])
+    def test_no_images_that_can_be_read(self, tmp_path, names):
+        directory = write_sequence(tmp_path / "SEQ", "1,1,0,0,5,5\n", numbers=())
+        (directory / "img1").mkdir()
+        for name in names:
+            (directory / "img1" / name).touch()
+        message = error_of(mot.read_sequences, directory, tmp_path / "crops")
+        assert "img1, the folder of the frames, has no .jpg, .jpeg, .png or .bmp" in message
 
     @pytest.mark.parametrize("name", ["1.png", "0000000001.PNG", "01.bmp", "001.JPeG"])
     def test_the_number_of_a_frame_is_that_of_its_name(self, tmp_path, name):

@@ -129,6 +129,7 @@ class TestFolders:
             ("train", "query", "gallery"),
             ("Train", "Probe", "Gallery"),
             ("training_images", "query_images", "gallery_images"),
+            ("cars_train", "cars_query", "cars_gallery"),
         ],
     )
     def test_splits_by_the_names_of_folders(self, tmp_path, caplog, train, query, gallery):
@@ -137,6 +138,13 @@ class TestFolders:
         rows = [(identity, split) for _, identity, _, split in read(tmp_path, NUMBERS)]
         assert rows == [("0001", "train"), ("0002", "query"), ("0002", "gallery")]
         assert "other folders are left out, such as gt_bbox" in caplog.text
+
+    def test_training_and_test_that_number_their_persons_alike(self, tmp_path, caplog):
+        """MSMT17_V2: person 0 of the one folder is not person 0 of the other."""
+        write(tmp_path, *(f"mask_{part}_v2/0000/0000_000_0{i}_0303morning_0008_0.jpg"
+                          for i, part in enumerate(["train", "test"])))  # fmt: skip
+        assert [row[2:] for row in read(tmp_path, "msmt17")] == [("00", "train")]
+        assert "other folders are left out, such as mask_test_v2" in caplog.text
 
     def test_two_folders_of_one_split(self, tmp_path):
         write(tmp_path, "image_train/0001_c1.jpg", "train_all/0001_c1.jpg")

@@ -65,11 +65,48 @@ class TestRefused:
         names = [form.format(number) for number in numbers]
         assert suspects.find_suspects(names) == ("cameras", names)
 
+    @pytest.mark.parametrize(
+        "form", ["cars_{}", "{}-A", "mask_{}_v2", "person {}", "seq01-{}", "Füße_{}"]
+    )
+    @pytest.mark.parametrize("change", CASES)
+    @pytest.mark.parametrize("parts", [*itertools.combinations(PARTS[:5], 2), PARTS[:3]])
+    def test_folders_that_differ_in_the_split_alone(self, form, change, parts):
+        names = [form.format(change(part)) for part in parts]
+        assert suspects.find_suspects(names) == ("splits", names)
+        # One alone can be a thing, and a few among many identities can be two things.
+        assert suspects.find_suspects(names[:1]) is None
+        assert suspects.find_suspects(names + [f"{i:04d}" for i in range(20)]) is None
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["eval", "train"], ["holdout", "train"], ["queries", "database"],
+            ["query", "reference"], ["training", "validate"], ["distractors", "query"],
+        ],
+    )  # fmt: skip
+    def test_other_words_for_splits(self, names):
+        assert suspects.find_suspects(names) == ("splits", names)
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["cam1_day", "cam1_night"], ["lobby_cam", "gate_cam"], ["Camera Lobby", "Camera Hall"],
+            ["seq1_cam1", "seq1_cam2"], ["cctv1", "cctv2"], ["ipcam-1", "ipcam-2"],
+            ["caméra1", "caméra2"], ["cámara A", "cámara B"], ["ch01", "ch02"],
+            ["cam_rgb", "cam_thermal"],
+        ],
+    )  # fmt: skip
+    def test_other_words_for_cameras(self, names):
+        assert suspects.find_suspects(names) == ("cameras", names)
+
     def test_cameras_of_a_car(self):
         names = ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT"]
         assert suspects.find_suspects(names) == ("cameras", names)
 
-    @pytest.mark.parametrize("names", [["images"], ["crops"], ["train", "images"], ["img1"]])
+    @pytest.mark.parametrize(
+        "names",
+        [["images"], ["image"], ["crops"], ["train", "images"], ["img1"], ["labeled", "detected"]],
+    )
     def test_folders_of_images(self, names):
         assert suspects.find_suspects(names)[1] == names
 
@@ -81,6 +118,12 @@ class TestRefused:
         for folder in ("bounding_box_train", "bounding_box_test", "query"):
             write(tmp_path, *(f"{folder}/000{i}_c{i}s1_000451_03.jpg" for i in range(1, 5)))
         assert "add --name_pattern=market1501" in refusal(tmp_path)
+
+    def test_names_of_another_data_set_do_not_name_a_pattern(self, tmp_path):
+        """GRID's names begin as those of CUHK03, whose pattern would make two of each person."""
+        for number, folder in enumerate(("probe", "gallery"), 1):
+            write(tmp_path, *(f"{folder}/{i:04d}_{number}_25023_107_32_106.jpg" for i in range(4)))
+        assert "--name_pattern=cuhk03" not in refusal(tmp_path)
 
     @pytest.mark.parametrize("folders", [("cam_a", "cam_b"), ("train", "val"), ("images",)])
     def test_without_known_names_a_way_out_is_shown(self, tmp_path, folders):

@@ -1,6 +1,8 @@
 import collections
 import dataclasses
 import hashlib
+import inspect
+import io
 import os
 import pathlib
 import re
@@ -14,7 +16,8 @@ import pytest
 import scipy.io
 
 from datasets import synthetic
-from datasets.drawn import figures, scenes, styles
+from datasets.drawn import drawing, figures, scenes, styles
+from datasets.own.listing import is_image_name
 from deep_reid.errors import DataError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -628,3 +631,21 @@ class TestImportsOfCommands:
         assert result.returncode == 130
         (line,) = result.stderr.splitlines()
         assert "Interrupted" in line
+
+
+@pytest.mark.parametrize("layout", synthetic.LAYOUTS)
+def test_progress_counts_images_and_ends_at_their_number(layout, tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(drawing.tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings | {"file": io.StringIO(), "delay": 0})
+            bars.append(self)
+
+    monkeypatch.setattr(drawing, "tqdm", Bar)
+    draw = synthetic.DRAW[layout]
+    sizes = {**SMALL, "images_per_identity": 5}
+    known = inspect.signature(draw).parameters
+    draw(tmp_path / "new", **{name: size for name, size in sizes.items() if name in known})
+    names = [path.name for path in (tmp_path / "new").rglob("*") if is_image_name(path.name)]
+    assert [(bar.n, bar.total) for bar in bars] == [(len(names), len(names))]

@@ -20,7 +20,7 @@ from deep_reid.engine import feeding
 from deep_reid.errors import DataError, RunError, UsageError
 from deep_reid.evaluation import graph, loop, pictures, reporting, score_log
 from deep_reid.export import encoding
-from deep_reid.runs import records
+from deep_reid.runs import checkpoints, records
 from deep_reid.runtime import sessions
 from deep_reid.samplers import galleries
 from deep_reid.scoring.names import Names
@@ -451,12 +451,18 @@ def test_the_projector_gets_features_of_a_checkpoint_that_was_scored_before(trai
     assert features.stat().st_mtime_ns == written
 
 
-def test_the_log_tells_how_many_checkpoints_were_evaluated_before(trained, caplog):
-    caplog.set_level("INFO")
+def test_a_checkpoint_that_was_scored_before_is_opened_once(trained, monkeypatch):
     evaluate(trained)
-    assert "evaluated before" not in caplog.text
+    opened = []
+
+    def step_of(path):
+        opened.append(os.path.basename(path))
+        return saved_step_of(path)
+
+    saved_step_of = checkpoints.step_of
+    monkeypatch.setattr(checkpoints, "step_of", step_of)
     evaluate(trained)
-    assert "; evaluated before: 2" in caplog.text
+    assert opened == ["model.ckpt-3", "model.ckpt-8"]
 
 
 @pytest.mark.parametrize("is_for_projector", [True, False])

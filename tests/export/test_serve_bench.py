@@ -1,9 +1,20 @@
 """The command that times exported networks."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from deep_reid import serve_bench
+
+# TensorFlow takes seconds to import.
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None
+from deep_reid import serve_bench
+sys.exit(serve_bench.main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -80,3 +91,31 @@ def test_the_fastest_over_all_numbers_of_crops_is_recommended():
     seconds = {1: {"a": 0.004, "b": 0.002}, 10: {"a": 0.010, "b": 0.019}}
     assert serve_bench.recommend(seconds) == "b"
     assert serve_bench.recommend({10: seconds[10]}) == "a"
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (["missing.file"], "checkpoint missing.file does not exist"),
+        (["missing.onnx"], "ONNX missing.onnx does not exist"),
+        (["missing_openvino_model"], "missing_openvino_model does not exist"),
+        (["text"], "text is no checkpoint"),
+        (["here.pb", "missing.pb"], "frozen graph missing.pb does not exist"),
+        (["here.pb", "folder"], "folder holds no checkpoint"),
+    ],
+)
+def test_what_is_missing_is_named_before_anything_is_loaded(tmp_path, models, words):
+    (tmp_path / "text").write_text("no network")
+    (tmp_path / "here.pb").touch()
+    (tmp_path / "folder").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *models],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr

@@ -159,6 +159,11 @@ class TestPage:
         assert "<dt>checkpoint</dt><dd>model.ckpt-7</dd>" in text
         assert "<dd>numpy 2.0</dd>" in text
 
+    def test_settings_without_a_value_are_not_shown(self, write):
+        nothing = {"a": None, "b": "", "c": {}, "d": [], "e": (), "zero": 0, "no": False}
+        text = write(settings=nothing).read_text()
+        assert re.findall("<dt>(.*)</dt><dd>(.*)</dd>", text) == [("zero", "0"), ("no", "False")]
+
     @pytest.mark.parametrize(
         "title", ["your own images", "Market-1501", "MARS", "iLIDS", "über", ""]
     )

@@ -273,10 +273,13 @@ def test_files_of_others_are_named_before_they_are_overwritten(run, folders, cap
     assert f"Overwriting out/{name}, of which no manifest tells the run" in caplog.text
 
 
-def test_the_query_may_be_the_only_image(run, folders):
+def test_the_query_may_be_the_only_image(run, folders, caplog):
     draw(folders / "one" / "a.png", 50)
     assert run("--query=one/a.png", "--gallery=one") == (0, [])
     assert read(folders / "out" / "results.csv") == []
+    assert "1 of 1 queries have no results: the gallery holds no image but the" in caplog.text
+    assert run("--query=one/a.png", "--gallery=crops") == (0, [])
+    assert "have no results" not in caplog.text
 
 
 def test_names_that_are_not_utf8_are_found(tmp_path):

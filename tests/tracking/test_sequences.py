@@ -150,7 +150,10 @@ class TestTruth:
 
 # What is done to a good sequence, and the message.
 FAULTS = {
-    "no frames": (lambda f: [p.unlink() for p in (f / "img1").iterdir()], "a has no frames"),
+    "no frames": (
+        lambda f: [p.unlink() for p in (f / "img1").iterdir()],
+        "a/img1, the folder of the frames, has no .jpg",
+    ),
     "no folder of frames": (lambda f: os.rename(f / "img1", f / "x"), "img1.*does not exist"),
     "other names": (
         lambda f: [p.rename(p.with_name(f"x{p.name}")) for p in (f / "img1").iterdir()],

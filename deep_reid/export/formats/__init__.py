@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from deep_reid.config import ComputeSettings
-from deep_reid.errors import MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.export.formats.model import Model
+from deep_reid.runs import records
 from deep_reid.system import files, packages
 
 INT8 = "int8"
@@ -76,6 +77,16 @@ class Format:
             needs |= self.to_write_int8
         packages.require(needs, f"format {self.name}")
 
+    def check_exists(self, path: str) -> None:
+        """Raise a `DataError` if there is nothing of this name, or a folder in place of a file."""
+        if not os.path.exists(path):
+            raise MissingPathError(f"{self.title} {path} does not exist: --mode=freeze writes it")
+        if os.path.isdir(path) and not self.is_folder:
+            raise DataError(
+                f"{path} is a folder, not a file ({self.title}): name the file; runs and "
+                "checkpoints are named by --run_id or --restore_path"
+            )
+
     def load(self, path: str, compute: ComputeSettings, trust: bool) -> Model:
         """Load a file or folder of this format.
 
@@ -97,8 +108,7 @@ class Format:
         UsageError, RunError
             If its runtime is not installed, or would compute in another precision than the file's.
         """
-        if not os.path.exists(path):
-            raise MissingPathError(f"{self.title} {path} does not exist: --mode=freeze writes it")
+        self.check_exists(path)
         packages.require(self.to_read, f"to compute {path}")
         with packages.missing_explained():
             return self.module.load(path, compute, trust)
@@ -209,6 +219,38 @@ def find_format(path: str | os.PathLike[str]) -> Format | None:
     if ending == ".xml":
         return FORMATS["openvino"]
     return next((known for known in FORMATS.values() if known.ending == ending), None)
+
+
+def find_network(path: str | os.PathLike[str]) -> tuple[Format | None, str]:
+    """Find a network that `deep_reid.Encoder` takes.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    known : Format or None
+        None: it is a checkpoint.
+    path : str
+        Of the file or folder; of a checkpoint, its prefix.
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If there is none.
+    """
+    path = os.fspath(path)
+    known = find_format(path)
+    if known is not None:
+        known.check_exists(path)
+        return known, path
+    try:
+        return None, records.resolve_checkpoint(path)
+    except DataError as error:
+        raise type(error)(
+            f"{error}. An exported network has a name that ends in {', '.join(ENDINGS)}"
+        ) from error
 
 
 def needs_tensorflow(path: str | os.PathLike[str]) -> bool:

@@ -7,7 +7,6 @@ from deep_reid import nets
 from deep_reid.config import ComputeSettings, RunConfig
 from deep_reid.config.run import NETWORKS
 from deep_reid.errors import DataError
-from deep_reid.export.formats import ENDINGS
 from deep_reid.export.formats.model import Graph, Model, closed_error, damaged, enter_process
 from deep_reid.export.frozen_graph import (
     create_frozen_graph,
@@ -16,7 +15,7 @@ from deep_reid.export.frozen_graph import (
     read_frozen_graph,
 )
 from deep_reid.export.model_input import ModelInput, write_facts
-from deep_reid.runs import checkpoints, records
+from deep_reid.runs import checkpoints
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
 
@@ -70,7 +69,7 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
 
 
 def load_checkpoint(
-    path: str,
+    checkpoint_path: str,
     network: str | None,
     image_shape: Sequence[int] | None,
     compute: ComputeSettings,
@@ -79,7 +78,9 @@ def load_checkpoint(
 
     Parameters
     ----------
-    path, network, image_shape, compute
+    checkpoint_path : str
+        The checkpoint's prefix.
+    network, image_shape, compute
         As in `deep_reid.Encoder`.
 
     Returns
@@ -88,17 +89,11 @@ def load_checkpoint(
 
     Raises
     ------
-    MissingPathError, DataError
-        If it is missing, or is not of the network.
+    DataError
+        If it is damaged, or is not of the network.
     UsageError
         If a setting breaks its rule.
     """
-    try:
-        checkpoint_path = records.resolve_checkpoint(path)
-    except DataError as error:
-        raise type(error)(
-            f"{error}. An exported network has a name that ends in {', '.join(ENDINGS)}"
-        ) from error
     enter_process(_TENSORFLOW)
     network, image_shape = _settle(checkpoint_path, network, image_shape)
     module = nets.load_network(network)
@@ -116,7 +111,7 @@ def load_checkpoint(
         without_loop=True,  # as in files of --mode=freeze, so that both give the same features
         compute=compute,
     )
-    return create_model(path, graph_def, model_input, feature_size, compute)
+    return create_model(checkpoint_path, graph_def, model_input, feature_size, compute)
 
 
 def create_model(
