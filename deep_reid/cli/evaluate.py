@@ -17,7 +17,7 @@ from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder
 from deep_reid.samplers import galleries
 from deep_reid.scoring.names import Names
-from deep_reid.system import locks, signals
+from deep_reid.system import files, locks, signals
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def evaluate(args: Command, dataset_class: type[Dataset], *, until_last_step: bo
     until_last_step : bool
         Whether to wait for the run's last step, also while no process trains it.
     """
+    files.check_folder(args.eval_log_dir)
     log_dir, run_id = folder.locate_run(args.log_dir, args.run_id)
     args = dataclasses.replace(args, log_dir=log_dir, run_id=run_id)
     # A missing data set is an error now, not only after the wait for the run.

@@ -26,7 +26,7 @@ from deep_reid.errors import DataError
 from deep_reid.interfaces import Dataset
 from deep_reid.runs import folder, labels, records, resuming, stopping
 from deep_reid.samplers import batches
-from deep_reid.system import locks, signals
+from deep_reid.system import files, locks, signals
 from deep_reid.system.tables import list_some
 
 _logger = logging.getLogger(__name__)
@@ -123,6 +123,9 @@ def _train_run(args, config, dataset, subject, class_names, place):
 def _check_arguments(args, config, is_chief):
     """Check what can be checked without TensorFlow, which takes seconds to import."""
     run_dir = None
+    files.check_folder(args.log_dir)
+    if args.eval_every is not None:
+        files.check_folder(args.eval_log_dir)
     if args.run_id is not None:
         folder.check_name(args.run_id)
         run_dir = os.path.join(args.log_dir, args.run_id)

@@ -115,6 +115,22 @@ def check_output(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
 
 
+def check_folder(path: Path) -> None:
+    """Check that a folder is there, or can be made where it is wanted.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    OSError
+        If it, or a parent, is a file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(os.path.join(path, ""))
+
+
 def write_output(path: Path, content: str | bytes) -> None:
     """Write a file that the user names, as `writing` does; text becomes UTF-8.
 

@@ -55,6 +55,15 @@ print(json.dumps([run(argv) for argv in json.load(sys.stdin)]))
 # Each with a part of its line.
 MISTAKES = {
     "--mode=train --run_id=a/b": "run_id ('a/b') must be a plain folder name",
+    **{
+        f"--mode={mode} --{flag}={path}{rest}": f"{path}/: Not a directory"
+        for path in ("graph.pb", "graph.pb/deeper")
+        for mode, flag, rest in (
+            ("train", "log_dir", ""),
+            ("train", "eval_log_dir", " --eval_every=2"),
+            ("eval", "eval_log_dir", " --run_id=run"),
+        )
+    },
     "--mode=train --restore_path=missing": "checkpoint missing does not exist",
     "--mode=train --restore_path=log/run": "holds no checkpoint",
     "--mode=train --trainable_scopes conv9_9": "trainable scope 'conv9_9' has no variables",
