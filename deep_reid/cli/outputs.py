@@ -104,10 +104,21 @@ def default_path(dataset_name: str, run_dir: str | None, *names: str) -> str:
     Returns
     -------
     str
+
+    Raises
+    ------
+    OSError
+        If a link at its place leads out of the run's folder. Links count for paths that the user
+        names only.
     """
     if name_of_run(run_dir) is None:
         return os.path.join(".", "output", dataset_name, *names)
-    return os.path.join(_own_folder(run_dir), *names)
+    run_dir = _own_folder(run_dir)
+    place = os.path.join(run_dir, names[0])
+    files.check_within(run_dir, place, place + ENDING)
+    if os.path.isdir(place):
+        files.check_within(run_dir, *(os.path.join(place, name) for name in os.listdir(place)))
+    return os.path.join(run_dir, *names)
 
 
 def name_of_run(run_dir: str | None) -> str | None:

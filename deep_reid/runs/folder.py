@@ -87,7 +87,7 @@ def find_recorded_run(log_dir: Path) -> str | None:
     """
     log_dir = pathlib.Path(log_dir)
     try:
-        run_id = (log_dir / LATEST_RUN_FILENAME).read_text(encoding="utf-8").strip()
+        run_id = files.read_text(log_dir / LATEST_RUN_FILENAME).strip()
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
     return run_id if is_plain_name(run_id) and (log_dir / run_id).is_dir() else None

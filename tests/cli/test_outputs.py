@@ -381,6 +381,30 @@ class TestOwnFiles:
         run(*self.EVAL, people)
         assert read_all(victim) == before
 
+    @pytest.mark.parametrize(
+        ("mode", "name"),
+        [("freeze", "export"), ("freeze", "export/custom.pb"),
+         ("finalize", "export/custom.ckpt.index"), ("export", "export/feat_test.mat"), ("export", "export/feat_test.mat.manifest.json"),
+         ("test", "test_metrics.json"), ("test", "test_metrics.json.manifest.json")],
+    )  # fmt: skip
+    def test_links_in_place_of_outputs_that_nobody_named_lead_nowhere_else(
+        self, work, run, runs, tmp_path, mode, name
+    ):
+        _, victim, people = work
+        path = runs / "good" / name
+        path.parent.mkdir(exist_ok=True)
+        (victim / "precious").mkdir() if name == "export" else (victim / "precious").touch()
+        path.symlink_to(victim / "precious")
+        argv = (f"--mode={mode}", "--run_id=good", people)
+        before = sorted(victim.rglob("*")), read_all(victim)
+        assert "is a symbolic link that leads out of" in run(*argv, code=1)
+        assert (sorted(victim.rglob("*")), read_all(victim)) == before
+        # Within the run's folder, a link harms nobody.
+        path.unlink()
+        (runs / "good" / "elsewhere").mkdir()
+        path.symlink_to(runs / "good" / "elsewhere" / ("" if name == "export" else "x"))
+        run(*argv)
+
     @pytest.mark.parametrize("name", IN_PLACE)
     def test_what_is_changed_in_place_is_refused(self, work, run, name):
         link, victim, people = work
