@@ -383,9 +383,10 @@ class TestOwnFiles:
 
     @pytest.mark.parametrize(
         ("mode", "name"),
-        [("freeze", "export"), ("freeze", "export/custom.pb"),
-         ("finalize", "export/custom.ckpt.index"), ("export", "export/feat_test.mat"), ("export", "export/feat_test.mat.manifest.json"),
-         ("test", "test_metrics.json"), ("test", "test_metrics.json.manifest.json")],
+        [("freeze", "export"), ("freeze", "export/custom.pb"), ("test", "test_metrics.json"),
+         ("finalize", "export/custom.ckpt.index"), ("export", "export/feat_test.mat"),
+         ("export", "export/feat_test.mat.manifest.json"),
+         ("test", "test_metrics.json.manifest.json")],
     )  # fmt: skip
     def test_links_in_place_of_outputs_that_nobody_named_lead_nowhere_else(
         self, work, run, runs, tmp_path, mode, name
