@@ -212,7 +212,7 @@ class _Watcher:
 
     def check_passed_on(self) -> None:
         """Raise `Stopped` at the end of a block that something has kept going."""
-        if self._was_swallowed():
+        if self.raised is not None and self._was_swallowed():
             raise Stopped(self.raised)
 
     def _was_swallowed(self):

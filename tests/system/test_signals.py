@@ -288,6 +288,17 @@ def test_a_repeat_at_once_is_one_signal(first, second):
     assert errors.count("finishing the step") == 1
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["deep_reid.__main__", "deep_reid.cli", "deep_reid.launch", "deep_reid.serve_bench",
+     "deep_reid.legacy.command", "datasets.synthetic", "train_market1501"],
+)  # fmt: skip
+def test_commands_handle_signals_before_they_import_what_takes_time(module):
+    code = f"import sys, {module}; print(*{{'numpy', 'cv2', 'tensorflow'}} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    assert result.stdout == b"\n"
+
+
 SIGNAL_AT_IMPORT = """
 import os, runpy, sys
 
