@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.runs import folder
@@ -227,10 +227,13 @@ def read_origin(path: str) -> Origin | None:
         None if there is no manifest that can be read.
     """
     facts = read_facts(path)
+    types = get_type_hints(Origin)
     # A manifest of an earlier release has not all of these.
-    names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
+    known = {name: facts[name] for name in types if name in facts}
+    if not all(isinstance(value, types[name]) for name, value in known.items()):
+        return None
     try:
-        return Origin(**{name: facts[name] for name in names})
+        return Origin(**known)
     except TypeError:
         return None
 

@@ -1,5 +1,6 @@
 """Where outputs go, what tells their origin, and that nothing is overwritten silently."""
 
+import dataclasses
 import fnmatch
 import json
 import os
@@ -146,6 +147,16 @@ class TestOverwriting:
             (tmp_path / "graph.pb.manifest.json").write_text(manifest)
         outputs.warn_of_overwriting("graph.pb", A)
         assert "Overwriting graph.pb, of which no manifest tells the run" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("run", ["a"]), ("run", 5), ("step", "7"), ("step", None), ("checkpoint", 5),
+         ("checkpoint", None), ("inputs", {}), ("kind", None), ("precise_batch_norm", "1")],
+    )  # fmt: skip
+    def test_a_manifest_with_a_value_of_another_type_is_none(self, tmp_path, name, value):
+        manifest = {**dataclasses.asdict(A), name: value}
+        (tmp_path / "graph.pb.manifest.json").write_text(json.dumps(manifest))
+        assert outputs.read_origin("graph.pb") is None
 
     def test_what_is_not_there_is_no_matter(self, caplog):
         outputs.warn_of_overwriting("graph.pb", A)
