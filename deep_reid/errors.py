@@ -15,6 +15,7 @@ _GRAPH_ERROR = re.compile(
 _WAYS_OUT = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
     errno.EISDIR: "name a file",
     errno.ELOOP: "remove the link",
 }

@@ -191,7 +191,7 @@ def check_shards(features: Rows) -> None:
             )
         if facts.get("first_row", end_row) != end_row:
             raise DataError(
-                f"{path} begins with row {facts['first_row']}, and the shard before it ends with "
-                f"row {end_row - 1}: write all shards with the same --batch_size"
+                f"{path} begins with row {facts['first_row']}, and the shards before it have "
+                f"{end_row} rows: write all shards with the same --batch_size"
             )
         end_row = facts.get("end_row", end_row)

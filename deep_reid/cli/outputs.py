@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from deep_reid.config.run import CONFIG_FILENAME
 from deep_reid.runs import folder
@@ -104,10 +104,21 @@ def default_path(dataset_name: str, run_dir: str | None, *names: str) -> str:
     Returns
     -------
     str
+
+    Raises
+    ------
+    OSError
+        If a link at its place leads out of the run's folder. Links count for paths that the user
+        names only.
     """
     if name_of_run(run_dir) is None:
         return os.path.join(".", "output", dataset_name, *names)
-    return os.path.join(_own_folder(run_dir), *names)
+    run_dir = _own_folder(run_dir)
+    place = os.path.join(run_dir, names[0])
+    files.check_within(run_dir, place, place + ENDING)
+    if os.path.isdir(place):
+        files.check_within(run_dir, *(os.path.join(place, name) for name in os.listdir(place)))
+    return os.path.join(run_dir, *names)
 
 
 def name_of_run(run_dir: str | None) -> str | None:
@@ -216,10 +227,13 @@ def read_origin(path: str) -> Origin | None:
         None if there is no manifest that can be read.
     """
     facts = read_facts(path)
+    types = get_type_hints(Origin)
     # A manifest of an earlier release has not all of these.
-    names = [field.name for field in dataclasses.fields(Origin) if field.name in facts]
+    known = {name: facts[name] for name in types if name in facts}
+    if not all(isinstance(value, types[name]) for name, value in known.items()):
+        return None
     try:
-        return Origin(**{name: facts[name] for name in names})
+        return Origin(**known)
     except TypeError:
         return None
 

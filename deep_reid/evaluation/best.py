@@ -160,6 +160,9 @@ class BestCheckpoint:
     def _mend(self):
         """Remove what a killed evaluation left; restore the folder if it was moved away."""
         for temporary in sorted(self._run_dir.glob(f"{_TEMPORARY}*")):
+            if temporary.is_symlink():  # what it leads to is not the run's
+                temporary.unlink()
+                continue
             complete = sorted(path.parent for path in temporary.rglob(runs.SCORE_FILENAME))
             if complete and not self._folder.exists():
                 os.rename(complete[0], self._folder)

@@ -55,8 +55,7 @@ def has_features(log_dir: Path, step: int) -> bool:
     log_dir : str or Path
     step : int
     """
-    config = pathlib.Path(log_dir) / CONFIG_FILENAME
-    return config.exists() and f'"{_NAME} {step}"' in config.read_text(errors="replace")
+    return f'"{_NAME} {step}"' in (_read_config(log_dir) or "")
 
 
 def write_sprite(log_dir: Path, images_or_filenames: Sequence[Path] | np.ndarray) -> None:
@@ -71,6 +70,7 @@ def write_sprite(log_dir: Path, images_or_filenames: Sequence[Path] | np.ndarray
     thumbnails = np.stack(
         [pictures.read_picture(x, SPRITE_HEIGHT, SPRITE_WIDTH) for x in images_or_filenames]
     )
+    files.make_own_folder(pathlib.Path(log_dir) / _FOLDER)
     with files.replacing(pathlib.Path(log_dir) / _FOLDER / "sprite.png") as temporary:
         pathlib.Path(temporary).write_bytes(pictures.encode_png(pictures.draw_sprite(thumbnails)))
 
@@ -93,6 +93,7 @@ def write_features(
         From a column's name to its N values, such as identities and cameras.
     """
     directory = pathlib.Path(log_dir) / _FOLDER
+    files.make_own_folder(directory)
     rows = io.StringIO()
     np.savetxt(rows, features, fmt="%.9g", delimiter="\t")
     files.write_text(directory / "features.tsv", rows.getvalue())
@@ -116,17 +117,26 @@ def copy_features(run_dir: Path, log_dir: Path, step: int) -> None:
         Where `write_sprite` and `write_features` have written.
     step : int
     """
-    config = pathlib.Path(run_dir) / CONFIG_FILENAME
-    is_own = not config.exists() or _NAME in config.read_text(errors="replace")
-    if not is_own or not config.parent.is_dir() or config.parent.samefile(log_dir):
+    run_dir, config = pathlib.Path(run_dir), _read_config(run_dir)
+    is_own = config is None or _NAME in config
+    if not is_own or not run_dir.is_dir() or run_dir.samefile(log_dir):
         return
     # After a kill, the temporary file is where the evaluation writes: the next one removes it. In
     # the run's folder, another process could take a file that is being written for a leftover.
     folder = pathlib.Path(log_dir) / _FOLDER
+    files.make_own_folder(run_dir / _FOLDER)
     for name in _FILENAMES:
-        with files.replacing(pathlib.Path(run_dir) / _FOLDER / name, folder=folder) as temporary:
+        with files.replacing(run_dir / _FOLDER / name, folder=folder) as temporary:
             shutil.copyfile(folder / name, temporary)
     _write_config(run_dir, step, log_dir)
+
+
+def _read_config(directory):
+    """Return the configuration in a folder; None where there is none."""
+    try:
+        return files.read_text(pathlib.Path(directory) / CONFIG_FILENAME, errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _write_config(directory, step, folder=None):

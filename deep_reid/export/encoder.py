@@ -95,7 +95,8 @@ class Encoder:
             "trust": trust,
         }
         self._path = os.path.abspath(path)
-        self._model = _load(os.fspath(path), network, image_shape, compute, trust)
+        # Runtimes open it at the first call, when the working directory may be another.
+        self._model = _load(self._path, network, image_shape, compute, trust)
         self._image_shape = add_channels(self._model.model_input.image_shape)
         self._max_batch_size = max_batch_size
         self._lock = threading.Lock()

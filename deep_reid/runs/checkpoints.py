@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 
 from deep_reid.errors import DataError, first_line
-from deep_reid.runs.records import resolve_checkpoint, step_in_name
+from deep_reid.runs.records import list_files, resolve_checkpoint, step_in_name
 from deep_reid.runtime.compat import tf
 from deep_reid.system.files import Path
 
@@ -120,6 +121,8 @@ def variable_shapes(checkpoint_path: Path) -> dict[str, list[int]]:
 def naming_damaged(prefix: str) -> Iterator[None]:
     """Replace TensorFlow's errors in the block by one that names the checkpoint.
 
+    Devices and pipes, which might have no end, are not read.
+
     Parameters
     ----------
     prefix : str
@@ -128,6 +131,10 @@ def naming_damaged(prefix: str) -> Iterator[None]:
     ------
     DataError
     """
+    for path in list_files(prefix):
+        is_read = not path.endswith(".meta")
+        if is_read and os.path.exists(path) and not os.path.isfile(path):
+            raise DataError(f"{path} is not a regular file, as those of a checkpoint: name another")
     try:
         yield
     except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file cut short

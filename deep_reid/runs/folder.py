@@ -87,7 +87,7 @@ def find_recorded_run(log_dir: Path) -> str | None:
     """
     log_dir = pathlib.Path(log_dir)
     try:
-        run_id = (log_dir / LATEST_RUN_FILENAME).read_text(encoding="utf-8").strip()
+        run_id = files.read_text(log_dir / LATEST_RUN_FILENAME).strip()
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
     return run_id if is_plain_name(run_id) and (log_dir / run_id).is_dir() else None
@@ -228,7 +228,13 @@ def wait_for_run(
         if run_id is not None:
             check_exists(log_dir, run_id, may_begin=True)
         if not is_announced:
-            _logger.info("Waiting for a %s in %s: start it with --mode=train", wanted, log_dir)
+            near = _list_near(log_dir)
+            _logger.info(
+                "Waiting for a %s in %s: start it with --mode=train%s",
+                wanted,
+                log_dir,
+                f", or name --log_dir: there are runs in {list_some(near)}" if near else "",
+            )
             is_announced = True
         time.sleep(interval_secs)
     return found
@@ -252,17 +258,23 @@ def locate_run(log_dir: Path, run_id: str | None = None) -> tuple[str, str | Non
     Raises
     ------
     UsageError
-        If `run_id` is no plain name, or `log_dir` is a checkpoint, another file or another run.
+        If `run_id` is no plain name, or `log_dir` is another run, a file or a missing path in a
+        run's folder, such as a checkpoint, or another file.
     """
     log_dir = os.fspath(log_dir)
     parent, name = os.path.split(os.path.abspath(log_dir))
     if run_id is not None:
         check_name(run_id)
     if not os.path.isdir(log_dir):
-        if os.path.isdir(parent) and (os.path.isfile(log_dir) or _list_namesakes(parent, name)):
+        # Also a checkpoint that was deleted: no run will begin within a run.
+        if _has_begun(parent) or (os.path.isdir(parent) and _list_namesakes(parent, name)):
             raise UsageError(
-                f"{log_dir} is a file or a checkpoint, no directory of runs: --log_dir={parent} "
-                "names the run that it belongs to"
+                f"{log_dir} is no directory of runs: --log_dir={parent} names the run that it "
+                "belongs to"
+            )
+        if os.path.exists(os.path.join(parent, name)) or os.path.isfile(parent):
+            raise UsageError(
+                f"{log_dir} is a file or in one, no directory of runs: name a directory"
             )
         return log_dir, run_id
     if not _has_begun(log_dir):
@@ -273,6 +285,13 @@ def locate_run(log_dir: Path, run_id: str | None = None) -> tuple[str, str | Non
             f"--log_dir={parent}"
         )
     return parent, name
+
+
+def _list_near(log_dir):
+    """List the directories of runs in, above and beside a path: one of them may be meant."""
+    path = pathlib.Path(log_dir)
+    near = [*path.glob("*/"), path.parent, *path.parent.glob("*/")]
+    return sorted(str(each) for each in near if each != path and list_runs(each))
 
 
 def _list_namesakes(folder, name):

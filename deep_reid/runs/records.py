@@ -44,7 +44,7 @@ def exists(prefix: str) -> bool:
     """
     # TensorFlow's first format, which some published networks have, is one file without ending.
     is_one_file = os.path.isfile(prefix) and os.path.basename(prefix) != STATE_FILENAME
-    return is_one_file or os.path.exists(f"{prefix}.index")
+    return is_one_file or os.path.isfile(f"{prefix}.index")
 
 
 def resolve_checkpoint(path: Path | None) -> str:
@@ -299,7 +299,7 @@ def _suggest_checkpoints(path):
 def _read_record(checkpoint_dir):
     """Return the entries of a record as they are written; None where it cannot be read."""
     try:
-        text = pathlib.Path(checkpoint_dir, STATE_FILENAME).read_text(encoding="utf-8")
+        text = files.read_text(os.path.join(checkpoint_dir, STATE_FILENAME))
         fields = _parse_record(text)
     except (OSError, ValueError):
         return None

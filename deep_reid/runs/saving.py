@@ -169,7 +169,7 @@ def remove_leftovers(run_dir: Path) -> None:
     run_dir : str or Path
     """
     run_dir = pathlib.Path(run_dir)
-    leftovers = {path for pattern in _LEFTOVERS for path in run_dir.glob(pattern)}
+    leftovers = _find(run_dir, _LEFTOVERS)
     leftovers.update(pathlib.Path(path) for path in _list_unwanted(run_dir))
     for path in run_dir.glob("model.ckpt*"):
         match = FILE_PATTERN.fullmatch(os.fspath(path))
@@ -191,10 +191,15 @@ def remove_leftovers_of_evaluation(directory: Path) -> None:
         Where the evaluation writes, or the folder of its run. The caller must hold the lock of the
         former: then no other process writes there.
     """
-    for pattern in _LEFTOVERS_OF_EVALUATION:
-        for path in sorted(pathlib.Path(directory).glob(pattern)):
-            _logger.info("Removing %s, which a killed evaluation left", path)
-            _remove(path)
+    for path in sorted(_find(pathlib.Path(directory), _LEFTOVERS_OF_EVALUATION)):
+        _logger.info("Removing %s, which a killed evaluation left", path)
+        _remove(path)
+
+
+def _find(directory, patterns):
+    """Find files by patterns of at most two levels, but not those that a linked folder has."""
+    found = {path for pattern in patterns for path in directory.glob(pattern)}
+    return {path for path in found if path.parent == directory or not path.parent.is_symlink()}
 
 
 def _write_journal(saving_folder, prefixes):
@@ -210,7 +215,9 @@ def _list_unwanted(run_dir):
     names = set()
     for journal in run_dir.glob(f"{_SAVING}*/{_JOURNAL}"):
         # The checkpoint is published only after the journal was written completely.
-        names.update(map(os.path.basename, journal.read_text(errors="replace").splitlines()))
+        with contextlib.suppress(OSError):  # it is no regular file, which a save would write
+            lines = files.read_text(journal, errors="replace").splitlines()
+            names.update(map(os.path.basename, lines))
     names -= {os.path.basename(prefix) for prefix in recorded}
     paths = [path for name in sorted(names) for path in records.list_files(run_dir / name)]
     # A damaged journal may name anything, such as config.json, or the folder itself.
@@ -297,7 +304,7 @@ def _remove_checkpoint(prefix):
 
 def _remove(path):
     try:
-        if os.path.isdir(path):
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             os.unlink(path)

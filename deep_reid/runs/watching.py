@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from deep_reid.errors import DataError
 from deep_reid.runs import checkpoints, folder, records
-from deep_reid.system import locks
+from deep_reid.system import files, locks
 from deep_reid.system.files import Path
 
 _logger = logging.getLogger(__name__)
@@ -146,8 +146,8 @@ def digest(prefix: str) -> str | None:
         A digest of its index, which has a checksum of each value. None if it was deleted.
     """
     for path in (f"{prefix}.index", prefix):  # TensorFlow's first format is one file
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        with contextlib.suppress(FileNotFoundError):
+            return hashlib.sha256(files.read_regular(path)).hexdigest()
     return None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import pathlib
@@ -176,11 +177,48 @@ def open_own(path: Path, flags: int) -> int:
     Raises
     ------
     OSError
-        If it is a link, or cannot be opened.
+        If it is a link or no regular file, or cannot be opened.
     """
     if os.path.islink(path):
         raise OSError(errno.ELOOP, "is a symbolic link", os.fspath(path))
+    if os.path.exists(path):
+        _check_regular(path)
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def check_within(folder: Path, *paths: Path) -> None:
+    """Check that files may be written into a folder: no link leads out of it.
+
+    Parameters
+    ----------
+    folder : str or Path
+        May be a link itself.
+    *paths : str or Path
+        In the folder; need not exist.
+
+    Raises
+    ------
+    OSError
+        If one is a link to elsewhere.
+    """
+    root = pathlib.Path(os.path.realpath(folder))
+    for path in paths:
+        if os.path.islink(path) and root not in pathlib.Path(os.path.realpath(path)).parents:
+            reason = f"is a symbolic link that leads out of {os.fspath(folder)}"
+            raise OSError(errno.ELOOP, reason, os.fspath(path))
+
+
+def make_own_folder(path: Path) -> None:
+    """Create a folder of a run's own; a link in its place, which may lead elsewhere, is removed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder may exist.
+    """
+    if os.path.islink(path):
+        os.unlink(path)
+    os.makedirs(path, exist_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:
@@ -221,9 +259,25 @@ def read_regular(path: Path) -> bytes:
     OSError
         If it is another kind of file, or cannot be read.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    _check_regular(path)
     return pathlib.Path(path).read_bytes()
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Read a text file in UTF-8 that is a regular one, as `read_regular` does.
+
+    Parameters
+    ----------
+    path : str or Path
+    errors : str
+        As in `bytes.decode`.
+
+    Returns
+    -------
+    str
+        Lines end with a line feed, whatever ends them in the file.
+    """
+    return io.StringIO(read_regular(path).decode("utf-8", errors), newline=None).read()
 
 
 def read_json(path: Path) -> Any:
@@ -254,6 +308,11 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _check_regular(path):
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
 
 
 def _is_on_disk_of(directory, folder):

@@ -200,8 +200,11 @@ def _find_owner(folder, use):
     """Return the process that holds a lock: "" if none does, None where there are no locks."""
     if fcntl is None:
         return None
+    path = os.path.join(folder, use.filename)
+    if not os.path.isfile(path):  # `holding` refuses what is no regular file
+        return ""
     try:
-        with open(os.path.join(folder, use.filename), "rb") as file:
+        with open(path, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

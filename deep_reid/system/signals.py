@@ -6,7 +6,8 @@ SIGTERM ends the process at once, if it comes a second later: some programs, suc
 send a signal to a process and to its group, which it is in.
 
 Code in C that calls Python, a finalizer or a callback of `ctypes` may swallow what a signal raises.
-It is raised again, each second, until it ends the block.
+It is raised again, each second, until it ends the block. C code may also print an error that it
+swallows; after a signal, this is not shown.
 """
 
 import _thread
@@ -68,6 +69,7 @@ def handled(*, is_insistent: bool = True) -> Iterator[None]:
         try:
             _installed.append(watcher)
             yield
+            watcher.check_passed_on()
         except Exception as error:
             if watcher.raised is None:
                 raise
@@ -181,9 +183,16 @@ class _Watcher:
         self._old_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
         self._thread.start()
+        # Within the block, only C code calls these: errors that end the program come after it.
+        # Somebody's own code may set them.
+        self._old_hooks = sys.excepthook, sys.unraisablehook
+        if self._is_insistent:
+            sys.excepthook, sys.unraisablehook = self._show_error, self._show_unraisable
         return self
 
     def __exit__(self, *error):
+        if self._is_insistent:
+            sys.excepthook, sys.unraisablehook = self._old_hooks
         signal.set_wakeup_fd(self._old_fd)
         self._sender.close()
         self._thread.join()
@@ -200,6 +209,22 @@ class _Watcher:
     def forget(self) -> None:
         """Raise `Stopped` no more: what has caught it goes on."""
         self._raised_at = None
+
+    def check_passed_on(self) -> None:
+        """Raise `Stopped` at the end of a block that something has kept going."""
+        if self.raised is not None and self._was_swallowed():
+            raise Stopped(self.raised)
+
+    def _was_swallowed(self):
+        return self._is_insistent and self._raised_at is not None and not self.is_deferred
+
+    def _show_error(self, kind, error, trace):
+        if not self._was_swallowed():
+            self._old_hooks[0](kind, error, trace)
+
+    def _show_unraisable(self, unraisable):
+        if not self._was_swallowed():
+            self._old_hooks[1](unraisable)
 
     def _watch(self):
         while True:
@@ -223,7 +248,7 @@ class _Watcher:
 
     def _raise_again(self):
         number, raised_at = self.raised, self._raised_at
-        if number is None or raised_at is None or self.is_deferred or not self._is_insistent:
+        if number is None or raised_at is None or not self._was_swallowed():
             return
         if time.monotonic() - raised_at >= _REPEAT_SECS and not _handles_exception():
             self._repeated += 1

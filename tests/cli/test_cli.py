@@ -137,8 +137,8 @@ class TestWhichRun:
         ("folder", "run_id", "part"),
         [
             ("", "first_", "has no run first_, but first, second: did you mean first?"),
-            ("first/model.ckpt-7", None, "is a file or a checkpoint, no directory of runs"),
-            ("first/model.ckpt-7.index", None, "is a file or a checkpoint"),
+            ("first/model.ckpt-7", None, "is no directory of runs"),
+            ("first/model.ckpt-7.index", None, "is no directory of runs"),
             ("first", "second", "is itself a run, first, and has no run second"),
             ("", "first/model.ckpt-7", "must be a plain folder name"),
             ("", "../log/first", "must be a plain folder name"),

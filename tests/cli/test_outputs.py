@@ -1,5 +1,6 @@
 """Where outputs go, what tells their origin, and that nothing is overwritten silently."""
 
+import dataclasses
 import fnmatch
 import json
 import os
@@ -146,6 +147,16 @@ class TestOverwriting:
             (tmp_path / "graph.pb.manifest.json").write_text(manifest)
         outputs.warn_of_overwriting("graph.pb", A)
         assert "Overwriting graph.pb, of which no manifest tells the run" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("run", ["a"]), ("run", 5), ("step", "7"), ("step", None), ("checkpoint", 5),
+         ("checkpoint", None), ("inputs", {}), ("kind", None), ("precise_batch_norm", "1")],
+    )  # fmt: skip
+    def test_a_manifest_with_a_value_of_another_type_is_none(self, tmp_path, name, value):
+        manifest = {**dataclasses.asdict(A), name: value}
+        (tmp_path / "graph.pb.manifest.json").write_text(json.dumps(manifest))
+        assert outputs.read_origin("graph.pb") is None
 
     def test_what_is_not_there_is_no_matter(self, caplog):
         outputs.warn_of_overwriting("graph.pb", A)
@@ -380,6 +391,31 @@ class TestOwnFiles:
         run(*self.TRAIN, people, "--number_of_steps=2")
         run(*self.EVAL, people)
         assert read_all(victim) == before
+
+    @pytest.mark.parametrize(
+        ("mode", "name"),
+        [("freeze", "export"), ("freeze", "export/custom.pb"), ("test", "test_metrics.json"),
+         ("finalize", "export/custom.ckpt.index"), ("export", "export/feat_test.mat"),
+         ("export", "export/feat_test.mat.manifest.json"),
+         ("test", "test_metrics.json.manifest.json")],
+    )  # fmt: skip
+    def test_links_in_place_of_outputs_that_nobody_named_lead_nowhere_else(
+        self, work, run, runs, tmp_path, mode, name
+    ):
+        _, victim, people = work
+        path = runs / "good" / name
+        path.parent.mkdir(exist_ok=True)
+        (victim / "precious").mkdir() if name == "export" else (victim / "precious").touch()
+        path.symlink_to(victim / "precious")
+        argv = (f"--mode={mode}", "--run_id=good", people)
+        before = sorted(victim.rglob("*")), read_all(victim)
+        assert "is a symbolic link that leads out of" in run(*argv, code=1)
+        assert (sorted(victim.rglob("*")), read_all(victim)) == before
+        # Within the run's folder, a link harms nobody.
+        path.unlink()
+        (runs / "good" / "elsewhere").mkdir()
+        path.symlink_to(runs / "good" / "elsewhere" / ("" if name == "export" else "x"))
+        run(*argv)
 
     @pytest.mark.parametrize("name", IN_PLACE)
     def test_what_is_changed_in_place_is_refused(self, work, run, name):

@@ -196,7 +196,7 @@ class TestManifests:
         write(0)
         write(1, first_row=2)
         write(2)
-        with pytest.raises(DataError, match="begins with row 2, .* ends with row 2: .*batch_size"):
+        with pytest.raises(DataError, match="begins with row 2, .* have 3 rows: .*batch_size"):
             self.check(tmp_path)
 
     def test_features_in_memory_need_no_manifest(self):

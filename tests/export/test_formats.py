@@ -508,6 +508,16 @@ class TestProcesses:
         with Encoder(models[name]) as encoder, pickle.loads(pickle.dumps(encoder)) as copy:
             np.testing.assert_allclose(copy(crops), features, atol=ATOL)
 
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_the_working_directory_may_change_before_the_first_call(
+        self, models, expected, name, monkeypatch
+    ):
+        crops, features = expected
+        monkeypatch.chdir(os.path.dirname(models[name]))
+        with Encoder(os.path.basename(models[name])) as encoder:
+            monkeypatch.chdir("/")
+            np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
+
     @pytest.mark.parametrize("has_computed", [False, True])
     @pytest.mark.parametrize("name", OTHER_RUNTIMES)
     def test_after_a_fork_an_encoder_works_or_says_why_not(self, models, name, has_computed):

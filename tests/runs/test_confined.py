@@ -1,17 +1,22 @@
 """A run touches nothing outside its own folder, whatever its record of checkpoints names."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deep_reid.compat import slim, tf
-from deep_reid.errors import DataError
-from deep_reid.runs import records, saving
+from deep_reid.errors import DataError, RunError
+from deep_reid.evaluation import projector
+from deep_reid.evaluation.best import BestCheckpoint
+from deep_reid.runs import checkpoints, records, saving, watching
+from deep_reid.runs.folder import find_latest_run
 from deep_reid.runs.run import Run
 
 ENDINGS = ("data-00000-of-00001", "index", "meta")
@@ -180,6 +185,72 @@ def test_a_link_in_place_of_a_file_of_the_run_is_not_followed(tmp_path, places):
     before = snapshot(other)
     save(tmp_path / "log", "run", [10, 20, 30])
     assert snapshot(other) == before
+
+
+def test_a_link_in_place_of_a_folder_of_the_run_is_not_followed(tmp_path, places):
+    """A folder that others made: what looks like leftovers in `victim` is not the run's."""
+    run_dir, other = places
+    (other / "score.json").write_text("{}")
+    (other / ".mine-12345678.tsv").write_text("precious")
+    (other / "journal").write_text("model.ckpt-1")
+    (run_dir / "projector_config.pbtxt").write_text("features of step 1")
+    links = "projector", "best", ".best-x", ".saving-x", "eval/projector"
+    (run_dir / "eval").mkdir()
+    for name in links:
+        (run_dir / name).symlink_to(other)
+    (run_dir / "best").unlink()  # as if the folder had been put aside
+    before = snapshot(other)
+    save(tmp_path / "log", "run", [10, 20, 30])
+    saving.remove_leftovers_of_evaluation(run_dir / "eval")
+    projector.write_sprite(run_dir / "eval", np.zeros((2, 8, 4, 3), np.uint8))
+    projector.write_features(run_dir / "eval", 7, np.zeros((2, 3)), {"identity": ["1", "2"]})
+    projector.copy_features(run_dir, run_dir / "eval", 7)
+    line = {"step": 20, "checkpoint": str(run_dir / "model.ckpt-20"), "Precision@1": 0.5}
+    BestCheckpoint(run_dir, "Precision@1").offer(line)
+    assert snapshot(other) == before
+    assert not any((run_dir / name).is_symlink() for name in links)
+    for name in ("projector", "eval/projector"):
+        assert len(os.listdir(run_dir / name)) == 3
+    assert records.list_checkpoints(run_dir / "best") == [str(run_dir / "best" / "model.ckpt-20")]
+
+
+def use_all(run_dir):
+    """Go on with a run, and use its checkpoints; any error must be of a documented kind."""
+    log_dir, run_id = os.path.split(run_dir)
+    with contextlib.suppress(DataError, OSError, RunError):
+        find_latest_run(log_dir)
+    with contextlib.suppress(DataError, OSError, RunError):
+        save(log_dir, run_id, [10, 20, 30])
+    for prefix in records.list_checkpoints(run_dir):
+        with contextlib.suppress(DataError):
+            checkpoints.check_readable(prefix)
+        watching.digest(prefix)
+    with contextlib.suppress(OSError):
+        projector.copy_features(run_dir, run_dir, 7)
+    with contextlib.suppress(OSError):
+        line = {"step": 2, "checkpoint": "model.ckpt-2", "Precision@1": 0.5}
+        BestCheckpoint(run_dir, "Precision@1").offer(line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["lock", "checkpoint", "../latest_run", "model.ckpt-2.index", "model.ckpt-2.meta",
+     "model.ckpt-2.data-00000-of-00001", ".saving-x/journal", "projector_config.pbtxt",
+     "best/score.json", "best.lock", "config.json", "labels.json"],
+)  # fmt: skip
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(places, name):
+    run_dir, _ = places
+    path = run_dir / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    process = processes.CONTEXT.Process(target=use_all, args=(str(run_dir),))
+    process.start()
+    process.join(100)
+    has_ended = process.exitcode is not None
+    process.kill()
+    assert has_ended and process.exitcode == 0
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,15 @@ class TestWaitForRun:
         starter.join()
         assert caplog.text.count("Waiting for a run") == 1
 
+    @pytest.mark.parametrize("path", ["out/trai", "out", "out/train/later", "out/eval"])
+    def test_directories_of_runs_nearby_are_named(self, tmp_path, caplog, path):
+        caplog.set_level(logging.INFO)
+        begin(tmp_path / "out" / "train", "a")
+        (tmp_path / "out" / "eval" / "a").mkdir(parents=True)
+        with pytest.raises(MissingPathError):
+            folder.wait_for_run(tmp_path / path, interval_secs=0.02, timeout_secs=0.05)
+        assert f"name --log_dir: there are runs in {tmp_path}/out/train\n" in caplog.text
+
     @pytest.mark.parametrize("timeout_secs", [None, 60])
     @pytest.mark.parametrize(("name", "meant"), [("basline", "baseline"), ("zzz", None)])
     def test_a_name_that_no_run_has_ends_the_wait_where_there_are_others(
@@ -181,10 +190,19 @@ class TestLocateRun:
         with pytest.raises(UsageError, match=f"is itself a run, a, .*--log_dir={log_dir}$"):
             folder.locate_run(log_dir / "a", "b")
 
-    @pytest.mark.parametrize("name", ["model.ckpt-7", "model.ckpt-7.index", "checkpoint"])
+    @pytest.mark.parametrize(
+        "name",
+        ["model.ckpt-7", "model.ckpt-7.index", "checkpoint", "model.ckpt-99", "model.ckpt-99.meta"],
+    )
     def test_a_checkpoint_is_refused_with_the_directory_of_runs(self, log_dir, name):
         with pytest.raises(UsageError, match=f"no directory of runs: --log_dir={log_dir}/b names"):
             folder.locate_run(log_dir / "b" / name)
+
+    def test_another_file_is_refused(self, log_dir):
+        for name in ("notes", "notes/", "notes/x"):
+            (log_dir / "notes").touch()
+            with pytest.raises(UsageError, match="notes.* is .*no directory of runs"):
+                folder.locate_run(f"{log_dir}/{name}")
 
     @pytest.mark.parametrize("run_id", ["x/a", "../log/a", "/log/a", "", "..", "a/model.ckpt-7"])
     def test_a_path_as_the_name_of_a_run(self, log_dir, run_id):

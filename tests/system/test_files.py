@@ -244,6 +244,47 @@ class TestOpenOwn:
         assert (tmp_path / "precious.txt").read_text() == "precious"
         assert names_in(tmp_path) == ["loop", "precious.txt"]
 
+    @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT, os.O_WRONLY])
+    def test_what_is_no_regular_file_is_refused_and_not_waited_for(self, tmp_path, flags):
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", os.devnull, tmp_path):
+            with pytest.raises(OSError, match="is not a regular file"):
+                files.open_own(path, flags)
+
+
+class TestText:
+    def test_lines_end_with_a_line_feed(self, tmp_path):
+        (tmp_path / "file").write_bytes("a\r\nü\rc\n".encode())
+        assert files.read_text(tmp_path / "file") == "a\nü\nc\n"
+
+    def test_devices_and_pipes_are_not_read(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", "/dev/zero"):
+            with pytest.raises(OSError, match="is not a regular file"):
+                files.read_text(path)
+
+
+class TestCheckWithin:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        (tmp_path / "real" / "sub").mkdir(parents=True)
+        (tmp_path / "folder").symlink_to("real")
+        return tmp_path / "folder"
+
+    @pytest.mark.parametrize(
+        "target", ["../victim", "..", ".", "../missing", "sub/../../x", "/dev/null"]
+    )
+    def test_a_link_that_leads_out_is_refused(self, folder, target):
+        (folder / "link").symlink_to(target)
+        with pytest.raises(OSError, match="link that leads out of") as caught:
+            files.check_within(folder, folder / "file", folder / "link")
+        assert caught.value.filename == str(folder / "link")
+
+    @pytest.mark.parametrize("target", ["file", "sub", "sub/new", "../real/file", "../folder/file"])
+    def test_others_are_let_through(self, folder, target):
+        (folder / "link").symlink_to(target)
+        files.check_within(folder, folder / "link", folder / "missing", folder / "sub")
+
 
 class TestJson:
     @pytest.mark.parametrize(

@@ -92,6 +92,33 @@ def test_a_repeated_one_is_not_taken_for_a_second_signal(caplog):
     assert "ending at once" not in caplog.text  # and this process still runs
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("swallow", [_Swallowing, _call_back, _catch])
+def test_what_swallows_it_at_the_end_does_not_make_it_a_success(swallow):
+    with pytest.raises(signals.Stopped) as caught, signals.handled():
+        swallow(signal.SIGTERM)
+    assert caught.value.exit_code == 143
+
+
+def _print_as_c_code_does():
+    """Python's PyErr_Print calls this hook, and goes on."""
+    error = SystemError("returned a result with an exception set")
+    sys.excepthook(SystemError, error, None)
+
+
+def test_errors_that_c_code_prints_are_shown_but_for_those_that_a_signal_has_raised(capfd):
+    hooks = sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
+    with pytest.raises(signals.Stopped), signals.handled():
+        _print_as_c_code_does()
+        shown = capfd.readouterr().err
+        assert shown.splitlines()[-1].endswith("returned a result with an exception set")
+        for swallow in (_Swallowing, _call_back, _catch):
+            swallow(signal.SIGINT)
+            _print_as_c_code_does()
+    assert capfd.readouterr().err == ""
+    assert (sys.excepthook, sys.unraisablehook) == hooks
+
+
 def test_while_it_is_handled_it_is_not_raised_again(monkeypatch):
     monkeypatch.setattr(signals, "_REPEAT_SECS", 0.05)
     is_cleaned_up = False
@@ -156,11 +183,10 @@ def test_a_block_that_waits_for_others_ends_after_some_time(number):
 
 
 def test_after_the_deferring_block_signals_are_raised_again():
-    with signals.handled():
+    with pytest.raises(signals.Stopped), signals.handled():
         with signals.deferred():
             pass
-        with pytest.raises(signals.Stopped):
-            send(signal.SIGTERM)
+        send(signal.SIGTERM)
 
 
 def test_handlers_are_as_before_and_no_thread_is_left():
@@ -260,6 +286,17 @@ def test_a_repeat_at_once_is_one_signal(first, second):
     assert output.startswith("saved")
     assert process.returncode == 0
     assert errors.count("finishing the step") == 1
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["deep_reid.__main__", "deep_reid.cli", "deep_reid.launch", "deep_reid.serve_bench",
+     "deep_reid.legacy.command", "datasets.synthetic", "train_market1501"],
+)  # fmt: skip
+def test_commands_handle_signals_before_they_import_what_takes_time(module):
+    code = f"import sys, {module}; print(*{{'numpy', 'cv2', 'tensorflow'}} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    assert result.stdout == b"\n"
 
 
 SIGNAL_AT_IMPORT = """

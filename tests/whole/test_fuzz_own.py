@@ -214,6 +214,10 @@ def test_manifests(folder, content):
     path = folder / "custom.pb"
     path.touch()
     Path(f"{path}.manifest.json").write_bytes(content)
+    known = outputs.read_origin(str(path))
+    if known is not None:
+        assert isinstance(known.run, str | None) and isinstance(known.step, int)
+        assert all(isinstance(x, str) for x in (known.checkpoint, known.kind, known.inputs))
     origin = outputs.Origin(run="run", step=3, checkpoint="model.ckpt-3")
     outputs.warn_of_overwriting(str(path), origin)
     outputs.write_manifest(str(path), origin)
