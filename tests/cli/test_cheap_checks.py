@@ -57,7 +57,7 @@ MISTAKES = {
     "--mode=train --run_id=a/b": "run_id ('a/b') must be a plain folder name",
     **{
         f"--mode={mode} --{flag}={path}{rest}": f"{path}/: Not a directory"
-        for path in ("graph.pb", "graph.pb/deeper")
+        for path in ("people/notes.md", "people/notes.md/deeper")
         for mode, flag, rest in (
             ("train", "log_dir", ""),
             ("train", "eval_log_dir", " --eval_every=2"),
@@ -136,7 +136,7 @@ def answer(folder, argv, line):
 @pytest.fixture(scope="module")
 def answers(work):
     """For each mistake the exit code and standard error."""
-    argvs = [[*mistake.split(), "--dataset=people", "--log_dir=log"] for mistake in MISTAKES]
+    argvs = [["--log_dir=log", *mistake.split(), "--dataset=people"] for mistake in MISTAKES]
     return dict(zip(MISTAKES, ask(work, argvs), strict=True))
 
 
