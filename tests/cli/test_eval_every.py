@@ -146,7 +146,14 @@ def test_before_tensorflow_is_imported_it_says_so(run, tmp_path):
         f"runpy.run_path({str(ROOT / 'train_custom.py')!r}, run_name='__main__')"
     )
     argv = [sys.executable, "-c", code, *TRAIN]
-    process = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        argv,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},  # of the network
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     messages = [line.partition("INFO    ")[2] for line in process.stderr.splitlines()]
     assert messages[0] == "Reading your own images in people"
     assert messages.index("Importing TensorFlow") == 4
