@@ -79,16 +79,18 @@ def format_spread(values):
 
 def plot(curves, path):
     """Draw rank-1 against the steps, a panel for each data set."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["svg.fonttype"] = "none"  # texts stay texts, which takes less space
     figure = Figure(figsize=(6 * len(curves), 4), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (data, of_data) in zip(panels, curves.items(), strict=True):
-        for (name, precise, _), steps in of_data.items():
+        for (name, precise, last), steps in of_data.items():
             if not precise:
                 numbers = sorted(steps)
                 means = [statistics.mean(score for score, _ in steps[step]) for step in numbers]
-                panel.plot(numbers, means, marker=".", label=name)
+                panel.plot(numbers, means, marker=".", label=f"{name}, {last} steps")
         panel.set(title=data, xlabel="steps", ylabel="rank-1 (mean)", ylim=(0, 1.05))
         panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path)

@@ -17,7 +17,7 @@ from deep_reid.config import ComputeSettings
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import DataError, UsageError
 from deep_reid.export import formats
-from deep_reid.export.formats.model import closed_error
+from deep_reid.export.formats.model import ForkedError, closed_error
 
 _logger = logging.getLogger(__name__)
 # As in Deep SORT. Larger batches are no faster, and slower if other programs use the caches, too.
@@ -52,11 +52,13 @@ class Encoder:
     Notes
     -----
     TensorFlow starts on the first call, in the process that calls. A forked process can call an
-    encoder of its parent if TensorFlow has not computed in the parent; otherwise TensorFlow's
-    threads are missing, and a `RunError` is raised. (A new session with threads of its own does not
-    help: the threads within ops belong to the process. With ``TF_OVERRIDE_GLOBAL_THREADPOOL=1``
-    they belong to the session, but then about half of the children hang that are forked just when
-    the parent opens one.) A pickled encoder is its file and settings: it is loaded anew.
+    encoder of its parent. If the runtime has computed in the parent, the child has none of its
+    threads: it starts another process, which loads the network anew and computes for it; this takes
+    seconds, and memory of its own. ``.tflite`` files need none. (A new session of TensorFlow with
+    threads of its own does not help: the threads within ops belong to the process. With
+    ``TF_OVERRIDE_GLOBAL_THREADPOOL=1`` they belong to the session, but then about half of the
+    children hang that are forked just when the parent opens one.) A pickled encoder is its file and
+    settings: it is loaded anew.
 
     Raises
     ------
@@ -90,13 +92,12 @@ class Encoder:
         self._settings = {
             "network": network,
             "image_shape": image_shape,
-            "max_batch_size": max_batch_size,
             "compute": compute,
             "trust": trust,
         }
         self._path = os.path.abspath(path)
         # Runtimes open it at the first call, when the working directory may be another.
-        self._model = _load(self._path, network, image_shape, compute, trust)
+        self._model = self._load()
         self._image_shape = add_channels(self._model.model_input.image_shape)
         self._max_batch_size = max_batch_size
         self._lock = threading.Lock()
@@ -108,7 +109,8 @@ class Encoder:
         _logger.debug("Encoding with %s in %s", path, self._model.runtime)
 
     def __reduce__(self) -> tuple:
-        return _create, (type(self), self._path, self._settings)
+        settings = {**self._settings, "max_batch_size": self._max_batch_size}
+        return _create, (type(self), self._path, settings)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -181,6 +183,23 @@ class Encoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _load(self):
+        try:
+            return formats.load_network(self._path, **self._settings)
+        except ForkedError:
+            return self._load_elsewhere()
+
+    def _load_elsewhere(self):
+        """Load the network in a process that has the runtime's threads."""
+        from deep_reid.export import other_process
+
+        _logger.info(
+            "This process was forked after %s had computed: a process of its own computes %s",
+            self.runtime if hasattr(self, "_model") else "TensorFlow",
+            self._path,
+        )
+        return other_process.load(self._path, self._settings)
+
     def _encode(self, batch):
         compute = self._start()
         inputs = self._model.model_input.convert(batch)
@@ -194,7 +213,13 @@ class Encoder:
             if self._is_closed:  # another thread may close the encoder meanwhile
                 raise closed_error()
             if self._started is None or self._started_in != os.getpid():
-                self._started, self._started_in = self._model.launch(), os.getpid()
+                try:
+                    self._started = self._model.launch()
+                except ForkedError:
+                    self._model = self._load_elsewhere()
+                    self._turn = threading.Lock()
+                    self._started = self._model.launch()
+                self._started_in = os.getpid()
             return self._started[0]
 
     def _check_crops(self, images):
@@ -258,17 +283,6 @@ class Encoder:
 
 def _create(encoder_class, path, settings):
     return encoder_class(path, **settings)
-
-
-def _load(path, network, image_shape, compute, trust):
-    known, path = formats.find_network(path)
-    if known is None:
-        from deep_reid.export.formats import pb
-
-        return pb.load_checkpoint(path, network, image_shape, compute)
-    if network is not None or image_shape is not None:
-        raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
-    return known.load(path, compute, trust)
 
 
 def check_features(features: np.ndarray, path: str) -> np.ndarray:

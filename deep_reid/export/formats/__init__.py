@@ -253,6 +253,41 @@ def find_network(path: str | os.PathLike[str]) -> tuple[Format | None, str]:
         ) from error
 
 
+def load_network(
+    path: str,
+    network: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    compute: ComputeSettings = ComputeSettings(),
+    trust: bool = False,
+) -> Model:
+    """Load a network that `deep_reid.Encoder` takes.
+
+    Parameters
+    ----------
+    path, network, image_shape, compute, trust
+        As in `deep_reid.Encoder`.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    MissingPathError, DataError
+        If the file is missing or damaged.
+    UsageError
+        If a setting breaks its rule.
+    """
+    known, path = find_network(path)
+    if known is None:
+        from deep_reid.export.formats import pb
+
+        return pb.load_checkpoint(path, network, image_shape, compute)
+    if network is not None or image_shape is not None:
+        raise UsageError(f"{path} has its own network and image_shape: leave out the settings")
+    return known.load(path, compute, trust)
+
+
 def needs_tensorflow(path: str | os.PathLike[str]) -> bool:
     """Tell whether `deep_reid.Encoder` imports TensorFlow to load a file or folder.
 

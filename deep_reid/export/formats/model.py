@@ -232,6 +232,10 @@ def check_feature_shape(path: str, shape: tuple[int | None, ...], dtype: str) ->
 _computing_in: dict[str, int] = {}
 
 
+class ForkedError(RunError):
+    """A process was forked, and has none of a runtime's threads."""
+
+
 def enter_process(runtime: str) -> None:
     """Note that a runtime computes in this process, before it does.
 
@@ -241,15 +245,13 @@ def enter_process(runtime: str) -> None:
 
     Raises
     ------
-    RunError
+    ForkedError
         In a forked process where the runtime would wait for threads that it does not have.
     """
     if _computing_in.setdefault(runtime, os.getpid()) != os.getpid():
-        raise RunError(
+        raise ForkedError(
             f"this process was forked from one in which {runtime} had computed already, and has "
-            "none of its threads: start processes by multiprocessing.get_context('spawn'), or call "
-            "the encoder only in them; one of a checkpoint has computed when it is made, others "
-            "have not; .tflite files work in any process"
+            "none of its threads: start processes by multiprocessing.get_context('spawn')"
         )
 
 

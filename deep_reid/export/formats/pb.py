@@ -137,7 +137,7 @@ def create_model(
     Returns
     -------
     Model
-        TensorFlow starts in the process that starts the model. It raises a `RunError` if this was
+        TensorFlow starts in the process that starts the model. It raises a `ForkedError` if it was
         forked from one that had computed already, and has none of TensorFlow's threads.
     """
     return Model(
