@@ -521,6 +521,37 @@ class TestProcesses:
         works = name == "tflite" or not has_computed
         assert process.stdout.startswith("True" if works else "RunError")
 
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_a_forked_process_may_free_an_encoder_that_its_parent_computes_with(
+        self, models, expected, tmp_path, name
+    ):
+        """OpenVINO and TensorFlow would wait for ever for threads that only the parent has."""
+        crops, features = expected
+        np.save(tmp_path / "crops.npy", resize(crops))
+        process = subprocess.run(
+            [sys.executable, "-c", FORK_AND_FREE, models[name], tmp_path / "crops.npy"],
+            capture_output=True, text=True, check=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert process.stdout.splitlines() == ["freed", "0", "True"]
+
+
+FORK_AND_FREE = """
+import os, signal, sys
+import numpy as np
+from deep_reid import Encoder
+crops = np.load(sys.argv[2])
+encoder = Encoder(sys.argv[1])
+before = encoder(crops)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    del encoder
+    print("freed", flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+print(np.array_equal(encoder(crops), before))
+"""
 
 FORK = """
 import os, signal, sys
