@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -440,6 +441,15 @@ class TestErrors:
         outcomes = processes.call(damage.load_damaged, *arguments)
         assert len(outcomes) == 24
         assert len(set(outcomes)) > 1
+
+    @pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")
+    def test_openvino_s_reason_is_told_and_not_a_place_in_its_source(self, tiny_models, tmp_path):
+        shutil.copytree(tiny_models["openvino"], tmp_path / "net")
+        (tmp_path / "net" / "model.bin").unlink()
+        with pytest.raises(DataError, match=r"\(.*bin file.*\)") as caught:
+            Encoder(tmp_path / "net")
+        assert "src/" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
     def test_changed_numbers_of_a_graph_give_an_error_or_features(self, tiny_models, tmp_path):
         outcomes = processes.call(damage.load_changed, tiny_models["pb"], str(tmp_path))
