@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.export import formats
 from deep_reid.export.clients import CLIENTS, Client
 from deep_reid.export.model_input import BGR_UINT8, LAYOUTS, ModelInput
-from deep_reid.export.parity import HEADER, PROTOCOL, Samples
+from deep_reid.export.parity import HEADER, PROTOCOL, Parity, Samples
 from deep_reid.images.files import read_for_network
 from deep_reid.interfaces import Dataset
 from deep_reid.system.tables import align
@@ -61,38 +61,52 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     from deep_reid.export.convert import convert
 
     network = nets.load_network(config.network)
-    with weights.of(origin.checkpoint) as checkpoint_path:
-        compared = convert(
-            network.preprocess,
-            nets.create_inference_network(network),
-            checkpoint_path,
-            model_input,
-            paths,
-            samples,
-            quantization=args.quantize,
-            calibration_images=_read_calibration(args, dataset, config),
-            facts={"run": origin.run, "step": origin.step, **weights.facts},
-        )
-    for name, path in paths.items():
-        outputs.write_manifest(path, origin, parity=compared[name].to_dict())
+    compared: dict[str, Parity] = {}
+
+    def describe(name, figures):
+        """Write what belongs to a file: without it, boxmot for one takes it for another network."""
+        compared[name] = figures
+        outputs.write_manifest(paths[name], origin, parity=figures.to_dict())
+        if client is not None:
+            _write_beside(client, paths[name], model_input)
+
+    try:
+        with weights.of(origin.checkpoint) as checkpoint_path:
+            convert(
+                network.preprocess,
+                nets.create_inference_network(network),
+                checkpoint_path,
+                model_input,
+                paths,
+                samples,
+                quantization=args.quantize,
+                calibration_images=_read_calibration(args, dataset, config),
+                facts={"run": origin.run, "step": origin.step, **weights.facts},
+                on_written=describe,
+            )
+    finally:
+        _log_figures(compared, paths, len(samples.images))
+    if client is not None:
+        for path in paths.values():
+            _logger.info("In %s: %s", client.title, client.describe_usage(path, model_input))
+
+
+def _log_figures(compared, paths, num_images):
+    """Log a table of the files that were written, also if a later one failed."""
+    if not compared:
+        return
     _logger.info(
-        "Compared with the checkpoint, on %d images; rank-1 and mAP of %s:",
-        len(samples.images),
-        PROTOCOL,
+        "Compared with the checkpoint, on %d images; rank-1 and mAP of %s:", num_images, PROTOCOL
     )
-    rows = [compared[name].to_row(os.path.basename(path)) for name, path in paths.items()]
+    rows = [figures.to_row(os.path.basename(paths[name])) for name, figures in compared.items()]
     for line in align([HEADER, *rows]).splitlines():
         _logger.info("%s", line)
-    if client is not None:
-        _write_for(client, paths, model_input)
 
 
-def _write_for(client: Client, paths: Mapping[str, str], model_input: ModelInput) -> None:
-    """Write what a client needs beside the files, and say how they are used there."""
-    for path in paths.values():
-        for beside in client.write_beside(path, model_input):
-            _logger.info("Wrote %s, which %s reads", beside, client.title)
-        _logger.info("In %s: %s", client.title, client.describe_usage(path, model_input))
+def _write_beside(client: Client, path: str, model_input: ModelInput) -> None:
+    """Write what a client needs beside a file."""
+    for beside in client.write_beside(path, model_input):
+        _logger.info("Wrote %s, which %s reads", beside, client.title)
 
 
 def _freeze_without_preprocessing(args, config, dataset_class):
@@ -138,16 +152,24 @@ def _choose_formats(args: Command, client: Client | None) -> Sequence[str]:
 
 def _name_outputs(args, names, client, default):
     """Return where each format goes; `default` makes a path of a name."""
-    paths = {}
+    output, paths = args.output, {}
+    if output is not None:
+        if all(formats.FORMATS[name].is_folder for name in names):
+            output = output.rstrip(os.sep)
+        if os.path.basename(formats.without_ending(output)) in ("", os.curdir, os.pardir):
+            raise UsageError(
+                f"--output={args.output} has no name of its own: add one, such as "
+                f"{os.path.join(output or os.sep, 'network')}"
+            )
     for name in names:
         known = formats.FORMATS[name]
-        if args.output is None:
+        if output is None:
             parts = args.client, None if args.quantize == "none" else args.quantize
             path = default("".join(f"_{part}" for part in parts if part) + known.ending)
         elif len(names) > 1:
-            path = formats.without_ending(args.output) + known.ending
+            path = formats.without_ending(output) + known.ending
         else:
-            path = args.output
+            path = output
         if client is not None:
             path = client.place(path)
         if not _is_recognized(path, known):

@@ -7,6 +7,7 @@ Serving; `tests/export/test_clients.py` runs these programs.
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from deep_reid.config.kinds import add_channels
@@ -37,7 +38,8 @@ class Client:
         Of `deep_reid.export.model_input.ModelInput`.
     usage : str
         How the file is used there; ``{path}`` stands for it, ``{folder}`` for its folder,
-        ``{repository}`` for that of all models, ``{height}`` and ``{width}`` for the images' sizes.
+        ``{repository}`` for that of all models, each as a shell takes it; ``{literal}`` for the
+        file as Python takes it; ``{height}`` and ``{width}`` for the images' sizes.
     place : callable
         ``place(name)``: where the client looks for the file, from its name without folders.
     write_beside : callable
@@ -95,9 +97,10 @@ class Client:
         height, width, _ = add_channels(model_input.image_shape)
         folder = os.path.dirname(os.path.abspath(path))
         return self.usage.format(
-            path=path,
-            folder=folder,
-            repository=os.path.dirname(os.path.dirname(folder)),
+            path=shlex.quote(path),
+            literal=repr(path),
+            folder=shlex.quote(folder),
+            repository=shlex.quote(os.path.dirname(os.path.dirname(folder))),
             height=height,
             width=width,
         )
@@ -171,7 +174,7 @@ CLIENTS = {
             ["onnx"],
             RGB01,
             "nchw",
-            'net = cv2.dnn.readNetFromONNX("{path}"); net.setInput(cv2.dnn.blobFromImages(crops, '
+            "net = cv2.dnn.readNetFromONNX({literal}); net.setInput(cv2.dnn.blobFromImages(crops, "
             "1 / 255, ({width}, {height}), swapRB=True)); features = net.forward()",
         ),
         Client(

@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ def convert(
     quantization: str = "none",
     calibration_images: np.ndarray | None = None,
     facts: Mapping[str, Any] | None = None,
+    on_written: Callable[[str, parity.Parity], object] | None = None,
 ) -> dict[str, parity.Parity]:
     """Write a network for other runtimes.
 
@@ -60,6 +61,9 @@ def convert(
         BGR images that int8's ranges are found by, best of the training set.
     facts : dict, optional
         What the files tell about themselves, beside their input, such as run and step.
+    on_written : callable, optional
+        Called with the name of a format and how far its features are off, as soon as its file has
+        its own name: a later format may fail.
 
     Returns
     -------
@@ -71,7 +75,8 @@ def convert(
     UsageError
         If a format cannot have the quantization, its packages are missing, or int8 has no images.
     DataError
-        If the features of a file are too far from the checkpoint's. It is not kept.
+        If the features of a file are too far from the checkpoint's. It is not kept, but the files
+        before it are.
     """
     formats.check_quantization(outputs, quantization)
     for name, path in outputs.items():
@@ -99,9 +104,12 @@ def convert(
             known.module.write(graph, temporary, quantization)
             model = known.load(temporary, ComputeSettings(), False)
             features = _compute(model, samples.images)
-            compared[name] = parity.compare(expected, features, samples, quantization)
-            compared[name].check(f"{known.title} {os.fspath(path)}")
+            figures = parity.compare(expected, features, samples, quantization)
+            figures.check(f"{known.title} {os.fspath(path)}")
+        compared[name] = figures
         _logger.info("Wrote %s for %s: %s", os.fspath(path), model.runtime, model_input.describe())
+        if on_written is not None:
+            on_written(name, figures)
     return compared
 
 

@@ -16,6 +16,8 @@ from typing import Any
 Path = str | os.PathLike[str]
 """The type of paths in public signatures."""
 
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+
 
 @contextlib.contextmanager
 def replacing(path: Path, *, folder: Path | None = None) -> Iterator[str]:
@@ -106,12 +108,13 @@ def check_output(path: Path) -> None:
     Raises
     ------
     OSError
-        If it is a folder, or a parent is no folder; links are followed.
+        If it is a folder, or named like one, as ``new/``; or a parent is no folder; links are
+        followed.
     """
     try:
         is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return  # a new file, perhaps where a link leads
+    except FileNotFoundError:  # a new file, perhaps where a link leads
+        is_folder = os.fspath(path).endswith(_SEPARATORS)
     if is_folder:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
 

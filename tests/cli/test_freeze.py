@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from exporting import is_installed
 from datasets import synthetic
 from datasets.custom import Custom
 from deep_reid import cli
+from deep_reid.errors import DataError
 from deep_reid.export import formats
 from deep_reid.export.encoder import Encoder
 
@@ -122,6 +124,31 @@ def test_without_the_data_set_drawn_images_are_compared_but_int8_needs_it(
 
 
 @needs_export
+def test_a_format_that_fails_leaves_the_files_before_it_with_all_that_belongs_to_them(
+    freeze, tmp_path, monkeypatch
+):
+    """Without its metadata, boxmot would send crops of another size to the first file."""
+
+    def write(graph, path, quantization):
+        raise DataError("the second format cannot be written")
+
+    monkeypatch.setattr(formats.FORMATS["tflite"].module, "write", write)
+    output = tmp_path / "net"
+    log = freeze("--for=boxmot", "--format=onnx,tflite", f"--output={output}", code=1)
+    assert "the second format cannot be written" in log
+    assert re.search("net.onnx +[0-9]", log), "no figures"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"net.onnx", "net.onnx.manifest.json", "net.onnx.metadata.json"}
+
+
+def test_a_folder_may_be_named_with_a_separator_at_its_end(freeze, tmp_path):
+    log = freeze("--format=savedmodel", f"--output={tmp_path / 'net'}{os.sep}")
+    assert {path.name for path in tmp_path.iterdir()} == {"net", "net.manifest.json"}
+    assert re.search("INFO.* net +[0-9]", log), "the table has no name"
+    assert Encoder(tmp_path / "net").feature_size > 0
+
+
+@needs_export
 @pytest.mark.parametrize("client", ["boxmot", "ultralytics", "opencv", "triton", "tf_serving"])
 def test_for_a_client_says_how_it_is_used_there(freeze, trained, crops, expected, client):
     log = freeze(f"--for={client}")
@@ -166,6 +193,14 @@ class TestErrors:
             (["--for=boxmot", "--format=pb"], "--for=boxmot cannot read the format pb"),
             (["--for=triton", "--layout=nchw"], "--for=triton needs --layout=nhwc"),
             (["--output=net.onnx"], "--output=net.onnx must end in .pb"),
+            (["--format=pb,savedmodel", "--output=new/"], "--output=new/ has no name of its own"),
+            (["--format=pb", "--output=new/.pb"], "--output=new/.pb has no name of its own"),
+            (["--for=tf_serving", "--output=.."], "--output=.. has no name of its own"),
+            pytest.param(
+                ["--for=triton", "--output=new/.onnx"],
+                "--output=new/.onnx has no name of its own: add one, such as",
+                marks=needs_export,
+            ),
             pytest.param(
                 ["--for=boxmot", "--output=net"],
                 "--output=net must end in .onnx",

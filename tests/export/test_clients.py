@@ -1,9 +1,11 @@
 """What `--for` writes is read by the real programs, which get the checkpoint's features from it."""
 
+import ast
 import importlib.util
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -109,6 +111,21 @@ class TestSettings:
         line = client.describe_usage(path, model_input)
         assert "{" not in line.replace("{path}", "")
         assert any(part in line for part in (path, "/out/people/1", "=/out"))
+
+    @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+    def test_the_line_of_use_works_for_a_path_with_spaces_and_quotes(self, client):
+        model_input = ModelInput(SHAPE, client.kind, client.layout)
+        folder = os.path.join(os.sep, "our people's", "net", "1")
+        path = os.path.join(folder, "model.onnx")
+        line = client.describe_usage(path, model_input)
+        if client.name == "opencv":  # a line of Python
+            (call, *_) = ast.parse(line).body
+            assert [argument.value for argument in call.value.args] == [path]
+        elif client.name == "ultralytics":  # a value in YAML; a shell's quotes of this path differ
+            assert client.describe_usage("/our net.onnx", model_input).count("'/our net.onnx'") == 1
+        else:
+            words = [word.partition("=")[2] or word for word in shlex.split(line)]
+            assert {path, folder, os.path.dirname(os.path.dirname(folder))} & set(words)
 
 
 @needs_onnx

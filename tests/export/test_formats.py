@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -441,6 +442,15 @@ class TestErrors:
         assert len(outcomes) == 24
         assert len(set(outcomes)) > 1
 
+    @pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")
+    def test_openvino_s_reason_is_told_and_not_a_place_in_its_source(self, tiny_models, tmp_path):
+        shutil.copytree(tiny_models["openvino"], tmp_path / "net")
+        (tmp_path / "net" / "model.bin").unlink()
+        with pytest.raises(DataError, match=r"\(.*bin file.*\)") as caught:
+            Encoder(tmp_path / "net")
+        assert "src/" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
     def test_changed_numbers_of_a_graph_give_an_error_or_features(self, tiny_models, tmp_path):
         outcomes = processes.call(damage.load_changed, tiny_models["pb"], str(tmp_path))
         changed = " ".join(name for name, _ in outcomes)
@@ -531,6 +541,37 @@ class TestProcesses:
         works = name == "tflite" or not has_computed
         assert process.stdout.startswith("True" if works else "RunError")
 
+    @pytest.mark.parametrize("name", INSTALLED)
+    def test_a_forked_process_may_free_an_encoder_that_its_parent_computes_with(
+        self, models, expected, tmp_path, name
+    ):
+        """OpenVINO and TensorFlow would wait for ever for threads that only the parent has."""
+        crops, features = expected
+        np.save(tmp_path / "crops.npy", resize(crops))
+        process = subprocess.run(
+            [sys.executable, "-c", FORK_AND_FREE, models[name], tmp_path / "crops.npy"],
+            capture_output=True, text=True, check=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert process.stdout.splitlines() == ["freed", "0", "True"]
+
+
+FORK_AND_FREE = """
+import os, signal, sys
+import numpy as np
+from deep_reid import Encoder
+crops = np.load(sys.argv[2])
+encoder = Encoder(sys.argv[1])
+before = encoder(crops)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    del encoder
+    print("freed", flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+print(np.array_equal(encoder(crops), before))
+"""
 
 FORK = """
 import os, signal, sys

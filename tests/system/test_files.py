@@ -217,6 +217,15 @@ class TestCheckOutput:
         files.check_output(os.devnull)
         assert names_in(tmp_path) == before
 
+    def test_a_new_name_with_a_separator_at_its_end_is_a_folder_s(self, tmp_path):
+        path = str(tmp_path / "new") + os.sep
+        with pytest.raises(IsADirectoryError) as caught:
+            files.check_output(path)
+        assert caught.value.filename == path
+        with pytest.raises(IsADirectoryError):
+            files.write_output(path, "content")
+        assert not any(tmp_path.iterdir())
+
     @pytest.mark.parametrize(
         "path", [".", "folder", "linked", "file/x", "file/x/y", "way/x", "null/x"]
     )

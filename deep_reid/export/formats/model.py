@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,7 @@ class Model:
                 raise damaged(self.path, f"it gave {features.shape} numbers, not {expected}")
             return features
 
+        _computing.add(compute_checked)
         return compute_checked, close
 
     @contextlib.contextmanager
@@ -230,6 +232,15 @@ def check_feature_shape(path: str, shape: tuple[int | None, ...], dtype: str) ->
 
 # The process in which each runtime has computed, whose threads no forked process has.
 _computing_in: dict[str, int] = {}
+
+
+# What computes in this process, and what computes in the one that this process was forked from: to
+# free it here, some runtimes would wait for ever for threads that only the parent has.
+_computing: weakref.WeakSet[Callable[[np.ndarray], np.ndarray]] = weakref.WeakSet()
+_kept_of_parent: list[Callable[[np.ndarray], np.ndarray]] = []
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=lambda: _kept_of_parent.extend(_computing))
 
 
 class ForkedError(RunError):

@@ -89,7 +89,7 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
         try:
             return openvino.Core().read_model(filename)
         except RuntimeError as error:
-            raise damaged(path, error) from error
+            raise damaged(path, _reason_of(error)) from error
 
     model = read()
     text = model.get_rt_info([_METADATA]).astype(str) if model.has_rt_info([_METADATA]) else ""
@@ -116,6 +116,11 @@ def _list_tensors(tensors):
     ]
 
 
+def _reason_of(error):
+    """Return the last line: those before it are places in OpenVINO's source."""
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+
+
 def _find_file(path):
     if not os.path.isdir(path):
         return path
@@ -138,12 +143,12 @@ def _start(path, model, precision, compute):
     try:
         request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
     except RuntimeError as error:
-        raise damaged(path, error) from error
+        raise damaged(path, _reason_of(error)) from error
 
     def run(batch):
         try:
             return np.array(request.infer([batch], share_inputs=True)[0])
         except RuntimeError as error:
-            raise damaged(path, error) from error
+            raise damaged(path, _reason_of(error)) from error
 
     return run, lambda: None
