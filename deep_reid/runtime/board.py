@@ -121,13 +121,8 @@ class Board:
     def _session(self, graph, server=None):
         config = servers.filter_devices(self._place, server=server)
         session = tf.Session(self._target, graph, config)
-        try:
-            yield session
-        except servers.LOST:
-            leave_open(session)
-            raise
-        finally:
-            session.close()
+        leave_open(session)  # a server may end before it would be closed
+        yield session
 
     def _wait(self, is_there, value, timeout_secs):
         deadline = time.monotonic() + timeout_secs
