@@ -7,6 +7,9 @@ import errno
 import os
 import re
 
+# TensorFlow's runtime on several machines puts this text before the message.
+_ORIGIN = re.compile(r"From /job:\S+:\n")
+
 # TensorFlow's graph mode puts this text around the message.
 _GRAPH_ERROR = re.compile(
     r"Graph execution error:.*?\nNode: [^\n]*\n(?P<message>[^\n]+)", re.DOTALL
@@ -53,10 +56,10 @@ def first_line(error: BaseException) -> str:
     Returns
     -------
     str
-        Without the place of the op, with which TensorFlow's errors of a graph begin. With the path,
-        if it is an error of the operating system. Control characters are escaped.
+        Without the place of the op or the process, with which TensorFlow's errors may begin. With
+        the path, if it is an error of the operating system. Control characters are escaped.
     """
-    text = str(error).strip()
+    text = _ORIGIN.sub("", str(error).strip(), count=1)
     match = _GRAPH_ERROR.match(text)
     if match:
         return printable(match["message"].strip())

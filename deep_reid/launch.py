@@ -3,6 +3,8 @@
 ``python -m deep_reid.launch --num_workers=2 --num_ps=1 -- train_market1501.py --mode=train ...``
 """
 
+import argparse
+import contextlib
 import json
 import logging
 import os
@@ -72,6 +74,7 @@ def _run(argv):
         for role, count in counts.items()
         if count
     }
+    restarts = args.num_restarts
     shares = [share(gpus or cores, index, num_workers) for index in range(num_workers)]
     members = [
         Member(command, addresses, SERVER, index, gpus=[]) for index in range(args.num_ps)
@@ -83,12 +86,12 @@ def _run(argv):
             max(0, number - 1),
             gpus=own if gpus else None,
             cores=() if gpus else own,
-            num_restarts=args.num_restarts,
+            num_restarts=restarts,
         )
         for number, own in enumerate(shares)
     ]
     if args.evaluator:
-        members.append(Member(command, addresses, EVALUATOR, 0, gpus=[]))
+        members.append(Member(command, addresses, EVALUATOR, 0, gpus=[], num_restarts=restarts))
     _logger.info(
         "Starting %d processes that train, %d servers%s",
         num_workers,
@@ -116,7 +119,7 @@ def _parse(argv):
         "--num_workers",
         type=_count_or_auto,
         default=2,
-        metavar="COUNT",
+        metavar="COUNT|auto",
         help="processes that train, the chief among them; auto is one for each GPU, and without "
         f"GPUs one for {_CORES_PER_WORKER} cores, at least 2 (default: 2)",
     )
@@ -128,33 +131,50 @@ def _parse(argv):
     )
     parser.add_argument(
         "--num_restarts",
-        type=int,
+        type=lambda text: _count(text, least=0),
         default=3,
         metavar="COUNT",
-        help="how often a process that trains is started again after a signal has killed it "
-        "(default: 3)",
+        help="how often a process that trains or evaluates is started again after a signal has "
+        "killed it (default: 3)",
     )
-    args = parser.parse_args(own)
     if not command:
+        parser.parse_known_args(own)  # the command, without its --, may be among these
         parser.error("the command is missing: write it behind --, as -- train_mars.py --mode=train")
+    args = parser.parse_args(own)
+    mode = _find_mode(command)
+    if mode not in (None, "train"):
+        raise UsageError(f"--mode={mode} needs no cluster: give this command without the launcher")
     if command[0].endswith(".py"):
+        if not os.path.isfile(command[0]):
+            raise UsageError(f"{command[0]} does not exist: name a script, such as train_custom.py")
         command = [sys.executable, *command]
     elif shutil.which(command[0]) is None:
-        raise UsageError(f"{command[0]} is no command: name a script, such as train_custom.py")
+        raise UsageError(f"{command[0]!r} is no command: name a script, such as train_custom.py")
     names_run = any(word.partition("=")[0] == "--run_id" for word in command)
     if args.evaluator and not names_run:
         command.append(f"--run_id={time.strftime('%Y%m%d-%H%M%S')}")
     return args, command
 
 
-def _count(text):
-    if not text.isdigit() or not int(text):
-        raise ValueError
+def _find_mode(command):
+    mode = None
+    for word, following in zip(command, [*command[1:], None], strict=True):
+        name, _, value = word.partition("=")
+        if name == "--mode":
+            mode = value or following
+    return mode
+
+
+def _count(text, least=1, others=""):
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(
+            f"{text} must be a whole number of at least {least}{others}"
+        )
     return int(text)
 
 
 def _count_or_auto(text):
-    return None if text == "auto" else _count(text)
+    return None if text == "auto" else _count(text, others=", or auto")
 
 
 def find_gpus() -> list[str]:
@@ -212,7 +232,9 @@ def share(things: Sequence[Any], index: int, count: int) -> Sequence[Any]:
 
 
 class Member:
-    """A process of the cluster, which is started.
+    """A process of the cluster, to be started.
+
+    If this process is killed, the system ends it, too (on Linux).
 
     Parameters
     ----------
@@ -248,7 +270,6 @@ class Member:
         self._environment = {**os.environ, VARIABLE: json.dumps(task), "PYTHONUNBUFFERED": "1"}
         if gpus is not None:
             self._environment[_GPUS] = ",".join(gpus)
-        self.start()
 
     def start(self) -> None:
         """Start the process."""
@@ -258,6 +279,8 @@ class Member:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Safe beside the readers' threads: the function calls the system, and nothing else.
+            preexec_fn=signals.end_with_parent,  # noqa: PLW1509
         )
         if self._cores:  # it has no threads yet, and those to come inherit this
             os.sched_setaffinity(self.process.pid, self._cores)
@@ -276,14 +299,21 @@ class Member:
                 reader.join(_READ_SECS)
         return code
 
+    def end(self) -> None:
+        """Kill the process, if it runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+
     def _pass_on(self, source, target):
         for line in source:
-            target.write(f"{self.name}: {line.decode(errors='replace')}")
-            target.flush()
+            # If nobody reads the lines any more, the process must not wait for a reader.
+            with contextlib.suppress(OSError):
+                target.buffer.write(f"{self.name}: ".encode() + line)
+                target.buffer.flush()
 
 
 def watch(members: Sequence[Member], should_stop: Callable[[], int | None]) -> None:
-    """Wait until all processes have ended.
+    """Start processes, and wait until all have ended.
 
     Parameters
     ----------
@@ -296,6 +326,14 @@ def watch(members: Sequence[Member], should_stop: Callable[[], int | None]) -> N
     MemberError
         If one has failed; then the others are ended first.
     """
+    with contextlib.ExitStack() as stack:
+        for member in members:
+            member.start()
+            stack.callback(member.end)  # none is left behind if another cannot be started
+        _watch_started(members, should_stop)
+
+
+def _watch_started(members, should_stop):
     running = list(members)
     failure, passed_on = None, None
     while running:
@@ -322,7 +360,7 @@ def watch(members: Sequence[Member], should_stop: Callable[[], int | None]) -> N
                 )
         if passed_on is not None and not any(member.role == CHIEF for member in running):
             for member in running:  # the others keep nothing
-                member.process.kill()
+                member.end()
         time.sleep(_POLL_SECS)
     if failure is not None:
         raise failure

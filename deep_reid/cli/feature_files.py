@@ -126,6 +126,8 @@ def open_gallery(path: str) -> search.ImagesInFiles:
     """
     is_one_array = path.endswith(".npy") and not shards.is_pattern(path)
     features = shards.Shards([path]) if is_one_array else protocols.load_features(path)
+    if not len(features):
+        raise DataError(f"{path} has no rows: take the features of at least one image")
     check_shards(features)
     paths = feature_index.IndexedPaths(
         features.paths if isinstance(features, shards.Shards) else [path]

@@ -4,8 +4,10 @@ Kubernetes' TFJob sets this variable, and so does `deep_reid.launch`; it is Tens
 """
 
 import dataclasses
+import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ from deep_reid.errors import UsageError
 
 VARIABLE = "TF_CONFIG"
 CHIEF, WORKER, SERVER, EVALUATOR = ROLES = ("chief", "worker", "ps", "evaluator")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(?!-)[\w-]{1,63}(\.[\w-]{1,63})*\.?", re.ASCII)
 _WAY_OUT = (
     'give it as {"cluster": {"chief": ["HOST:PORT"], "worker": [...], "ps": [...]}, "task": '
     '{"type": "worker", "index": 0}}, or unset it to train on this machine alone'
@@ -83,14 +86,14 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     ------
     UsageError
         If it is no JSON, lacks a part, has an unknown role, an index out of range, another number
-        of chiefs than one, no server, or an address that is wrong or occurs twice.
+        of chiefs than one, workers without a server, or an address that is wrong or occurs twice.
     """
     text = environment.get(VARIABLE, "").strip()
     if not text:
         return Place()
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{VARIABLE} is not valid JSON ({error}): {_WAY_OUT}") from error
     if content == {}:
         return Place()
@@ -129,16 +132,28 @@ def _read_addresses(role, addresses):
         raise UsageError(f'{VARIABLE}: {role} is no list of addresses: use ["host:port", ...]')
     for address in addresses:
         host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
-            raise UsageError(f"{VARIABLE}: address {address!r} of {role} is not host:port")
+        if not _is_host(host) or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) >= 2**16:
+            raise UsageError(
+                f"{VARIABLE}: address {address!r} of {role} is not host:port: write it as "
+                "machine:2222, 10.0.0.7:2222 or [fd00::7]:2222"
+            )
     return tuple(addresses)
+
+
+def _is_host(text):
+    if not text.startswith("["):
+        return _HOST_NAME.fullmatch(text) is not None
+    try:
+        return text.endswith("]") and ipaddress.IPv6Address(text[1:-1]) is not None
+    except ValueError:
+        return False
 
 
 def _check_members(addresses):
     num_chiefs = len(addresses.get(CHIEF, ()))
     if num_chiefs != 1:
         raise UsageError(f"{VARIABLE}: the cluster has {num_chiefs} chiefs: name exactly one")
-    if not addresses.get(SERVER):
+    if not addresses.get(SERVER) and addresses.get(WORKER):
         raise UsageError(
             f"{VARIABLE}: the cluster has no ps: name one or more, which hold the weights"
         )

@@ -235,8 +235,7 @@ class QueuedTrainer:
         Returns
         -------
         float or None
-            The last loss. None if the run had made all its steps before, or if the feed did not
-            have one whole batch.
+            The last loss; None if the run had all its steps, or the feed less than one batch.
 
         Raises
         ------
@@ -262,6 +261,7 @@ class QueuedTrainer:
             with _on_cpu():
                 tf.summary.scalar("queue/share_filled", self._queue.share_filled())
             saver = saving.Saver(max_to_keep=max_checkpoints_to_keep, save_relative_paths=True)
+            saver.guard = cluster.naming_lost_servers
             save = functools.partial(saver.save, save_path=os.path.join(run.run_dir, "model.ckpt"))
             fields = {field.name for field in dataclasses.fields(TrainStep)}
             step = TrainStep(

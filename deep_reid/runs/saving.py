@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,16 @@ class Saver(tf.train.Saver):
     TensorFlow raises an ``OutOfRangeError`` for a file that is cut short, which elsewhere means the
     normal end of a training. Names are recorded relative to their directory, and
     ``keep_checkpoint_every_n_hours`` has no effect.
+
+    Attributes
+    ----------
+    guard : callable
+        Takes the session, and returns a context manager around saving. A cluster names a lost
+        server there: TF-Slim, which saves the last step, would take TensorFlow's error as a reason
+        to begin anew, and wait for the server without a limit.
     """
+
+    guard: Callable[[tf.Session], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
 
     def save(
         self,
@@ -101,6 +111,7 @@ class Saver(tf.train.Saver):
             raise ValueError(f"latest_filename ({latest_filename}) must be {STATE_FILENAME!r}")
         directory, name = os.path.split(os.fspath(save_path))
         with (
+            self.guard(sess),
             _naming_unwritten(save_path, global_step, sess, write_state),
             tempfile.TemporaryDirectory(
                 prefix=_SAVING, dir=directory or ".", ignore_cleanup_errors=True

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from typing import Any
 
@@ -100,7 +101,7 @@ class Board:
         """Tell the servers that this process has ended; as the chief, tell the workers to end."""
         if self._place.role == CHIEF:
             with self._session(self._graph) as session:
-                session.run(self._close)
+                self._run(session, self._close)
         for index in range(len(self._place.servers)):
             self._tell(index, self._place.number)
 
@@ -115,19 +116,34 @@ class Board:
             tell = servers.create_done_queue(index).enqueue(tf.constant(number, tf.int64))
         # A server ends when it has been told what it waits for, perhaps before it answers.
         with contextlib.suppress(*servers.LOST), self._session(graph, index) as session:
-            session.run(tell)
+            self._run(session, tell, index)
 
     @contextlib.contextmanager
     def _session(self, graph, server=None):
         config = servers.filter_devices(self._place, server=server)
         session = tf.Session(self._target, graph, config)
-        try:
-            yield session
-        except servers.LOST:
-            leave_open(session)
-            raise
-        finally:
-            session.close()
+        leave_open(session)  # a server may end before it would be closed
+        yield session
+
+    def _run(self, session, fetches, server=None):
+        """Run ops; a session by itself would wait for a server that has ended, without a limit."""
+        addresses = self._place.servers if server is None else [self._place.servers[server]]
+        errors = []
+
+        def run():
+            try:
+                session.run(fetches)
+            except Exception as error:  # noqa: BLE001 - it is raised below
+                errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_PAUSE_SECS)
+            if thread.is_alive() and (missing := ports.wait_for(addresses, timeout_secs=0)):
+                raise tf.errors.UnavailableError(None, None, f"{missing[0]} cannot be reached")
+        if errors:
+            raise errors[0]
 
     def _wait(self, is_there, value, timeout_secs):
         deadline = time.monotonic() + timeout_secs

@@ -81,7 +81,8 @@ class Cluster:
         Parameters
         ----------
         session : tf.Session, optional
-            What the block uses: it cannot be closed then, which would wait for ever.
+            What the block uses. It is never closed, as this waits for a server that has ended since
+            then, without a limit.
         """
         return contextlib.nullcontext()
 
@@ -194,7 +195,13 @@ class Membership(Cluster):
             self._optimizer.start(session, number)
         session.run(self._show_round, {self._new_round: number})
         session.run(self._enter_round)
-        session.run(self._wake, {self._new_round: number})
+        try:
+            session.run(self._wake, {self._new_round: number})
+        except tf.errors.CancelledError as error:  # the queues are closed
+            raise RunError(
+                "the servers are of a training that has ended, and wait for its workers: start all "
+                "processes again when they have ended, too, some seconds later"
+            ) from error
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -210,11 +217,11 @@ class Membership(Cluster):
     @contextlib.contextmanager
     def naming_lost_servers(self, session: tf.Session | None = None) -> Iterator[None]:
         """Raise a `LostServerError` if a server is lost within the block."""
+        if session is not None:
+            leave_open(session)
         try:
             yield
         except servers.LOST as error:
-            if session is not None:
-                leave_open(session)
             raise LostServerError(
                 f"{self._name_lost(error)} is lost: start all processes again; with the same "
                 "--run_id, training goes on from its last checkpoint"

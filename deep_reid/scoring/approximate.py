@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from deep_reid.errors import DataError, first_line
-from deep_reid.scoring.comparisons import compare
-from deep_reid.scoring.features import FeatureSet, Rows, blocks_of_rows
+from deep_reid.scoring.comparisons import compare, find_measure
+from deep_reid.scoring.features import FeatureSet, Rows, as_features, blocks_of_rows
 from deep_reid.system import files, packages
 from deep_reid.system.memory import count_cores
 
@@ -53,7 +53,7 @@ class Index:
 
     @classmethod
     def build(cls, gallery: Rows, measure: str, seed: int = 0) -> "Index":
-        """Build an index; the gallery is read twice, block by block.
+        """Build an index; the gallery is read block by block: checked first, then added.
 
         Parameters
         ----------
@@ -65,8 +65,14 @@ class Index:
         Returns
         -------
         Index
+
+        Raises
+        ------
+        DataError
+            If a feature is not finite, or does not suit the measure.
         """
         faiss = _import_faiss()
+        find_measure(measure).check(as_features(gallery, "gallery"), "gallery", np.float32)
         num_items, dimension = gallery.shape
         num_cells = min(num_items, 2 ** math.ceil(math.log2(num_items) / 2))
         index = faiss.IndexIVFScalarQuantizer(

@@ -12,6 +12,7 @@ swallows; after a signal, this is not shown.
 
 import _thread
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -28,6 +29,9 @@ _SIGNALS = tuple(
 
 
 _REPEAT_SECS = 1.0
+_PR_SET_PDEATHSIG = 1
+# Loaded before a process is forked: its child must not load anything.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Stopped(KeyboardInterrupt):
@@ -136,6 +140,12 @@ def undeferred() -> Iterator[None]:
         raise
     finally:
         watcher.is_deferred = True
+
+
+def end_with_parent() -> None:
+    """Let the system end this process with SIGTERM if its parent ends; on Linux only."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def describe(error: KeyboardInterrupt) -> tuple[str, int]:

@@ -132,6 +132,13 @@ class TestErrors:
         monkeypatch.setattr(search_mode, "choose_encoder", lambda *_: (source, narrow))
         assert "dimension 3 and the gallery features 8" in run(IN_FILES, code=1)
 
+    @pytest.mark.parametrize("index", ["exact", "faiss"])
+    def test_features_without_a_row(self, run, index):
+        shards.write_array("empty.npy", np.zeros((0, DIMENSION), np.float32))
+        feature_index.write_index("empty.npy", [], lambda path: ("", ""))
+        text = run("--features=empty.npy", f"--index={index}", code=1)
+        assert "empty.npy has no rows" in text
+
     def test_faiss_is_named_where_it_is_missing(self, run, monkeypatch):
         monkeypatch.setitem(sys.modules, "faiss", None)
         text = run(IN_FILES, "--index=faiss", code=2)
@@ -175,6 +182,24 @@ class TestIndex:
         path = "export/gallery-00001-of-00003.npy"
         shards.write_array(path, np.load(path)[::-1])
         assert "Building" in run(IN_FILES, "--index=faiss")
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (0.0, "is zero and has no direction"),
+            (np.nan, "is not finite"),
+            (1e300, "is not finite"),
+        ],
+    )
+    def test_features_that_cannot_be_compared(self, run, value, message):
+        path = "export/gallery-00001-of-00003.npy"
+        features = np.load(path).astype(float)
+        features[3] = value
+        shards.write_array(path, features)
+        text = run(IN_FILES, "--index=faiss", code=1)
+        assert f"row {len(np.load('export/gallery-00000-of-00003.npy')) + 3} of the gallery" in text
+        assert message in text
+        assert not os.path.exists("out/index.faiss")
 
     def test_a_file_that_is_no_index(self, run):
         run(IN_FILES, "--index=faiss")

@@ -43,6 +43,19 @@ def test_who_trains(role, index, number, name, address):
     assert place.num_trainers == 3 and place.servers == ("d:4", "[::1]:5") and not place.is_alone
 
 
+def test_an_evaluator_beside_a_chief_that_trains_alone():
+    for cluster in ({"chief": ["a:1"]}, {"chief": ["a:1"], "evaluator": ["b:2"]}):
+        assert read(cluster) == Place()
+        assert read(cluster, role="evaluator").name == "evaluator"
+
+
+@pytest.mark.parametrize(
+    "host", ["d", "d_1", "a-0.b.svc", "a.b.", "10.0.0.7", "[fd00::7]", "[::1]"]
+)
+def test_hosts(host):
+    assert read({**CLUSTER, "ps": [f"{host}:2222"]}).servers == (f"{host}:2222",)
+
+
 def test_who_serves_and_evaluates():
     assert read(role="ps", index=1).address == "[::1]:5"
     assert read(role="evaluator").name == "evaluator"  # TFJob leaves it out of the cluster
@@ -53,6 +66,8 @@ def test_who_serves_and_evaluates():
     [
         ('{"cluster', "is not valid JSON"),
         ("[]", "has no object 'cluster'"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("null", "has no object 'cluster'"),
         ('{"cluster": []}', "has no object 'cluster'"),
         ('{"cluster": {"chief": ["a:1"]}}', "has no object 'task'"),
         ('{"cluster": {"boss": ["a:1"]}, "task": {"type": "chief"}}', "role 'boss' is unknown"),
@@ -81,7 +96,11 @@ def test_what_cannot_be_read(text, message):
         ({"cluster": {**CLUSTER, "worker": ["d:4"]}}, "address d:4 occurs twice"),
         *[
             ({"cluster": {**CLUSTER, "ps": [address]}}, "is not host:port")
-            for address in ("d", "d:", ":4", "d:x", "d:0", "d:65536", "d:\u0664", 4, None)
+            for address in (
+                *("d", "d:", ":4", "d:x", "d:0", "d:65536", "d:\u0664", "d:04", "d:4 ", 4, None),
+                *("http://d:4", "grpc://d:4", "d/e:4", " d:4", "d e:4", "d..e:4", ".:4", "-d:4"),
+                *("me@d:4", "d:3:4", "::1:4", "[::1:4", "[]:4", "[d]:4", f"{'d' * 64}:4", "d\n:4"),
+            )
         ],
     ],
 )

@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -30,7 +31,8 @@ from exporting import (
 
 from deep_reid import export, nets, serve_bench
 from deep_reid.compat import tf
-from deep_reid.errors import DataError, MissingPathError, UsageError
+from deep_reid.errors import DataError, MissingPathError, RunError, UsageError
+from deep_reid.export import other_process
 from deep_reid.export.convert import convert
 from deep_reid.export.encoder import Encoder
 from deep_reid.export.formats import FORMATS
@@ -529,17 +531,33 @@ class TestProcesses:
             np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
 
     @pytest.mark.parametrize("has_computed", [False, True])
-    @pytest.mark.parametrize("name", OTHER_RUNTIMES)
-    def test_after_a_fork_an_encoder_works_or_says_why_not(self, models, name, has_computed):
-        if name not in models:
-            pytest.skip("its packages are not installed")
+    @pytest.mark.parametrize("name", [*INSTALLED, "checkpoint"])
+    def test_in_a_forked_process_an_encoder_gives_the_same_features(
+        self, models, checkpoint, name, has_computed
+    ):
+        """A checkpoint's has computed when it is made."""
+        path = models.get(name, checkpoint)
         process = subprocess.run(
-            [sys.executable, "-c", FORK, models[name], str(int(has_computed))],
+            [sys.executable, "-c", FORK, path, str(int(has_computed))],
             capture_output=True, text=True, check=True, timeout=300,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-        works = name == "tflite" or not has_computed
-        assert process.stdout.startswith("True" if works else "RunError")
+        assert process.stdout.split() == ["True"] * 3 + ["0"]
+
+    def test_the_process_that_computes_for_a_forked_one_may_die(self, models):
+        process = other_process.load(models["pb"], {})
+        compute, close = process.launch()
+        batch = np.zeros((2, *IMAGE_SHAPE), np.uint8)
+        assert compute(batch).shape == (2, 128)
+        (child,) = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1:]
+        os.kill(int(child), signal.SIGKILL)
+        with pytest.raises(RunError, match="has ended: load it again"):
+            compute(batch)
+        close()
+
+    def test_errors_of_the_process_that_computes_are_its_own(self, tmp_path):
+        with pytest.raises(MissingPathError, match="missing.pb does not exist"):
+            other_process.load(str(tmp_path / "missing.pb"), {})
 
     @pytest.mark.parametrize("name", INSTALLED)
     def test_a_forked_process_may_free_an_encoder_that_its_parent_computes_with(
@@ -573,23 +591,33 @@ print(os.waitpid(child, 0)[1])
 print(np.array_equal(encoder(crops), before))
 """
 
+# Prints whether features are the same in a child, for a new encoder there, and in its child.
 FORK = """
 import os, signal, sys
 import numpy as np
 from deep_reid import Encoder
-from deep_reid.errors import RunError
 crops = [np.full((40, 20, 3), value, np.uint8) for value in (0, 90, 200)]
+
+def call(encoder):
+    lengths = np.linalg.norm(encoder(crops), axis=1)
+    is_same = expected is None or np.allclose(encoder(crops), expected, atol=1e-6)
+    print(bool(is_same and np.allclose(lengths, 1, atol=1e-4)), flush=True)
+
 with Encoder(sys.argv[1]) as encoder:
-    if sys.argv[2] == "1":
-        encoder(crops)
+    expected = encoder(crops) if sys.argv[2] == "1" else None
     child = os.fork()
     if child == 0:
-        signal.alarm(60)
-        try:
-            lengths = np.linalg.norm(encoder(crops), axis=1)
-            print(bool(np.allclose(lengths, 1, atol=1e-4)), flush=True)
-        except RunError as error:
-            print("RunError", error, flush=True)
+        signal.alarm(120)
+        call(encoder)
+        with Encoder(sys.argv[1]) as another:
+            call(another)
+        grandchild = os.fork()
+        if grandchild == 0:
+            call(encoder)
+            encoder.close()
+            os._exit(0)
+        os.waitpid(grandchild, 0)
+        encoder.close()
         os._exit(0)
-    os.waitpid(child, 0)
+    print(os.waitpid(child, 0)[1])
 """

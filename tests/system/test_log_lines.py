@@ -38,6 +38,11 @@ def test_a_message_is_one_line_without_control_characters(name):
     assert first_line(OSError(2, "No such file", name)).isprintable()
 
 
+def test_the_place_of_an_error_in_a_cluster_is_left_out():
+    error = RuntimeError("From /job:ps/replica:0/task:0:\nNode name/queue is closed")
+    assert first_line(error) == "Node name/queue is closed"
+
+
 @given(st.text(st.characters()))
 def test_whatever_a_name_holds(name):
     assert printable(name).isprintable()

@@ -84,6 +84,24 @@ def test_a_killed_server(tmp_path, drawn_market1501):
         assert cluster.last_saved_step() == 300
 
 
+def test_a_server_that_is_killed_at_the_last_step(tmp_path, drawn_market1501):
+    argv = [f"--dataset={drawn_market1501}"]
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        for kill in range(NUM_KILLS):
+            last = f"{STEPS_BETWEEN * (kill + 1)}"
+            cluster.start(argv=[f"--number_of_steps={last}"])
+            clusters.wait_until(lambda: f"step {last}/{last}" in cluster.log("chief"), last)  # noqa: B023
+            time.sleep(kill * 0.03)  # before, while and after the chief saves
+            cluster.kill("ps 0")
+            codes = cluster.join()
+            for name in ("chief", "worker 0"):
+                assert codes[name] in (0, 1), name
+                assert (codes[name] == 1) == ("is lost: start all" in cluster.log(name)), name
+        cluster.start(argv=[f"--number_of_steps={last}"])
+        assert set(cluster.join().values()) == {0}
+        assert cluster.last_saved_step() == int(last)
+
+
 def test_a_chief_that_waits_for_a_worker_ends_after_a_signal(tmp_path, drawn_market1501):
     with clusters.Cluster(tmp_path, [f"--dataset={drawn_market1501}"]) as cluster:
         cluster.start()

@@ -106,6 +106,18 @@ def test_asynchronous_workers_wait_at_the_end_for_a_chief_that_is_away(tmp_path,
         assert cluster.last_saved_step() >= 200
 
 
+def test_a_training_that_begins_on_servers_of_another_one_that_has_ended(tmp_path, argv):
+    argv = [argv[0], "--no_sync_replicas"]
+    with clusters.Cluster(tmp_path, argv) as cluster:
+        cluster.start(argv=["--number_of_steps=1500"])
+        cluster.wait_for_step("worker 0", 1)
+        cluster.kill("worker 0")  # the server waits for it when the chief has ended
+        assert cluster.join("chief", "worker 0") == {"chief": 0, "worker 0": -9}
+        cluster.start("chief", argv=["--number_of_steps=1600"])
+        assert cluster.join() == {"chief": 1, "worker 0": -9, "ps 0": 0}
+        assert "the servers are of a training that has ended" in cluster.log("chief")
+
+
 def test_each_process_draws_its_own_batches(tmp_path, argv):
     with clusters.Cluster(tmp_path, argv) as cluster:
         cluster.start()

@@ -19,14 +19,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 NETWORK = ("--network=tiny:Net", "--image_shape", "32", "16")
 
 
-def start(folder, own, argv):
+def start(folder, own, argv, stderr=subprocess.STDOUT):
     command = [sys.executable, "-m", "deep_reid.launch", *own, "--", str(clusters.SCRIPT)]
     command += [*clusters.SMALL, f"--log_dir={folder / 'train'}", *argv]
     with open(folder / "log", "wb") as log:
         return subprocess.Popen(
             command,
             stdout=log,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             cwd=folder,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
             start_new_session=True,
@@ -37,12 +37,10 @@ def finish(process):
     """Return the exit code; no process of the launcher's session may be left."""
     try:
         code = process.wait(clusters.TIMEOUT_SECS)
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
+        assert not exists(process.pid)
         return code
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_session(process.pid)
 
 
 def read_scores(folder):
@@ -152,6 +150,44 @@ class TestEnds:
         assert "worker-0: ended by SIGKILL; it is started again" in log
         assert "chief: " in log and "step 300/300" in log
 
+    def test_members_end_when_the_launcher_is_killed(self, tmp_path, drawn_market1501):
+        process = start(tmp_path, [], [f"--dataset={drawn_market1501}", "--run_id=run"])
+        clusters.wait_until(
+            lambda: " step 20, " in (tmp_path / "log").read_text(), "step 20 of the training"
+        )
+        process.kill()
+        process.wait()
+        try:
+            clusters.wait_until(lambda: not exists(process.pid), "the end of all members")
+        finally:
+            end_session(process.pid)
+        state = (tmp_path / "train" / "run" / "checkpoint").read_text()
+        saved = int(re.match(r'model_checkpoint_path: "model.ckpt-(\d+)"', state)[1])
+        assert saved >= 20  # the chief saves
+
+    def test_lines_that_nobody_reads_stop_nothing(self, tmp_path, drawn_market1501):
+        argv = [f"--dataset={drawn_market1501}", "--run_id=run", "--number_of_steps=1500"]
+        reading, writing = os.pipe()
+        process = start(tmp_path, [], argv, stderr=writing)
+        os.close(writing)
+        os.read(reading, 1)
+        os.close(reading)  # as "| head" does; the lines are more than a pipe holds
+        assert finish(process) == 0
+        assert (tmp_path / "train" / "run" / "model.ckpt-1500.index").exists()
+
+
+def exists(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end_session(group):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
 
 def find_member(launcher, role):
     children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
@@ -193,9 +229,16 @@ class TestShares:
     [
         ([], "the command is missing"),
         (["--"], "the command is missing"),
-        (["--num_workers=0", "--", "train_mars.py"], "invalid"),
-        (["--num_ps=x", "--", "train_mars.py"], "invalid"),
-        (["--", "no-such-command"], "no-such-command is no command"),
+        (["train_mars.py", "--mode=train"], "the command is missing: write it behind --"),
+        (["--num_workers=0", "--", "train_mars.py"], "--num_workers: 0 must be a whole number"),
+        (["--num_workers=1.5", "--", "train_mars.py"], "at least 1, or auto"),
+        (["--num_ps=x", "--", "train_mars.py"], "--num_ps: x must be a whole number of at least 1"),
+        (["--num_restarts=-1", "--", "train_mars.py"], "-1 must be a whole number of at least 0"),
+        (["--num_wrokers=2", "--", "train_mars.py"], "did you mean --num_workers"),
+        (["--", "no-such-command"], "'no-such-command' is no command"),
+        (["--", "no_such_script.py"], "no_such_script.py does not exist"),
+        (["--", "true", "--mode=test"], "--mode=test needs no cluster"),
+        (["--", "true", "--mode", "export"], "--mode=export needs no cluster"),
     ],
 )
 def test_usage(argv, message, capsys, caplog):
@@ -204,4 +247,54 @@ def test_usage(argv, message, capsys, caplog):
     except SystemExit as error:
         code = error.code
     assert code == 2
-    assert message in capsys.readouterr().err + caplog.text
+    (line,) = (capsys.readouterr().err + caplog.text).splitlines()
+    assert message in line
+
+
+@pytest.mark.slow
+class TestOtherCommands:
+    """The launcher starts what stands behind ``--``, whatever it is."""
+
+    def run(self, tmp_path, text, own=()):
+        script = tmp_path / "script.py"
+        script.write_text(f"import json, os, pathlib, signal, sys, time\n{text}")
+        return launch.main([*own, "--", str(script)])
+
+    def test_none_is_left_if_one_cannot_be_started(self, tmp_path, monkeypatch, caplog):
+        started = []
+
+        class Failing(subprocess.Popen):
+            def __init__(self, *args, **kwargs):
+                if len(started) == 2:
+                    raise BlockingIOError(11, "Resource temporarily unavailable")
+                super().__init__(*args, **kwargs)
+                started.append(self)
+
+        monkeypatch.setattr(subprocess, "Popen", Failing)
+        assert self.run(tmp_path, "time.sleep(300)") == 1
+        assert "temporarily unavailable" in caplog.messages[-1]
+        assert [process.wait(clusters.TIMEOUT_SECS) for process in started] == [-9, -9]
+
+    @pytest.mark.parametrize("role", ["chief", "worker", "evaluator"])
+    def test_a_killed_process_is_started_again_so_often(self, tmp_path, caplog, role):
+        text = f"""
+task = json.loads(os.environ["TF_CONFIG"])["task"]
+with open({str(tmp_path / "starts")!r} + task["type"], "a") as file: file.write("x")
+if task["type"] == {role!r}: os.kill(os.getpid(), signal.SIGKILL)
+if task["type"] == "ps": time.sleep(300)
+"""
+        assert self.run(tmp_path, text, ["--evaluator", "--num_restarts=2"]) == 128 + 9
+        assert (tmp_path / f"starts{role}").read_text() == "xxx"
+        assert len([line for line in caplog.messages if "it is started again" in line]) == 2
+
+    def test_lines_pass_as_they_are(self, tmp_path, capfdbinary, monkeypatch):
+        text = "os.write(1, b'gr\\xc3\\xbc\\xff\\xdfe\\n')"
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        assert self.run(tmp_path, text) == 0
+        assert b"chief: gr\xc3\xbc\xff\xdfe\n" in capfdbinary.readouterr().out
+
+
+def test_it_needs_no_numpy():
+    """It begins at once, and Ctrl-C in its first moments is told in a line."""
+    code = "import sys; sys.modules['numpy'] = None; import deep_reid.launch"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

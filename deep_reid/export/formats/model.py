@@ -232,8 +232,6 @@ def check_feature_shape(path: str, shape: tuple[int | None, ...], dtype: str) ->
 
 # The process in which each runtime has computed, whose threads no forked process has.
 _computing_in: dict[str, int] = {}
-
-
 # What computes in this process, and what computes in the one that this process was forked from: to
 # free it here, some runtimes would wait for ever for threads that only the parent has.
 _computing: weakref.WeakSet[Callable[[np.ndarray], np.ndarray]] = weakref.WeakSet()
