@@ -52,6 +52,7 @@ CONFIGURATIONS = {
     "cosine + margin + recoloring": [*_BASE, *_RECOLOR],
     "cosine + margin + all changes + recoloring": [*_BASE, *_AUGMENT, *_RECOLOR],
     "strong": ["--recipe=strong"],  # cosine + margin, with few identities + recoloring
+    "strong, constant rate": ["--recipe=strong", "--lr_schedule=constant"],
     "triplet": ["--loss_mode=triplet"],
     "triplet, strong": ["--loss_mode=triplet", "--recipe=strong"],
 }

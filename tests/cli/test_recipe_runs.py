@@ -73,6 +73,7 @@ class TestRecipe:
         assert "4 identities x 2 images per batch" in text
         assert config_of().num_images_per_id == 2
 
+    @pytest.mark.long
     def test_recolored_identities_are_further_classes_until_the_run_is_exported(self, run, caplog):
         run(*TRAIN, "--recolor_identities", "--number_of_steps=2")
         assert config_of().num_classes == 6 * 5
@@ -234,6 +235,7 @@ class TestStop:
         assert "Run a has ended early" in text
         assert "is trained" not in text
 
+    @pytest.mark.long
     def test_a_run_that_goes_on_has_all_its_patience(self, run):
         argv = [*TRAIN, *NOTHING_LEARNED, "--number_of_steps=30", "--eval_every=1",
                 "--eval_log_dir=eval", "--patience=2"]  # fmt: skip

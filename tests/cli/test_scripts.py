@@ -325,6 +325,7 @@ def test_a_graph_without_preprocessing_takes_what_the_network_takes(
     assert "takes preprocessed images" in output
 
 
+@pytest.mark.long
 @with_market1501
 @pytest.mark.skipif(
     not sessions.computes_in(ComputeSettings(precision="bfloat16")),

@@ -58,7 +58,7 @@ def test_a_folder_without_scores_is_an_error(tmp_path, capsys):
     assert "has no scores" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_scores_each_step_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     synthetic.draw_folders(tmp_path / "people", num_identities=8, images_per_identity=5)
     (tmp_path / "out" / "runs").mkdir(parents=True)
