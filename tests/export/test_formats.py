@@ -47,6 +47,14 @@ BGR_UINT8 = ModelInput(IMAGE_SHAPE)
 TINY = tiny.Net()
 
 INSTALLED = [name for name in FORMATS if is_installed(name)]
+
+
+def first_and_long(first, *further):
+    """List all formats, for tests in processes of their own: all but the first are long tests."""
+    names = [*INSTALLED, *further]
+    return [name if name == first else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
 needs_all = pytest.mark.skipif(
     len(INSTALLED) < len(FORMATS), reason="needs the extras export and openvino"
 )
@@ -531,7 +539,7 @@ class TestProcesses:
             np.testing.assert_allclose(encoder(crops), features, atol=ATOL)
 
     @pytest.mark.parametrize("has_computed", [False, True])
-    @pytest.mark.parametrize("name", [*INSTALLED, "checkpoint"])
+    @pytest.mark.parametrize("name", first_and_long("onnx", "checkpoint"))
     def test_in_a_forked_process_an_encoder_gives_the_same_features(
         self, models, checkpoint, name, has_computed
     ):
@@ -559,7 +567,7 @@ class TestProcesses:
         with pytest.raises(MissingPathError, match="missing.pb does not exist"):
             other_process.load(str(tmp_path / "missing.pb"), {})
 
-    @pytest.mark.parametrize("name", INSTALLED)
+    @pytest.mark.parametrize("name", first_and_long("openvino"))
     def test_a_forked_process_may_free_an_encoder_that_its_parent_computes_with(
         self, models, expected, tmp_path, name
     ):

@@ -138,6 +138,7 @@ class TestEnds:
         state = (tmp_path / "train" / "run" / "checkpoint").read_text()
         assert state.startswith(f'model_checkpoint_path: "model.ckpt-{last}"')  # none is lost
 
+    @pytest.mark.long
     def test_a_killed_worker_is_started_again(self, tmp_path, drawn_market1501):
         argv = [f"--dataset={drawn_market1501}", "--run_id=run", "--number_of_steps=300"]
         process = start(tmp_path, [], argv)
@@ -150,6 +151,7 @@ class TestEnds:
         assert "worker-0: ended by SIGKILL; it is started again" in log
         assert "chief: " in log and "step 300/300" in log
 
+    @pytest.mark.long
     def test_members_end_when_the_launcher_is_killed(self, tmp_path, drawn_market1501):
         process = start(tmp_path, [], [f"--dataset={drawn_market1501}", "--run_id=run"])
         clusters.wait_until(
@@ -165,6 +167,7 @@ class TestEnds:
         saved = int(re.match(r'model_checkpoint_path: "model.ckpt-(\d+)"', state)[1])
         assert saved >= 20  # the chief saves
 
+    @pytest.mark.long
     def test_lines_that_nobody_reads_stop_nothing(self, tmp_path, drawn_market1501):
         argv = [f"--dataset={drawn_market1501}", "--run_id=run", "--number_of_steps=1500"]
         reading, writing = os.pipe()
