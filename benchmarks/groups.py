@@ -18,7 +18,7 @@ from datasets import synthetic
 
 PRECISIONS = machine.list_precisions()
 SCRIPT = pathlib.Path(__file__).parents[1] / "train_market1501.py"
-# The ways to run PyTorch, and what its classes in `benchmarks.in_pytorch` are told.
+# The ways to run PyTorch, and the arguments of its classes in `benchmarks.in_pytorch`.
 PYTORCH_WAYS = {
     "eager": {},
     "eager, channels first": {"channels_last": False},
@@ -221,7 +221,7 @@ def _start_our_trainings(start, files):
 
 
 def _list_pytorch_trainings(files):
-    """List the ways to train with PyTorch, by names: what `start` is told, for each precision."""
+    """List the ways to train with PyTorch, by names, for each precision: arguments of `start`."""
     return {
         precision: {
             f"PyTorch {build} {way} {precision}": {
@@ -244,7 +244,7 @@ def _find_fastest_pytorch(files, table):
     Returns
     -------
     dict of str -> tuple of str and dict
-        By the precision, the name of the fastest one and what `start` is told.
+        By the precision, the name of the fastest one and arguments of `start`.
     """
     fastest = {}
     for precision, trainings in _list_pytorch_trainings(files).items():

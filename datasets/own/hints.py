@@ -69,7 +69,7 @@ def _advise_deeper(folder):
 
 
 def _explain_files(directory, folders):
-    """Say what a file is that was put in the place of images; None: there is none."""
+    """Say what a file is that lies where images should be; None: there is none."""
     for folder in (directory, *folders):
         for name in _names(folder):
             problem = explain_other_file(name)

@@ -194,8 +194,7 @@ class Encoder:
         from deep_reid.export import other_process
 
         _logger.info(
-            "This process was forked after %s had computed: a process of its own computes %s",
-            self.runtime if hasattr(self, "_model") else "TensorFlow",
+            "This process was forked after the runtime had computed: another process computes %s",
             self._path,
         )
         return other_process.load(self._path, self._settings)
