@@ -1,9 +1,15 @@
-"""Compares queries with a gallery in tiles of keys that a processor's cache holds, on all cores."""
+"""Compares queries with a gallery in tiles of keys that a processor's cache holds, on all cores.
+
+Each core multiplies for itself. A product on all cores would leave threads of the linear algebra
+library behind that wait for the next one without rest, and take time from the cores that compare.
+"""
 
 import concurrent.futures
 from collections.abc import Callable
+from itertools import repeat
 
 import numpy as np
+import threadpoolctl
 
 from deep_reid.scoring.comparisons import Comparison
 from deep_reid.system.checks import check_integer
@@ -14,10 +20,9 @@ TILE_ROWS = 32
 
 # Items of the gallery in a part; NumPy is slow on rows of less than 8,192 numbers.
 _PART_SIZE = 15_360
-# Tiles whose keys are computed at once: few, so that these are still in the processor's last cache
-# when they are compared, and some for each core.
-_MIN_TILES = 8
-_TILES_PER_CORE = 2
+# Queries whose keys a core computes at once: products of fewer are slower, and the keys of more
+# leave the processor's last cache before they are compared.
+_BLOCK_ROWS = 8 * TILE_ROWS
 
 
 def count_fitting(num_items: int, max_block_bytes: int) -> int:
@@ -59,23 +64,30 @@ def visit_tiles(
     max_rows : int, optional
         Largest number of queries whose keys are held at once. Default: as many as is fast.
     """
-    num_cores = count_cores()
-    block_rows = TILE_ROWS * max(_MIN_TILES, _TILES_PER_CORE * num_cores)
-    block_rows = max(1, min(block_rows, len(rows), len(rows) if max_rows is None else max_rows))
-    keys = np.empty((block_rows, min(_PART_SIZE, comparison.num_items + 7)), comparison.dtype)
-    with concurrent.futures.ThreadPoolExecutor(num_cores) as pool:
+    num_tiles = max(1, -(-len(rows) // TILE_ROWS))
+    max_rows = num_tiles * TILE_ROWS if max_rows is None else max_rows
+    num_threads = min(count_cores(), num_tiles, max_rows)
+    tiles_per_thread = -(-num_tiles // num_threads)
+    block_rows = min(_BLOCK_ROWS, tiles_per_thread * TILE_ROWS, max_rows // num_threads)
+    part_size = min(_PART_SIZE, comparison.num_items + 7)
+    keys = np.empty((num_threads, block_rows, part_size), comparison.dtype)
+
+    def visit_blocks(thread, start, part):
+        for first in range(thread * block_rows, len(rows), num_threads * block_rows):
+            queries = rows[first : first + block_rows]
+            block = keys[thread, : len(queries), : part.num_items + -part.num_items % 8]
+            part.keys(queries, block[:, : part.num_items])
+            block[:, part.num_items :] = np.inf
+            if prepare is not None:
+                prepare(first, start, block[:, : part.num_items])
+            for i in range(0, len(queries), TILE_ROWS):
+                visit(first + i, part, start, block[i : i + TILE_ROWS])
+
+    with (
+        threadpoolctl.threadpool_limits(1, user_api="blas"),
+        concurrent.futures.ThreadPoolExecutor(num_threads) as pool,
+    ):
         for start in range(0, comparison.num_items, _PART_SIZE):
             part = comparison.part(start, start + _PART_SIZE)
-            for first in range(0, len(rows), block_rows):
-                queries = rows[first : first + block_rows]
-                block = keys[: len(queries), : part.num_items + -part.num_items % 8]
-                part.keys(queries, block[:, : part.num_items])
-                block[:, part.num_items :] = np.inf
-                if prepare is not None:
-                    prepare(first, start, block[:, : part.num_items])
-                running = [
-                    pool.submit(visit, first + i, part, start, block[i : i + TILE_ROWS])
-                    for i in range(0, len(queries), TILE_ROWS)
-                ]
-                for tile in running:
-                    tile.result()
+            for _ in pool.map(visit_blocks, range(num_threads), repeat(start), repeat(part)):
+                pass
