@@ -40,18 +40,22 @@ class Worker:
         ``"module:Class"``. The process imports it; if a package is missing, each call fails.
     python : str
         The interpreter: that of another environment has other packages.
+    environment : mapping of str to str, optional
+        Further environment variables of the process.
     **settings
         Arguments of the class.
     """
 
-    def __init__(self, create, python=sys.executable, **settings):
+    def __init__(self, create, python=sys.executable, environment=None, **settings):
         ours, theirs = socket.socketpair()
         with theirs:
             # Not forked: no library may inherit threads or memory of another.
             self._process = subprocess.Popen(
                 [python, "-m", "benchmarks.workers", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": _join_paths(_ROOT, os.environ.get("PYTHONPATH"))},
+                env=os.environ
+                | {"PYTHONPATH": _join_paths(_ROOT, os.environ.get("PYTHONPATH"))}
+                | dict(environment or {}),
             )
         self._connection = Connection(ours.detach())
         self._connection.send((create, settings))

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import flops, machine, model, op_kinds, table, workers
+from benchmarks import attempts, flops, machine, model, op_kinds, table, workers
 from benchmarks.workers import Contender, NotMeasured, Timings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -459,6 +459,48 @@ def test_table_of_ops_says_what_limits_each_kind():
 )
 def test_kind_of_an_op(name, op_type, kind):
     assert op_kinds.find_kind(name, op_type) == kind
+
+
+def test_environment_of_a_worker(start):
+    worker = start(f"{HERE}:Environment", environment={"DEEP_REID_TRIED": "7"})
+    assert worker.ask("read", "DEEP_REID_TRIED") == "7"
+    assert worker.ask("read", "PATH") == os.environ["PATH"]
+
+
+class Environment:
+    """Reads environment variables."""
+
+    def read(self, name):
+        return os.environ.get(name)
+
+
+@pytest.mark.parametrize("drop", [attempts.drop_by_mask, attempts.drop_by_bytes])
+def test_other_ways_to_drop_keep_the_expected_sum(drop):
+    from deep_reid.compat import tf
+
+    inputs = np.random.default_rng(1).uniform(1, 2, (70, 30, 11)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        dropped = drop(tf.constant(inputs), keep_prob=0.75)
+        first, second = session.run(dropped), session.run(dropped)
+    assert (first != second).any()
+    is_kept = first != 0
+    assert is_kept.mean() == pytest.approx(0.75, abs=0.02)
+    np.testing.assert_allclose(first[is_kept], inputs[is_kept] / 0.75, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_changes_of_a_step_are_measured():
+    names = ["no change, again", "huge pages", "channels first", "bound: no dropout"]
+    process = subprocess.run(
+        [sys.executable, "benchmarks/attempts.py", "--batch_size=8", "--rounds=1",
+         "--secs_per_turn=0.1", "--only", *names],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    rows = [line for line in process.stdout.splitlines() if "step of 8 images" in line]
+    assert "no change |" in rows[0]
+    for name, row in zip(names, rows[1:], strict=True):
+        assert f"speed with {name} | **" in row
 
 
 @pytest.mark.slow
