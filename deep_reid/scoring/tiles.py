@@ -67,8 +67,8 @@ def visit_tiles(
     num_tiles = max(1, -(-len(rows) // TILE_ROWS))
     max_rows = num_tiles * TILE_ROWS if max_rows is None else max_rows
     num_threads = min(count_cores(), num_tiles, max_rows)
-    tiles_per_thread = -(-num_tiles // num_threads)
-    block_rows = min(_BLOCK_ROWS, tiles_per_thread * TILE_ROWS, max_rows // num_threads)
+    share = -(-num_tiles // num_threads) * TILE_ROWS
+    block_rows = min(_BLOCK_ROWS, share, max_rows // num_threads, max(1, len(rows)))
     part_size = min(_PART_SIZE, comparison.num_items + 7)
     keys = np.empty((num_threads, block_rows, part_size), comparison.dtype)
 
