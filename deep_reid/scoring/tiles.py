@@ -15,13 +15,12 @@ from deep_reid.scoring.comparisons import Comparison
 from deep_reid.system.checks import check_integer
 from deep_reid.system.memory import count_cores
 
-TILE_ROWS = 32
+TILE_ROWS = 64
 """Queries of a tile."""
 
 # Items of the gallery in a part; NumPy is slow on rows of less than 8,192 numbers.
 _PART_SIZE = 15_360
-# Queries whose keys a core computes at once: products of fewer are slower, and the keys of more
-# leave the processor's last cache before they are compared.
+# Queries whose keys a core computes at once: products of fewer are slower.
 _BLOCK_ROWS = 8 * TILE_ROWS
 
 
@@ -57,7 +56,8 @@ def visit_tiles(
         twice at once for the same queries. `keys` has a row for each of up to `TILE_ROWS` queries
         from the position `first` in `rows` on, and a column for each item of `part`, a part of the
         comparison that begins at the item `start`. Infinite columns fill its width to a multiple
-        of 8. The keys are overwritten later.
+        of 8. The keys are overwritten later. Without `max_rows`, `first` is a multiple of
+        `TILE_ROWS`.
     prepare : callable, optional
         ``prepare(first, start, keys)`` may change the keys of a block of queries and the items of
         a part, before its tiles are visited.
@@ -65,12 +65,13 @@ def visit_tiles(
         Largest number of queries whose keys are held at once. Default: as many as is fast.
     """
     num_tiles = max(1, -(-len(rows) // TILE_ROWS))
-    max_rows = num_tiles * TILE_ROWS if max_rows is None else max_rows
-    num_threads = min(count_cores(), num_tiles, max_rows)
-    share = -(-num_tiles // num_threads) * TILE_ROWS
-    block_rows = min(_BLOCK_ROWS, share, max_rows // num_threads, max(1, len(rows)))
+    num_threads = min(count_cores(), num_tiles)
+    block_rows = min(_BLOCK_ROWS, -(-num_tiles // num_threads) * TILE_ROWS)
+    if max_rows is not None:
+        num_threads = min(num_threads, max_rows)
+        block_rows = min(block_rows, max_rows // num_threads)
     part_size = min(_PART_SIZE, comparison.num_items + 7)
-    keys = np.empty((num_threads, block_rows, part_size), comparison.dtype)
+    keys = np.empty((num_threads, min(block_rows, len(rows)), part_size), comparison.dtype)
 
     def visit_blocks(thread, start, part):
         for first in range(thread * block_rows, len(rows), num_threads * block_rows):

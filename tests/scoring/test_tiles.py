@@ -63,6 +63,7 @@ class TestVisits:
 
         def visit(first, part, start, keys):
             assert len(keys) <= tiles.TILE_ROWS
+            assert max_rows is not None or first % tiles.TILE_ROWS == 0
             assert keys.shape[1] % 8 == 0
             assert np.isinf(keys[:, part.num_items :]).all()
             target = found[first : first + len(keys), start : start + part.num_items]
@@ -102,5 +103,6 @@ class TestThreads:
         tiles.visit_tiles(
             draw_comparison(100, 9), np.arange(100), lambda *_: during.append(count_threads())
         )
-        assert [set(each.values()) for each in during] == [{1}] * 4
+        assert during
+        assert all(set(each.values()) == {1} for each in during)
         assert count_threads() == before
