@@ -10,9 +10,9 @@ import re
 # TensorFlow's runtime on several machines puts this text before the message.
 _ORIGIN = re.compile(r"From /job:\S+:\n")
 
-# TensorFlow's graph mode puts this text around the message.
+# TensorFlow's graph mode puts this text around the message; without a node, only the first line.
 _GRAPH_ERROR = re.compile(
-    r"Graph execution error:.*?\nNode: [^\n]*\n(?P<message>[^\n]+)", re.DOTALL
+    r"Graph execution error:(.*?\nNode: [^\n]*\n|\s+)(?P<message>[^\n]+)", re.DOTALL
 )
 
 _WAYS_OUT = {

@@ -68,6 +68,21 @@ def train(tf_config, folder, batch_size, num_steps, restore_path=None, **setting
         members.board.end()
 
 
+def meet_no_server(tf_config):
+    """Open a session, as the chief, where the server has ended; it must fail."""
+    place = read_place({"TF_CONFIG": tf_config})
+    server = servers.start_server(place)
+    members = cluster.Membership(place, server, is_synchronous=True, number_of_steps=1)
+    try:
+        with members.naming_lost_servers():
+            members.board.publish({})
+    except servers.LostServerError as error:
+        assert f"server 0 at {place.servers[0]} is lost" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError("no error")
+    members.board.give_up()  # to nobody, but without waiting
+
+
 def serve(tf_config):
     """Hold the weights until the chief has ended."""
     place = read_place({"TF_CONFIG": tf_config})

@@ -114,6 +114,10 @@ class Cluster:
             assert not self.is_running(name), f"{name} has not ended within {timeout_secs} s"
         return {name: self._processes[name].exitcode for name in names}
 
+    def name_server(self, index):
+        """Return how messages name a server."""
+        return f"server {index} at {self.addresses['ps'][index]}"
+
     def log(self, name):
         """Return what a process has written since it was started last."""
         path = self._log_path(name)

@@ -1,5 +1,10 @@
 """A tiny network, for tests in which the real one is not the subject."""
 
+import json
+import os
+import pathlib
+import time
+
 from deep_reid.compat import slim, tf
 from deep_reid.nets.preprocessing import mirror_in_training
 
@@ -62,3 +67,19 @@ class DrawingNet(Net):
         """Settle the network behind dropout; logits only if they are asked for."""
         factory = super().create_network_factory(is_training, num_classes, add_logits)
         return lambda images: factory(slim.dropout(images, 0.6, is_training=is_training))
+
+
+class WaitingNet(Net):
+    """Is built when a test lets it: it waits for a file with the role of its process."""
+
+    def create_network_factory(self, is_training, num_classes, add_logits):
+        """Settle the network, which waits when it is built."""
+        factory = super().create_network_factory(is_training, num_classes, add_logits)
+        role = json.loads(os.environ["TF_CONFIG"])["task"]["type"]
+
+        def waiting_factory(images):
+            while not pathlib.Path(f"{role}-may-build").exists():
+                time.sleep(0.05)
+            return factory(images)
+
+        return waiting_factory

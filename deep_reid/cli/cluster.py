@@ -166,20 +166,20 @@ def opened(
             yield Training(cluster.ALONE, run, config)
         return
     server = servers.start_server(place, config)
-    servers.wait_for_servers(place, args.cluster_timeout_secs)
     membership = cluster.Membership(
         place,
         server,
         is_synchronous=args.sync_replicas,
         number_of_steps=config.number_of_steps,
     )
-    _log_cluster(place, args, config)
     board = membership.board
     facts = {
         "settings": {**_list_shared(config), "sync_replicas": args.sync_replicas},
         "num_images": num_images,
     }
     with _giving_up(membership), membership.naming_lost_servers():
+        servers.wait_for_servers(place, args.cluster_timeout_secs)
+        _log_cluster(place, args, config)
         if membership.is_chief:
             with Run.open(args.log_dir, args.run_id) as run:
                 board.publish({**facts, "run_id": run.run_id, "seed": config.seed})
@@ -200,7 +200,7 @@ def opened(
 @contextlib.contextmanager
 def _giving_up(membership):
     """Let the other servers end, too, if one is lost."""
-    from deep_reid.runtime.cluster import LostServerError
+    from deep_reid.runtime.servers import LostServerError
 
     try:
         yield
@@ -248,7 +248,7 @@ def _wait_for_ends(place, ended, given_up):
     while missing := set(range(place.num_trainers)) - ended:
         if given_up in ended:
             raise RunError(
-                f"{place.name} ends, as another server is lost: start all processes again"
+                f"{place.name} ends, as a server is lost or has not come: start all processes again"
             )
         if deadline is None and 0 in ended:
             deadline = time.monotonic() + _GRACE_SECS

@@ -58,7 +58,11 @@ def train(args: Command, dataset_class: type[Dataset]) -> None:
     add_logits = facts_of_loss(config.loss_mode).needs_logits
     num_classes = dataset.num_classes if class_names is None else len(class_names)
     num_classes *= config.classes_per_identity
-    _check_classes(args, config, num_classes if add_logits else None, class_names)
+    if place.number == 0:
+        _check_classes(args, config, num_classes if add_logits else None, class_names)
+    elif args.run_id is not None and class_names is not None:
+        # The settings are compared with the chief's, which may record them at this moment.
+        labels.check_same(os.path.join(args.log_dir, args.run_id), class_names)
     if args.check_data:
         _check_data(dataset, config)
     import_tensorflow()

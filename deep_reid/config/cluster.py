@@ -15,6 +15,7 @@ from deep_reid.errors import UsageError
 
 VARIABLE = "TF_CONFIG"
 CHIEF, WORKER, SERVER, EVALUATOR = ROLES = ("chief", "worker", "ps", "evaluator")
+_OLD_CHIEF = "master"  # as old operators of Kubernetes call it, and as TensorFlow reads it, too
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(?!-)[\w-]{1,63}(\.[\w-]{1,63})*\.?", re.ASCII)
 _WAY_OUT = (
     'give it as {"cluster": {"chief": ["HOST:PORT"], "worker": [...], "ps": [...]}, "task": '
@@ -71,7 +72,7 @@ class Place:
 
 
 def read_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """Read ``TF_CONFIG``.
+    """Read ``TF_CONFIG``; a ``master`` is the chief.
 
     Parameters
     ----------
@@ -98,9 +99,12 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     if content == {}:
         return Place()
     cluster, task = _read_object(content, VARIABLE, "cluster"), None
-    addresses = {role: _read_addresses(role, cluster[role]) for role in cluster}
+    addresses: dict[str, tuple[str, ...]] = {}
+    for name, own in cluster.items():
+        role = _role_of(name)
+        addresses[role] = addresses.get(role, ()) + _read_addresses(role, own)
     task = _read_object(content, VARIABLE, "task")
-    role, index = task.get("type"), task.get("index", 0)
+    role, index = _role_of(task.get("type")), task.get("index", 0)
     if role not in ROLES:
         raise UsageError(f"{VARIABLE}: role {role!r} is unknown: use {', '.join(ROLES)}")
     if isinstance(index, bool) or not isinstance(index, int):
@@ -112,10 +116,14 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
         raise UsageError(
             f"{VARIABLE}: index {index} is out of range: the cluster has {num_members} {role}"
         )
+    _check_members(addresses)
     if role == CHIEF and not any(addresses.get(other) for other in (WORKER, SERVER)):
         return Place()
-    _check_members(addresses)
     return Place(addresses, role, index)
+
+
+def _role_of(name: Any) -> Any:
+    return CHIEF if name == _OLD_CHIEF else name
 
 
 def _read_object(content: Any, where: str, key: str) -> dict[str, Any]:

@@ -185,6 +185,7 @@ class TrainStep:
             raise
 
     def _begin(self, session, global_step):
+        self.cluster.check_servers(session)
         step = int(session.run(global_step))
         if self.number_of_steps is not None and step >= self.number_of_steps:
             _logger.warning(

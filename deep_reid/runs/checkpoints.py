@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from deep_reid.errors import DataError, first_line
 from deep_reid.runs.records import list_files, resolve_checkpoint, step_in_name
+from deep_reid.runtime import servers
 from deep_reid.runtime.compat import tf
 from deep_reid.system.files import Path
 
@@ -137,11 +138,18 @@ def naming_damaged(prefix: str) -> Iterator[None]:
             raise DataError(f"{path} is not a regular file, as those of a checkpoint: name another")
     try:
         yield
+    except servers.LOST:  # a server of a cluster, to which the variables were restored
+        raise
     except (tf.errors.OpError, ValueError, IndexError) as error:  # IndexError: a file cut short
         if "bad magic number" in str(error):
             raise DataError(
                 f"{prefix} is no checkpoint: name a checkpoint's prefix, one of its files or its "
                 "directory"
+            ) from error
+        if not list_files(prefix):
+            raise DataError(
+                f"checkpoint {prefix} has been deleted meanwhile, as a training does with old "
+                "ones: try again, or name a newer one"
             ) from error
         raise DataError(
             f"checkpoint {prefix} cannot be restored ({first_line(error)}): it is damaged or of "

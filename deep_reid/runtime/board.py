@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import threading
 import time
 from typing import Any
 
@@ -11,9 +10,9 @@ from deep_reid.errors import RunError
 from deep_reid.runtime import servers
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import leave_open
-from deep_reid.system import ports
 
 _PAUSE_SECS = 0.5
+_STARTS = "starts of servers"
 
 
 class Board:
@@ -32,6 +31,7 @@ class Board:
     def __init__(self, place: Place, server: tf.train.Server) -> None:
         self._place = place
         self._target = server.target
+        self._starts: list[int] = []
         self._graph = tf.Graph()
         with self._graph.as_default(), tf.device(servers.FIRST):
             step = tf.train.get_or_create_global_step()
@@ -50,7 +50,7 @@ class Board:
                 self._has_begun |= tokens[place.number].is_closed()
 
     def publish(self, content: dict[str, Any]) -> None:
-        """Show the settings of the run to the workers.
+        """Show the settings of the run to the workers, and which servers have it.
 
         Parameters
         ----------
@@ -58,7 +58,9 @@ class Board:
             What JSON can write.
         """
         with self._session(self._graph) as session:
-            session.run(self._publish, {self._text: json.dumps(content)})
+            self._starts = servers.list_starts(self._place, session)
+            text = json.dumps({**content, _STARTS: self._starts})
+            session.run(self._publish, {self._text: text})
 
     def wait_for_settings(self, timeout_secs: float) -> dict[str, Any]:
         """Wait for what the chief publishes.
@@ -76,7 +78,9 @@ class Board:
         RunError
             If the time is over.
         """
-        return json.loads(self._wait(self._has_settings, self._settings, timeout_secs))
+        content = json.loads(self._wait(self._has_settings, self._settings, timeout_secs))
+        self._starts = content.pop(_STARTS)
+        return content
 
     def wait_for_step(self, timeout_secs: float) -> int:
         """Wait until the chief has begun to train.
@@ -97,26 +101,45 @@ class Board:
         """
         return int(self._wait(self._has_begun, self._step, timeout_secs))
 
+    def name_restarted(self, session: tf.Session | None = None) -> str:
+        """Name the servers that have been started again since the chief has published the settings.
+
+        Parameters
+        ----------
+        session : tf.Session, optional
+            That sees all servers. Default: a new one.
+
+        Returns
+        -------
+        str
+            Empty if there is none.
+        """
+        with contextlib.ExitStack() as stack:
+            if session is None:
+                session = stack.enter_context(self._session(self._graph))
+            now = servers.list_starts(self._place, session)
+        restarted = [index for index, start in enumerate(self._starts) if now[index] != start]
+        return servers.name_servers(self._place, restarted)
+
     def end(self) -> None:
         """Tell the servers that this process has ended; as the chief, tell the workers to end."""
         if self._place.role == CHIEF:
             with self._session(self._graph) as session:
-                self._run(session, self._close)
+                session.run(self._close)
         for index in range(len(self._place.servers)):
             self._tell(index, self._place.number)
 
     def give_up(self) -> None:
         """Tell the servers that are left to end, as another one is lost."""
-        for index, address in enumerate(self._place.servers):
-            if not ports.wait_for([address], timeout_secs=0):
-                self._tell(index, servers.GIVEN_UP)
+        for index in range(len(self._place.servers)):
+            self._tell(index, servers.GIVEN_UP)
 
     def _tell(self, index, number):
         with tf.Graph().as_default() as graph:
             tell = servers.create_done_queue(index).enqueue(tf.constant(number, tf.int64))
         # A server ends when it has been told what it waits for, perhaps before it answers.
         with contextlib.suppress(*servers.LOST), self._session(graph, index) as session:
-            self._run(session, tell, index)
+            session.run(tell)
 
     @contextlib.contextmanager
     def _session(self, graph, server=None):
@@ -124,26 +147,6 @@ class Board:
         session = tf.Session(self._target, graph, config)
         leave_open(session)  # a server may end before it would be closed
         yield session
-
-    def _run(self, session, fetches, server=None):
-        """Run ops; a session by itself would wait for a server that has ended, without a limit."""
-        addresses = self._place.servers if server is None else [self._place.servers[server]]
-        errors = []
-
-        def run():
-            try:
-                session.run(fetches)
-            except Exception as error:  # noqa: BLE001 - it is raised below
-                errors.append(error)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(_PAUSE_SECS)
-            if thread.is_alive() and (missing := ports.wait_for(addresses, timeout_secs=0)):
-                raise tf.errors.UnavailableError(None, None, f"{missing[0]} cannot be reached")
-        if errors:
-            raise errors[0]
 
     def _wait(self, is_there, value, timeout_secs):
         deadline = time.monotonic() + timeout_secs

@@ -7,6 +7,7 @@ and its own batches. What they tell each other is in variables and queues on the
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,10 +23,12 @@ from deep_reid.system import ports
 
 _logger = logging.getLogger(__name__)
 _WATCH_SECS = 10.0
-
-
-class LostServerError(RunError):
-    """A server has ended, or cannot be reached any more."""
+# A server that has just been killed may accept connections for a moment.
+_NAMING_SECS = 3.0
+_PAUSE_SECS = 0.2
+_START_AGAIN = (
+    "start all processes again; with the same --run_id, training goes on from its last checkpoint"
+)
 
 
 class Cluster:
@@ -69,6 +72,18 @@ class Cluster:
     def follow(self, train_op: tf.Tensor) -> tf.Tensor:
         """Let a training op, which gives the loss, end when the next step may begin."""
         return train_op
+
+    def check_servers(self, session: tf.Session) -> None:
+        """Check that no server has been started again: it would have lost what was on it.
+
+        Parameters
+        ----------
+        session : tf.Session
+
+        Raises
+        ------
+        LostServerError
+        """
 
     def begin(self, session: tf.Session) -> None:
         """Begin to train; to be called before the first step in a session."""
@@ -150,11 +165,16 @@ class Membership(Cluster):
 
     def session_settings(self, compute: ComputeSettings) -> dict[str, Any]:
         """Return what ``slim.learning.train`` needs to know of the session."""
-        return {
+        settings = {
             "master": self._target,
             "is_chief": self.is_chief,
             "session_config": servers.filter_devices(self._place, create_session_config(compute)),
         }
+        if not self.is_chief:
+            # A worker has waited until the chief trains: all variables have values by then. TF-Slim
+            # would wait for hours for those of a server that has been started again.
+            settings["ready_op"] = None
+        return settings
 
     def synchronize(self, optimizer: tf.train.Optimizer) -> tf.train.Optimizer:
         """Return an optimizer for the gradients of all processes, or in its turn of each."""
@@ -182,6 +202,12 @@ class Membership(Cluster):
                     done += [queue.enqueue(next_round) for queue in self._tokens.values()]
         with tf.control_dependencies(done):
             return tf.identity(train_op)
+
+    def check_servers(self, session: tf.Session) -> None:
+        """Check that no server has been started again since the chief opened the run."""
+        restarted = self.board.name_restarted(session)
+        if restarted:
+            raise servers.LostServerError(f"{restarted} was lost, and is empty now: {_START_AGAIN}")
 
     def begin(self, session: tf.Session) -> None:
         """Start a round as the chief, enter the present one as a worker."""
@@ -222,9 +248,8 @@ class Membership(Cluster):
         try:
             yield
         except servers.LOST as error:
-            raise LostServerError(
-                f"{self._name_lost(error)} is lost: start all processes again; with the same "
-                "--run_id, training goes on from its last checkpoint"
+            raise servers.LostServerError(
+                f"{self._name_lost(error)} is lost: {_START_AGAIN}"
             ) from error
 
     @property
@@ -247,8 +272,15 @@ class Membership(Cluster):
 
     def _name_lost(self, error):
         # The message names the process that has found the loss, not the one that is lost.
-        lost = servers.name_unreachable(self._place, timeout_secs=0)
-        return lost or f"a server of the cluster ({first_line(error)})"
+        deadline = time.monotonic() + _NAMING_SECS
+        while time.monotonic() < deadline:
+            if lost := servers.name_unreachable(self._place, timeout_secs=0):
+                return lost
+            with contextlib.suppress(*servers.LOST):
+                if lost := self.board.name_restarted():
+                    return lost
+            time.sleep(_PAUSE_SECS)
+        return f"a server of the cluster ({first_line(error)})"
 
     def _wait_for_round(self):
         # Numbers of rounds that are over may be left in the queue of a worker that was killed.

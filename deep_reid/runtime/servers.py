@@ -1,6 +1,7 @@
 """TensorFlow's servers of a cluster, and what is on them beside the weights."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 
 from deep_reid.config import ComputeSettings
 from deep_reid.config.cluster import SERVER, Place
@@ -20,6 +21,13 @@ LOST = (tf.errors.AbortedError, tf.errors.UnavailableError)
 
 GIVEN_UP = -1
 """What servers find in the place of a process that has ended, if the training cannot go on."""
+
+# Without it, TensorFlow waits without a limit where a session begins and a server has ended.
+_FAIL_FAST = "GRPC_FAIL_FAST"
+
+
+class LostServerError(RunError):
+    """A server does not come, has ended, or cannot be reached any more."""
 
 
 def is_initialized(variable: tf.Variable) -> tf.Tensor:
@@ -89,6 +97,7 @@ def start_server(place: Place, compute: ComputeSettings = ComputeSettings()) -> 
         If it cannot listen at its address.
     """
     ports.check_free(place.address)
+    os.environ.setdefault(_FAIL_FAST, "true")
     try:
         return tf.train.Server(
             tf.train.ClusterSpec(place.addresses),
@@ -113,12 +122,12 @@ def wait_for_servers(place: Place, timeout_secs: float) -> None:
 
     Raises
     ------
-    RunError
+    LostServerError
         If one cannot when the time is over; the message names those.
     """
     missing = name_unreachable(place, timeout_secs)
     if missing:
-        raise RunError(
+        raise LostServerError(
             f"{missing} cannot be reached within {timeout_secs:g} s: start it, or check the "
             "address and the firewall; --cluster_timeout_secs waits longer"
         )
@@ -127,7 +136,33 @@ def wait_for_servers(place: Place, timeout_secs: float) -> None:
 def name_unreachable(place: Place, timeout_secs: float) -> str:
     """Name the servers that cannot be reached within some time; empty if all can."""
     missing = ports.wait_for(place.servers, timeout_secs)
-    return ", ".join(f"server {place.servers.index(address)} at {address}" for address in missing)
+    return name_servers(place, map(place.servers.index, missing))
+
+
+def name_servers(place: Place, indices: Iterable[int]) -> str:
+    """Name servers with their addresses."""
+    return ", ".join(f"server {index} at {place.servers[index]}" for index in indices)
+
+
+def list_starts(place: Place, session: tf.Session) -> list[int]:
+    """List the numbers that TensorFlow draws for servers when they start.
+
+    Parameters
+    ----------
+    place : Place
+    session : tf.Session
+        Sees all servers.
+
+    Returns
+    -------
+    list of int
+        One for each server. A server that is started again has another number.
+    """
+    numbers = {device.name: device.incarnation for device in session.list_devices()}
+    return [
+        numbers[f"/job:{SERVER}/replica:0/task:{index}/device:CPU:0"]
+        for index in range(len(place.servers))
+    ]
 
 
 def watch_ends(place: Place, server: tf.train.Server) -> Callable[[], int]:

@@ -43,6 +43,14 @@ def test_who_trains(role, index, number, name, address):
     assert place.num_trainers == 3 and place.servers == ("d:4", "[::1]:5") and not place.is_alone
 
 
+def test_a_master_is_the_chief():
+    cluster = {"master": CLUSTER["chief"], **{r: CLUSTER[r] for r in ("worker", "ps")}}
+    for role in ("chief", "master", "worker", "ps"):
+        expected = read(role="chief" if role == "master" else role)
+        assert read(cluster, role=role) == read({**cluster, "chief": []}, role=role) == expected
+    assert read({"master": ["a:1"]}, role="master") == Place()
+
+
 def test_an_evaluator_beside_a_chief_that_trains_alone():
     for cluster in ({"chief": ["a:1"]}, {"chief": ["a:1"], "evaluator": ["b:2"]}):
         assert read(cluster) == Place()
@@ -91,6 +99,10 @@ def test_what_cannot_be_read(text, message):
         ({"index": "0"}, "index '0' is no whole number"),
         ({"index": True}, "no whole number"),
         ({"cluster": {**CLUSTER, "chief": ["a:1", "e:6"]}}, "has 2 chiefs: name exactly one"),
+        ({"cluster": {**CLUSTER, "master": ["e:6"]}}, "has 2 chiefs: name exactly one"),
+        ({"cluster": {**CLUSTER, "master": ["a:1"]}}, "has 2 chiefs: name exactly one"),
+        ({"cluster": {"chief": ["a:1"], "master": ["e:6"]}}, "has 2 chiefs: name exactly one"),
+        ({"cluster": {"chief": ["a:1", "e:6"]}}, "has 2 chiefs: name exactly one"),
         ({"cluster": {**CLUSTER, "chief": []}, "role": "ps"}, "has 0 chiefs"),
         ({"cluster": {**CLUSTER, "ps": []}}, "has no ps"),
         ({"cluster": {**CLUSTER, "worker": ["d:4"]}}, "address d:4 occurs twice"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from saved import save
 
 from deep_reid.compat import tf
-from deep_reid.errors import MissingPathError
+from deep_reid.errors import DataError, MissingPathError
 from deep_reid.runs import checkpoints, folder, records, watching
 
 pytestmark = pytest.mark.usefixtures("graph")
@@ -27,6 +27,20 @@ def run_dir(tmp_path):
     save(tmp_path / "log" / "run", [0, 9, 10])
     folder.record_latest_run(tmp_path / "log", "run")
     return tmp_path / "log" / "run"
+
+
+class TestNamingDamaged:
+    def test_one_that_a_training_deletes_is_named_as_that(self, run_dir):
+        prefix = str(run_dir / "model.ckpt-9")
+        for path in records.list_files(prefix):
+            os.unlink(path)
+        with pytest.raises(DataError, match="model.ckpt-9 has been deleted meanwhile"):
+            checkpoints.check_readable(prefix)
+
+    @pytest.mark.parametrize("kind", [tf.errors.UnavailableError, tf.errors.AbortedError])
+    def test_a_server_that_is_lost_is_no_damage(self, run_dir, kind):
+        with pytest.raises(kind), checkpoints.naming_damaged(str(run_dir / "model.ckpt-9")):
+            raise kind(None, None, "Socket closed")
 
 
 class TestResolveCheckpoint:

@@ -41,6 +41,17 @@ def run_cluster(num_trainers, num_servers, *arguments, **settings):
     assert codes == [0] * len(started)
 
 
+def test_a_session_does_not_wait_for_a_server_that_has_ended():
+    chief, server = (f"127.0.0.1:{number}" for number in ports.find_free(2))
+    addresses = {"chief": [chief], "ps": [server]}
+    task = json.dumps({"cluster": addresses, "task": {"type": "chief", "index": 0}})
+    process = processes.CONTEXT.Process(target=cluster_member.meet_no_server, args=(task,))
+    process.start()
+    process.join(processes.TIMEOUT_SECS)
+    process.kill()
+    assert process.exitcode == 0
+
+
 def read_weights(checkpoint):
     from deep_reid.compat import tf
 

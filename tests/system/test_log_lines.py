@@ -38,9 +38,16 @@ def test_a_message_is_one_line_without_control_characters(name):
     assert first_line(OSError(2, "No such file", name)).isprintable()
 
 
-def test_the_place_of_an_error_in_a_cluster_is_left_out():
-    error = RuntimeError("From /job:ps/replica:0/task:0:\nNode name/queue is closed")
+@pytest.mark.parametrize("around", ["", "Graph execution error:\n\n"])
+def test_the_place_of_an_error_in_a_cluster_is_left_out(around):
+    error = RuntimeError(f"{around}From /job:ps/replica:0/task:0:\nNode name/queue is closed\nMore")
     assert first_line(error) == "Node name/queue is closed"
+
+
+def test_the_name_of_a_graph_error_without_a_node_is_left_out():
+    assert (
+        first_line(RuntimeError("Graph execution error:\n\nSocket closed\nMore")) == "Socket closed"
+    )
 
 
 @given(st.text(st.characters()))

@@ -84,6 +84,57 @@ def test_a_killed_server(tmp_path, drawn_market1501):
         assert cluster.last_saved_step() == 300
 
 
+@pytest.mark.parametrize(
+    ("waiting", "is_new", "lost", "is_started_again", "sync"),
+    [
+        ("chief", True, 0, False, True),
+        ("chief", True, 1, False, False),
+        ("chief", True, 0, True, True),
+        ("chief", False, 1, False, True),
+        ("chief", False, 1, True, False),
+        ("worker", False, 0, False, True),
+        ("worker", False, 0, True, False),
+        ("worker", True, 1, True, True),
+    ],
+)
+def test_a_server_that_is_killed_before_a_session_begins(
+    tmp_path, drawn_market1501, waiting, is_new, lost, is_started_again, sync
+):
+    argv = [f"--dataset={drawn_market1501}", "--network=tiny:WaitingNet"]
+    argv.append("--sync_replicas" if sync else "--no_sync_replicas")
+    files = {role: tmp_path / f"{role}-may-build" for role in ("chief", "worker")}
+    for path in files.values():
+        path.touch()
+    server, others = f"ps {lost}", ("chief", "worker 0", f"ps {1 - lost}")
+    with clusters.Cluster(tmp_path, argv, num_servers=2) as cluster:
+        if not is_new:
+            cluster.start(argv=["--number_of_steps=2"])
+            assert set(cluster.join().values()) == {0}
+        files[waiting].unlink()
+        cluster.start(argv=["--number_of_steps=9"])
+        name = "chief" if waiting == "chief" else "worker 0"
+        clusters.wait_until(lambda: "Building the network" in cluster.log(name), name)
+        cluster.kill(server)
+        cluster.join(server)
+        if is_started_again:  # without what was on it
+            cluster.start(server)
+            clusters.wait_until(lambda: "serves at" in cluster.log(server), server)
+        files[waiting].touch()
+        assert set(cluster.join(*others).values()) == {1}
+        last_lines = [cluster.log(name).splitlines()[-1] for name in others[:2]]
+        assert f"ERROR   {cluster.name_server(lost)} " in last_lines[0]
+        for line in last_lines:  # the worker may name the other server, which the chief has ended
+            assert "lost" in line and "start all processes again; with the same --run_id" in line
+        if cluster.is_running(server):
+            cluster.kill(server)
+            cluster.join(server)
+        cluster.start(argv=["--number_of_steps=9"])
+        assert set(cluster.join().values()) == {0}
+        if not is_new:
+            assert f"model.ckpt-{2}\n" in cluster.log("chief")
+        assert cluster.last_saved_step() >= 9
+
+
 def test_a_server_that_is_killed_at_the_last_step(tmp_path, drawn_market1501):
     argv = [f"--dataset={drawn_market1501}"]
     with clusters.Cluster(tmp_path, argv) as cluster:

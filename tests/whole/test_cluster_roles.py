@@ -1,9 +1,16 @@
 """Processes of a cluster that must not train together, do not come, or have nothing to do."""
 
+import json
+import os
 import socket
 
 import clusters
+import processes
 import pytest
+
+from deep_reid import cli
+from deep_reid.config import RunConfig
+from deep_reid.system import ports
 
 pytestmark = pytest.mark.slow
 TIMEOUT = "--cluster_timeout_secs=2"
@@ -77,6 +84,27 @@ def test_an_evaluator_needs_a_name(tmp_path, argv):
         cluster.start("evaluator")
         assert cluster.join() == {"evaluator": 2}
         assert "needs the name of the run: give --run_id" in cluster.log("evaluator")
+
+
+def test_a_worker_that_starts_while_the_chief_records_the_settings(tmp_path, drawn_market1501):
+    # It goes on, and finds no server.
+    assert processes.call(start_late_worker, tmp_path / "train", drawn_market1501) == 1
+
+
+def start_late_worker(log_dir, dataset):
+    from datasets.market1501 import Market1501
+
+    class BegunMeanwhile(Market1501):
+        def __init__(self, *args, **kwargs):
+            (log_dir / "run").mkdir(parents=True)
+            RunConfig((32, 16, 3), network="tiny:Net", num_classes=99).save(log_dir / "run")
+            super().__init__(*args, **kwargs)
+
+    addresses = [f"127.0.0.1:{number}" for number in ports.find_free(3)]
+    cluster = {role: [own] for role, own in zip(("chief", "worker", "ps"), addresses, strict=True)}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker"}})
+    argv = [*clusters.SMALL, TIMEOUT, f"--log_dir={log_dir}", f"--dataset={dataset}"]
+    return cli.main(BegunMeanwhile, [*argv, "--run_id=run"])
 
 
 def test_a_chief_may_name_the_run_itself(tmp_path, argv):
