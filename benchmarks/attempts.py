@@ -26,6 +26,7 @@ _NO_CHANGE = "no change"
 _RECOMPUTE = 5  # RewriterConfig.RECOMPUTATION_HEURISTICS; TensorFlow has no public name
 _NHWC_TO_NCHW = 1
 _OFF = 2
+_JEMALLOC = ctypes.util.find_library("jemalloc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ CHANGES = {
         mmap_threshold=2**32, trim_threshold=2**34, top_pad=2**26
     ),
     "both": _tune_malloc(hugetlb=1, mmap_threshold=2**32, trim_threshold=2**34, top_pad=2**26),
-    "jemalloc": Change(environment={"LD_PRELOAD": ctypes.util.find_library("jemalloc") or ""}),
+    **({"jemalloc": Change(environment={"LD_PRELOAD": _JEMALLOC})} if _JEMALLOC else {}),
     "TensorFlow's own allocator": Change(environment={"TF_CPU_ALLOCATOR_USE_BFC": "1"}),
     "without oneDNN": Change(environment={"TF_ENABLE_ONEDNN_OPTS": "0"}),
     "XLA for elementwise ops": _fuse_clusters(),
@@ -152,9 +153,17 @@ def keep_all(inputs, keep_prob):
 def main():
     """Measure all changes, and print the table."""
     args = parse_arguments()
-    names = [_NO_CHANGE, *(name for name in args.only or CHANGES if name != _NO_CHANGE)]
-    title = f"step of {args.batch_size} images, {args.precision}"
-    table = Table(title)
+    names = [name for name in args.only or CHANGES if name != _NO_CHANGE]
+    table = Table(f"step of {args.batch_size} images, {args.precision}")
+    # Each process has the memory of a training.
+    for first in range(0, len(names), args.at_once):
+        measure([_NO_CHANGE, *names[first : first + args.at_once]], args, table)
+    print("\n".join(f"- {fact}" for fact in machine.describe()), end="\n\n")
+    print(format_rows(table.rows))
+
+
+def measure(names, args, table):
+    """Measure changes in turn with the first, which is none, and add rows to the table."""
     with closing_all() as start:
         contenders = [
             Contender(
@@ -172,9 +181,7 @@ def main():
         timings = measure_in_turn(contenders, rounds=args.rounds, secs_per_turn=args.secs_per_turn)
     table.add_timings(timings, names[:1], args.batch_size)
     for name in names[1:]:
-        table.add_speed_ratio(timings, name, _NO_CHANGE, f"speed with {name}")
-    print("\n".join(f"- {fact}" for fact in machine.describe()), end="\n\n")
-    print(format_rows(table.rows))
+        table.add_speed_ratio(timings, name, names[0], f"speed with {name}")
 
 
 def parse_arguments():
@@ -184,6 +191,7 @@ def parse_arguments():
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--secs_per_turn", type=float, default=4)
+    parser.add_argument("--at_once", type=int, default=5, help="changes measured in turn")
     parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE")
     return parser.parse_args()
 
