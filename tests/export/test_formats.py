@@ -286,6 +286,7 @@ class TestFeatures:
             quantized = encoder(crops)
         cosines = np.sum(quantized * features, axis=1)
         assert 0.9 < cosines.min() < 1 - 1e-6
+        np.testing.assert_allclose(np.linalg.norm(quantized, axis=1), 1.0, atol=1e-5)
         assert compared[name].quantization == "int8"
 
     @pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")

@@ -20,6 +20,11 @@ from deep_reid.export.model_input import is_in_bfloat16, read_facts, write_facts
 
 FILENAME = "model.xml"
 _METADATA = "deep_reid"
+# What normalizations of features consist of.
+_SCALING = {
+    "Add", "Clamp", "Divide", "Maximum", "Multiply", "NormalizeL2", "Power", "ReduceL2",
+    "ReduceSum", "Sqrt",
+}  # fmt: skip
 
 
 def write(graph: Graph, path: str, quantization: str) -> None:
@@ -31,7 +36,8 @@ def write(graph: Graph, path: str, quantization: str) -> None:
     path : str
         A folder that exists.
     quantization : {"none", "int8", "bfloat16"}
-        int8: by NNCF, activations by the calibration images. bfloat16: the file asks the runtime to
+        int8: by NNCF, activations by the calibration images, but for the normalization of
+        features. bfloat16: the file asks the runtime to
         compute in it; the weights in the file stay float32.
     """
     import onnx
@@ -51,11 +57,26 @@ def write(graph: Graph, path: str, quantization: str) -> None:
             model,
             images,
             subset_size=len(graph.calibration),
+            ignored_scope=nncf.IgnoredScope(names=_list_normalization(model)),
             advanced_parameters=parameters,
         )
     text = write_facts(graph.model_input, graph.feature_size, graph.facts)
     model.set_rt_info(text, [_METADATA])
     openvino.save_model(model, os.path.join(path, FILENAME), compress_to_fp16=False)
+
+
+def _list_normalization(model):
+    """List the names of the last ops that only scale features: in int8, few would stay nearest."""
+    names, waiting = [], [result.input_value(0).get_node() for result in model.get_results()]
+    while waiting:
+        op = waiting.pop()
+        inputs = [value.get_node() for value in op.input_values()]
+        has_constant = any(each.get_type_name() == "Constant" for each in inputs)
+        is_sum_of_layers = op.get_type_name() == "Add" and not has_constant
+        if op.get_type_name() in _SCALING and not is_sum_of_layers:
+            names.append(op.get_friendly_name())
+            waiting += inputs
+    return names
 
 
 def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
