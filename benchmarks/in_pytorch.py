@@ -59,7 +59,7 @@ class Devices:
 
     def version(self):
         """Return PyTorch's version, which names the build: 2.13.0+cpu, for instance."""
-        return torch.__version__
+        return str(torch.__version__)  # its own type needs PyTorch where it is read
 
     def describe(self):
         """Return one line."""
