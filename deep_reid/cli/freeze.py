@@ -18,6 +18,7 @@ from deep_reid.config.loss_modes import facts_of_loss
 from deep_reid.errors import MissingPathError, UsageError
 from deep_reid.export import formats
 from deep_reid.export.clients import CLIENTS, Client
+from deep_reid.export.formats.model import Model
 from deep_reid.export.model_input import BGR_UINT8, LAYOUTS, ModelInput
 from deep_reid.export.parity import HEADER, PROTOCOL, Parity, Samples
 from deep_reid.images.files import read_for_network
@@ -63,12 +64,12 @@ def freeze(args: Command, dataset_class: type[Dataset]) -> None:
     network = nets.load_network(config.network)
     compared: dict[str, Parity] = {}
 
-    def describe(name, figures):
+    def describe(name, model, figures):
         """Write what belongs to a file: without it, boxmot for one takes it for another network."""
         compared[name] = figures
         outputs.write_manifest(paths[name], origin, parity=figures.to_dict())
         if client is not None:
-            _write_beside(client, paths[name], model_input)
+            _write_beside(client, paths[name], model)
 
     try:
         with weights.of(origin.checkpoint) as checkpoint_path:
@@ -103,9 +104,9 @@ def _log_figures(compared, paths, num_images):
         _logger.info("%s", line)
 
 
-def _write_beside(client: Client, path: str, model_input: ModelInput) -> None:
+def _write_beside(client: Client, path: str, model: Model) -> None:
     """Write what a client needs beside a file."""
-    for beside in client.write_beside(path, model_input):
+    for beside in client.write_beside(path, model):
         _logger.info("Wrote %s, which %s reads", beside, client.title)
 
 

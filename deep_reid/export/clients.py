@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from deep_reid.config.kinds import add_channels
 from deep_reid.errors import UsageError
 from deep_reid.export.formats import without_ending
+from deep_reid.export.formats.model import Model
 from deep_reid.export.model_input import BGR_UINT8, IMAGENET, RGB01, ModelInput
 from deep_reid.system import files
 
 
-def _write_nothing(path, model_input):
-    del path, model_input
+def _write_nothing(path, model):
+    del path, model
     return []
 
 
@@ -43,8 +44,8 @@ class Client:
     place : callable
         ``place(name)``: where the client looks for the file, from its name without folders.
     write_beside : callable
-        ``write_beside(path, model_input)`` writes the files that the client needs beside it, and
-        returns their names.
+        ``write_beside(path, model)`` writes the files that the client needs beside the file of a
+        network (`deep_reid.export.formats.model.Model`), and returns their names.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Client:
     layout: str
     usage: str
     place: Callable[[str], str] = lambda path: path
-    write_beside: Callable[[str, ModelInput], Sequence[str]] = _write_nothing
+    write_beside: Callable[[str, Model], Sequence[str]] = _write_nothing
 
     def check(self, settings: Mapping[str, object]) -> None:
         """Check settings of the command line that the client leaves no choice in.
@@ -106,9 +107,9 @@ class Client:
         )
 
 
-def _write_boxmot(path, model_input):
+def _write_boxmot(path, model):
     """Write the metadata without which boxmot sends crops of 256 x 128 pixels."""
-    height, width, _ = model_input.image_shape
+    height, width, _ = model.model_input.image_shape
     metadata = {
         "schema_version": 1,
         # A network that it knows; boxmot takes no layers from it, as the file has them.
@@ -121,16 +122,19 @@ def _write_boxmot(path, model_input):
     return [beside]
 
 
-def _write_triton(path, model_input):
-    """Write the configuration of ``NAME/1/model.onnx``: ``NAME/config.pbtxt``."""
+def _write_triton(path, model):
+    """Write the configuration of ``NAME/1/model.onnx``: ``NAME/config.pbtxt``.
+
+    Triton compares it with the file, and takes -1 for a size only where the file has none.
+    """
     folder = os.path.dirname(os.path.dirname(path))
-    sizes = ", ".join(map(str, model_input.shape))
+    sizes = ", ".join(map(str, model.model_input.shape))
     lines = [
-        f'name: "{os.path.basename(folder)}"',
+        f"name: {json.dumps(os.path.basename(folder), ensure_ascii=False)}",
         'platform: "onnxruntime_onnx"',
         "max_batch_size: 128",
         f'input [{{ name: "images", data_type: TYPE_UINT8, dims: [{sizes}] }}]',
-        'output [{ name: "features", data_type: TYPE_FP32, dims: [-1] }]',
+        f'output [{{ name: "features", data_type: TYPE_FP32, dims: [{model.feature_size}] }}]',
         "dynamic_batching { }",
     ]
     beside = os.path.join(folder, "config.pbtxt")

