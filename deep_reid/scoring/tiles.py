@@ -20,8 +20,8 @@ TILE_ROWS = 64
 
 # Items of the gallery in a part; NumPy is slow on rows of less than 8,192 numbers.
 _PART_SIZE = 15_360
-# Queries whose keys a core computes at once: products of fewer are slower.
-_BLOCK_ROWS = 8 * TILE_ROWS
+# Tiles whose keys a core computes at once, or fewer: products of much fewer are slower.
+_BLOCK_TILES = 8
 
 
 def count_fitting(num_items: int, max_block_bytes: int) -> int:
@@ -66,7 +66,9 @@ def visit_tiles(
     """
     num_tiles = max(1, -(-len(rows) // TILE_ROWS))
     num_threads = min(count_cores(), num_tiles)
-    block_rows = min(_BLOCK_ROWS, -(-num_tiles // num_threads) * TILE_ROWS)
+    # As many blocks for each core, and about as large.
+    num_blocks = num_threads * -(-num_tiles // (num_threads * _BLOCK_TILES))
+    block_rows = -(-num_tiles // num_blocks) * TILE_ROWS
     if max_rows is not None:
         num_threads = min(num_threads, max_rows)
         block_rows = min(block_rows, max_rows // num_threads)
