@@ -14,7 +14,9 @@ from deep_reid.scoring.tiles import TILE_ROWS, visit_tiles
 
 # With more matches than this, sorting the keys is faster than passing over them for each match.
 _MANY_MATCHES = 150
-# Close items and matches that are compared at once.
+# If fewer of the keys may count, as with trained features, comparing these alone is faster.
+_FEW = 1 / 25
+# Items and matches that are compared at once.
 _CHUNK_SIZE = 2**17
 
 
@@ -97,6 +99,7 @@ class _Tile:
         self._lower, self._upper = widen(
             keys, comparison.errors[rows, np.newaxis], comparison.dtype
         )
+        self._last = self._upper.max(axis=1, keepdims=True)
         self._counts = np.zeros(is_match.shape, np.int64)
 
     def list_ranks(self):
@@ -108,12 +111,31 @@ class _Tile:
 
     def count(self, part, start, keys):
         """Count the items of a part of the gallery, which begins at `start`, by their keys."""
-        is_many = self._size > _MANY_MATCHES
-        is_close = self._count_by_sorting(keys) if is_many else self._count_by_passes(keys)
-        positions = np.flatnonzero(is_close)
+        # No other key is within the bounds of a match, or below.
+        is_candidate = keys <= self._last
+        if np.count_nonzero(is_candidate) < _FEW * keys.size:
+            close = self._count_chosen(keys, np.flatnonzero(is_candidate))
+        elif self._size > _MANY_MATCHES:
+            close = np.flatnonzero(self._count_by_sorting(keys))
+        else:
+            close = np.flatnonzero(self._count_by_passes(keys))
+        for chunk in self._chunks(close):
+            self._count_closely(part, start, keys, close[chunk])
+
+    def _chunks(self, positions):
         step = max(1, _CHUNK_SIZE // self._size)
-        for first in range(0, len(positions), step):
-            self._count_closely(part, start, keys, positions[first : first + step])
+        return [slice(first, first + step) for first in range(0, len(positions), step)]
+
+    def _count_chosen(self, keys, positions):
+        """Count the keys at some positions below each match's bounds; return those within any."""
+        is_close = np.zeros(len(positions), bool)
+        for chunk in self._chunks(positions):
+            rows, columns = np.divmod(positions[chunk], keys.shape[1])
+            chosen = keys[rows, columns][:, np.newaxis]
+            is_below, is_up_to = chosen < self._lower[rows], chosen <= self._upper[rows]
+            self._add(rows, is_below)
+            is_close[chunk] = (is_below != is_up_to).any(axis=1)
+        return positions[is_close]
 
     def _count_by_passes(self, keys):
         """Count the keys below each match's bounds; return which keys are within any bounds."""
@@ -149,8 +171,12 @@ class _Tile:
         is_first = (start + columns)[:, np.newaxis] < self._matches[rows]
         is_before = (distances < own) | ((distances == own) & is_first)
         is_before &= keys[rows, columns][:, np.newaxis] >= self._lower[rows]
+        self._add(rows, is_before)
+
+    def _add(self, rows, flags):
+        """Add flags, of shape (items, matches), to the counts of each item's row; rows ascend."""
         (starts,) = np.nonzero(np.diff(rows, prepend=-1))
-        self._counts[rows[starts]] += np.add.reduceat(is_before, starts, axis=0, dtype=np.int64)
+        self._counts[rows[starts]] += np.add.reduceat(flags, starts, axis=0, dtype=np.int64)
 
 
 def _count_true(flags):

@@ -250,13 +250,19 @@ class TestLargeGalleries:
 
     NUM_ITEMS = 33_000
 
-    @pytest.fixture(params=[1500, 90], ids=["few matches", "many matches"])
+    @pytest.fixture(
+        params=[(1500, 0), (90, 0), (1500, 25), (90, 100)],
+        ids=["few matches", "many matches", "few, and most are near", "many, and they are nearest"],
+    )
     def sets(self, request):
+        num_labels, distance = request.param
         random = np.random.RandomState(0)
+        centers = distance * random.randint(0, 5, (num_labels + 1, 4))
 
         def draw_set(size, name):
-            features = random.randint(1, 12, (size, 4))  # distances tie hundreds of times
-            labels = random.randint(-1, request.param, size)
+            labels = random.randint(-1, num_labels, size)
+            # Distances tie hundreds of times.
+            features = random.randint(1, 12, (size, 4)) + centers[labels]
             return FeatureSet(features, labels, random.randint(0, 4, size), name=name)
 
         return draw_set(40, "query"), draw_set(self.NUM_ITEMS, "gallery")
