@@ -340,7 +340,10 @@ class TestFiles:
         assert 0 < facts["scores"]["mAP"] < 1
 
     @pytest.mark.parametrize("name", INSTALLED)
-    @pytest.mark.parametrize("factors", [(2, 1), (1, 2), (2, 2), (0.5, 2), (4, 0.5), (0.5, 1)])
+    @pytest.mark.parametrize(
+        "factors",
+        [(2, 1), (1, 2), (2, 2), (0.5, 2), (4, 0.5), (0.5, 1), (1 / 16, 1 / 8), (1, 1 / 8)],
+    )
     def test_images_of_another_size_fail(self, models, name, factors):
         height, width = (
             int(factor * size) for factor, size in zip(factors, IMAGE_SHAPE, strict=False)

@@ -67,8 +67,8 @@ def _check_sizes(tf, graph_def):
     """Let a network that flattens its layers fail for images of another size.
 
     A flattening to (-1, n) would give more rows for larger images, and LiteRT takes any size. It
-    has no op that only checks a shape. The minimum with the largest number, of the expected height
-    and width, does: it leaves all values as they are, and its time cannot be measured.
+    has no op that only checks a shape. A layer of the expected size, which is put behind those of
+    the batch and taken away again, does.
     """
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
@@ -83,12 +83,15 @@ def _check_sizes(tf, graph_def):
             continue
         with tf.Graph().as_default() as addition:
             values = tf.placeholder(tensor.dtype, tensor.get_shape(), name=f"{node.name}/values")
-            limit = np.full((*sizes[:-1], 1), tensor.dtype.max, tensor.dtype.as_numpy_dtype)
-            limit = tf.constant(limit, name=f"{node.name}/limit")
-            tf.minimum(values, limit, name=f"{node.name}/check_size")
-        _, limit, minimum = addition.as_graph_def().node
-        minimum.input[0], node.input[0] = node.input[0], minimum.name
-        checked.node.extend([limit, minimum])
+            one = tf.zeros((1, *sizes), tensor.dtype, name=f"{node.name}/one")
+            checked_values = tf.concat([values, one], 0, name=f"{node.name}/check_size")[:-1]
+        placeholder, *added = addition.as_graph_def().node
+        for new in added:
+            new.input[:] = [
+                node.input[0] if name == placeholder.name else name for name in new.input
+            ]
+        checked.node.extend(added)
+        node.input[0] = checked_values.op.name
     return checked
 
 
