@@ -16,6 +16,7 @@ PACKAGES = {
     "tensorflow": "tensorflow",
     "tf_keras": "tf-keras",
     "tf_slim": "tf-slim",
+    "threadpoolctl": "threadpoolctl",
     "tqdm": "tqdm",
 }
 """For each module that the package imports, the name that pip knows."""

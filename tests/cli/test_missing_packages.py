@@ -88,6 +88,7 @@ LATER = {
     "tensorflow": TRAIN,
     "tf_keras": TRAIN,
     "tf_slim": TRAIN,
+    "threadpoolctl": ["--mode=test", "--dataset=people", "--features=x.mat"],
 }
 
 
