@@ -88,7 +88,6 @@ def test_a_killed_server(tmp_path, drawn_market1501):
     ("waiting", "is_new", "lost", "is_started_again", "sync"),
     [
         ("chief", True, 0, False, True),
-        ("chief", True, 1, False, False),
         ("chief", True, 0, True, True),
         ("chief", False, 1, False, True),
         ("chief", False, 1, True, False),
