@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from deep_reid.runtime import servers
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import leave_open
 
+_logger = logging.getLogger(__name__)
 _PAUSE_SECS = 0.5
 _STARTS = "starts of servers"
 
@@ -78,7 +80,9 @@ class Board:
         RunError
             If the time is over.
         """
-        content = json.loads(self._wait(self._has_settings, self._settings, timeout_secs))
+        content = json.loads(
+            self._wait("open the run", self._has_settings, self._settings, timeout_secs)
+        )
         self._starts = content.pop(_STARTS)
         return content
 
@@ -99,7 +103,7 @@ class Board:
         RunError
             If the time is over.
         """
-        return int(self._wait(self._has_begun, self._step, timeout_secs))
+        return int(self._wait("begin to train", self._has_begun, self._step, timeout_secs))
 
     def name_restarted(self, session: tf.Session | None = None) -> str:
         """Name the servers that have been started again since the chief has published the settings.
@@ -148,15 +152,17 @@ class Board:
         leave_open(session)  # a server may end before it would be closed
         yield session
 
-    def _wait(self, is_there, value, timeout_secs):
-        deadline = time.monotonic() + timeout_secs
+    def _wait(self, what, is_there, value, timeout_secs):
+        chief = f"the chief at {self._place.addresses[CHIEF][0]}"
         with self._session(self._graph) as session:
+            if not session.run(is_there):
+                _logger.info("Waiting for %s to %s, for %g s at most", chief, what, timeout_secs)
+            deadline = time.monotonic() + timeout_secs
             while not session.run(is_there):
                 if time.monotonic() >= deadline:
                     raise RunError(
-                        f"the chief at {self._place.addresses[CHIEF][0]} has not begun within "
-                        f"{timeout_secs:g} s: look at its log, or wait longer with "
-                        "--cluster_timeout_secs"
+                        f"{chief} has not begun within {timeout_secs:g} s: look at its log, or "
+                        "wait longer with --cluster_timeout_secs"
                     )
                 time.sleep(_PAUSE_SECS)
             return session.run(value)

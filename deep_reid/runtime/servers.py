@@ -1,5 +1,6 @@
 """TensorFlow's servers of a cluster, and what is on them beside the weights."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 
@@ -9,6 +10,8 @@ from deep_reid.errors import RunError, first_line
 from deep_reid.runtime.compat import tf
 from deep_reid.runtime.sessions import create_session_config
 from deep_reid.system import ports
+
+_logger = logging.getLogger(__name__)
 
 FIRST = f"/job:{SERVER}/task:0/cpu:0"
 """The first server, which has what the processes of a cluster tell each other."""
@@ -125,7 +128,10 @@ def wait_for_servers(place: Place, timeout_secs: float) -> None:
     LostServerError
         If one cannot when the time is over; the message names those.
     """
-    missing = name_unreachable(place, timeout_secs)
+    missing = name_unreachable(place, timeout_secs=0)
+    if missing:
+        _logger.info("Waiting for %s, for %g s at most", missing, timeout_secs)
+        missing = name_unreachable(place, timeout_secs)
     if missing:
         raise LostServerError(
             f"{missing} cannot be reached within {timeout_secs:g} s: start it, or check the "

@@ -88,6 +88,7 @@ def test_a_killed_server(tmp_path, drawn_market1501):
     ("waiting", "is_new", "lost", "is_started_again", "sync"),
     [
         ("chief", True, 0, False, True),
+        ("chief", True, 1, False, False),
         ("chief", True, 0, True, True),
         ("chief", False, 1, False, True),
         ("chief", False, 1, True, False),
@@ -113,6 +114,8 @@ def test_a_server_that_is_killed_before_a_session_begins(
         cluster.start(argv=["--number_of_steps=9"])
         name = "chief" if waiting == "chief" else "worker 0"
         clusters.wait_until(lambda: "Building the network" in cluster.log(name), name)
+        # Before it has reached all servers, a worker waits for them.
+        clusters.wait_until(lambda: "Worker 0 of a cluster" in cluster.log("worker 0"), "worker 0")
         cluster.kill(server)
         cluster.join(server)
         if is_started_again:  # without what was on it
@@ -132,6 +135,23 @@ def test_a_server_that_is_killed_before_a_session_begins(
         if not is_new:
             assert f"model.ckpt-{2}\n" in cluster.log("chief")
         assert cluster.last_saved_step() >= 9
+
+
+def test_a_worker_that_comes_when_a_server_was_lost_waits_for_the_next_start(
+    tmp_path, drawn_market1501
+):
+    argv = [f"--dataset={drawn_market1501}", "--sync_replicas", "--number_of_steps=3"]
+    with clusters.Cluster(tmp_path, argv, num_servers=2) as cluster:
+        cluster.start("chief", "ps 0", "ps 1")
+        clusters.wait_until(lambda: "Building the network" in cluster.log("chief"), "chief")
+        cluster.kill("ps 1")
+        assert cluster.join() == {"chief": 1, "ps 0": 1, "ps 1": -9}
+        cluster.start("worker 0")
+        waiting = f"Waiting for {cluster.name_server(0)}, {cluster.name_server(1)}, for "
+        clusters.wait_until(lambda: waiting in cluster.log("worker 0"), waiting)
+        cluster.start("chief", "ps 0", "ps 1")
+        assert set(cluster.join().values()) == {0}
+        assert cluster.step("worker 0") == 3
 
 
 def test_a_server_that_is_killed_at_the_last_step(tmp_path, drawn_market1501):

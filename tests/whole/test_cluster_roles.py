@@ -29,6 +29,7 @@ def test_a_server_that_never_comes(tmp_path, argv):
         for name in ("chief", "worker 0"):
             last = cluster.log(name).splitlines()[-1]
             assert f"server 0 at {address} cannot be reached within 2 s" in last
+            assert f"Waiting for server 0 at {address}, for 2 s at most" in cluster.log(name)
         assert not cluster.run_dir.exists()
 
 
@@ -36,7 +37,10 @@ def test_a_chief_that_never_comes(tmp_path, argv):
     with clusters.Cluster(tmp_path, [*argv, TIMEOUT]) as cluster:
         cluster.start("ps 0", "worker 0")
         assert cluster.join("worker 0") == {"worker 0": 1}
-        assert "has not begun within 2 s" in cluster.log("worker 0").splitlines()[-1]
+        *others, last = cluster.log("worker 0").splitlines()
+        chief = f"the chief at {cluster.addresses['chief'][0]}"
+        assert f"{chief} has not begun within 2 s" in last
+        assert f"Waiting for {chief} to open the run, for 2 s at most" in "".join(others)
 
 
 @pytest.mark.parametrize("name", ["chief", "ps 0"])
