@@ -13,8 +13,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
-# Two processes, each with whole files of tests, so that tests share what they have trained.
-PYTEST := -m pytest -n 2 --dist loadfile
+# Two processes, each with whole files of tests, so that tests share what they have trained. If one
+# of them ends, its test is named, and all end: otherwise pytest-xdist waits for ever.
+PYTEST := -m pytest -n 2 --dist loadfile --max-worker-restart=0
 # Costs a few percent of the time, where coverage.py, before Python 3.12, costs a third.
 COVERAGE := -m slipcover --source deep_reid,datasets --skip-covered
 

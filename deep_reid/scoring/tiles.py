@@ -86,10 +86,13 @@ def visit_tiles(
             for i in range(0, len(queries), TILE_ROWS):
                 visit(first + i, part, start, block[i : i + TILE_ROWS])
 
-    with (
-        threadpoolctl.threadpool_limits(1, user_api="blas"),
-        concurrent.futures.ThreadPoolExecutor(num_threads) as pool,
-    ):
+    controller = threadpoolctl.ThreadpoolController()
+
+    def limit():
+        return controller.limit(limits=1, user_api="blas")
+
+    # A library that uses OpenMP has a limit for each thread that calls it; others have one for all.
+    with limit(), concurrent.futures.ThreadPoolExecutor(num_threads, initializer=limit) as pool:
         for start in range(0, comparison.num_items, _PART_SIZE):
             part = comparison.part(start, start + _PART_SIZE)
             for _ in pool.map(visit_blocks, range(num_threads), repeat(start), repeat(part)):

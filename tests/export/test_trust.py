@@ -137,9 +137,13 @@ def call_in_fork(function):
     receiving, sending = os.pipe()
     process = os.fork()
     if process == 0:
-        signal.alarm(60)
-        os.write(sending, pickle.dumps(function()))
-        os._exit(0)
+        code = 1
+        try:
+            signal.alarm(60)
+            os.write(sending, pickle.dumps(function()))
+            code = 0
+        finally:
+            os._exit(code)
     assert os.waitpid(process, 0)[1] == 0
     os.close(sending)
     with open(receiving, "rb") as file:

@@ -95,7 +95,10 @@ class TestVisits:
 
 
 class TestThreads:
-    def test_each_core_multiplies_for_itself(self, num_cores):
+    @pytest.mark.parametrize("with_openmp", [False, True])
+    def test_each_core_multiplies_for_itself(self, num_cores, with_openmp):
+        if with_openmp:
+            pytest.importorskip("faiss")  # comes with a library that uses OpenMP
         num_cores(2)
         before = count_threads()
         assert before, "no library for products was found, so nothing is limited"
