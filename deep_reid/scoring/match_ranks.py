@@ -80,8 +80,8 @@ def _leave_out(left_out, junk, start, keys):
 class _Tile:
     """Counts the items before each match of the queries of a tile.
 
-    Arrays have a row per query, and a column per match of the query with the most matches. Missing
-    matches have the distance minus infinity, so nothing is before them.
+    Arrays have a row per query, and a column per match of the query with the most matches, the
+    farthest first. Missing matches have the distance minus infinity, so nothing is before them.
     """
 
     def __init__(self, comparison, rows, matches):
@@ -94,12 +94,14 @@ class _Tile:
         self._matches[is_match] = pairs[1]
         self._distances = np.full(is_match.shape, -np.inf)
         self._distances[is_match] = comparison.distances(*pairs)
+        order = np.argsort(-self._distances, axis=1)
+        self._matches = np.take_along_axis(self._matches, order, axis=1)
+        self._distances = np.take_along_axis(self._distances, order, axis=1)
         keys = self._distances - comparison.offsets[rows, np.newaxis]
         # No key below the lower bound, and none above the upper one, is of an item as near.
         self._lower, self._upper = widen(
             keys, comparison.errors[rows, np.newaxis], comparison.dtype
         )
-        self._last = self._upper.max(axis=1, keepdims=True)
         self._counts = np.zeros(is_match.shape, np.int64)
 
     def list_ranks(self):
@@ -112,13 +114,13 @@ class _Tile:
     def count(self, part, start, keys):
         """Count the items of a part of the gallery, which begins at `start`, by their keys."""
         # No other key is within the bounds of a match, or below.
-        is_candidate = keys <= self._last
+        is_candidate = keys <= self._upper[:, :1]
         if np.count_nonzero(is_candidate) < _FEW * keys.size:
             close = self._count_chosen(keys, np.flatnonzero(is_candidate))
         elif self._size > _MANY_MATCHES:
             close = np.flatnonzero(self._count_by_sorting(keys))
         else:
-            close = np.flatnonzero(self._count_by_passes(keys))
+            close = np.flatnonzero(self._count_by_passes(keys, is_candidate))
         for chunk in self._chunks(close):
             self._count_closely(part, start, keys, close[chunk])
 
@@ -137,15 +139,23 @@ class _Tile:
             is_close[chunk] = (is_below != is_up_to).any(axis=1)
         return positions[is_close]
 
-    def _count_by_passes(self, keys):
-        """Count the keys below each match's bounds; return which keys are within any bounds."""
-        is_below, is_up_to = np.empty(keys.shape, bool), np.empty(keys.shape, bool)
-        is_close = np.zeros(keys.shape, bool)
+    def _count_by_passes(self, keys, is_up_to):
+        """Count the keys below each match's bounds; return which keys are within any bounds.
+
+        `is_up_to` tells which keys are up to the first match's bounds; it is overwritten.
+        """
+        is_below, is_close = np.empty(keys.shape, bool), np.zeros(keys.shape, bool)
+        # 8 flags at a time; each of the 8 bytes of a sum counts up to 255.
+        below, up_to, close = (each.view(np.uint64) for each in (is_below, is_up_to, is_close))
+        starts = np.arange(0, below.shape[1], 255)
+        sums = np.empty((self._size, len(keys), len(starts)), np.uint64)
         for match in range(self._size):
+            if match:
+                np.less_equal(keys, self._upper[:, match, np.newaxis], out=is_up_to)
             np.less(keys, self._lower[:, match, np.newaxis], out=is_below)
-            np.less_equal(keys, self._upper[:, match, np.newaxis], out=is_up_to)
-            self._counts[:, match] += _count_true(is_below)
-            np.logical_or(is_close, np.not_equal(is_below, is_up_to, out=is_up_to), out=is_close)
+            np.add.reduceat(below, starts, axis=1, out=sums[match])
+            np.bitwise_or(close, np.bitwise_xor(below, up_to, out=up_to), out=close)
+        self._counts += sums.view(np.uint8).sum(axis=2, dtype=np.int64).T
         return is_close
 
     def _count_by_sorting(self, keys):
@@ -177,11 +187,3 @@ class _Tile:
         """Add flags, of shape (items, matches), to the counts of each item's row; rows ascend."""
         (starts,) = np.nonzero(np.diff(rows, prepend=-1))
         self._counts[rows[starts]] += np.add.reduceat(flags, starts, axis=0, dtype=np.int64)
-
-
-def _count_true(flags):
-    """Count the flags of each row, of a number of columns that 8 divides."""
-    words = flags.view(np.uint64)
-    # Each of the 8 bytes of a sum counts up to 255.
-    sums = np.add.reduceat(words, range(0, words.shape[1], 255), axis=1)
-    return sums.view(np.uint8).sum(axis=1, dtype=np.int64)

@@ -4,9 +4,10 @@ Each core multiplies for itself. A product on all cores would leave threads of t
 library behind that wait for the next one without rest, and take time from the cores that compare.
 """
 
+import collections
 import concurrent.futures
+import contextlib
 from collections.abc import Callable
-from itertools import repeat
 
 import numpy as np
 import threadpoolctl
@@ -91,9 +92,21 @@ def visit_tiles(
     def limit():
         return controller.limit(limits=1, user_api="blas")
 
-    # A library that uses OpenMP has a limit for each thread that calls it; others have one for all.
-    with limit(), concurrent.futures.ThreadPoolExecutor(num_threads, initializer=limit) as pool:
+    with limit(), contextlib.ExitStack() as stack:
+        # A library that uses OpenMP has a limit for each thread that calls it.
+        threads = [
+            stack.enter_context(concurrent.futures.ThreadPoolExecutor(1, initializer=limit))
+            for _ in range(num_threads)
+        ]
+        waiting: collections.deque[concurrent.futures.Future[None]] = collections.deque()
         for start in range(0, comparison.num_items, _PART_SIZE):
             part = comparison.part(start, start + _PART_SIZE)
-            for _ in pool.map(visit_blocks, range(num_threads), repeat(start), repeat(part)):
-                pass
+            waiting.extend(
+                thread.submit(visit_blocks, number, start, part)
+                for number, thread in enumerate(threads)
+            )
+            # A core goes on with this part while others end the one before.
+            while len(waiting) > num_threads:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
