@@ -61,14 +61,14 @@ def _fuse_clusters():
     return Change(environment={"TF_XLA_FLAGS": flags})
 
 
+_KEEP_MEMORY = {"mmap_threshold": 2**32, "trim_threshold": 2**34, "top_pad": 2**26}
+
 CHANGES = {
     _NO_CHANGE: Change(),
     "no change, again": Change(),
     "huge pages": _tune_malloc(hugetlb=1),
-    "memory is kept, not returned": _tune_malloc(
-        mmap_threshold=2**32, trim_threshold=2**34, top_pad=2**26
-    ),
-    "both": _tune_malloc(hugetlb=1, mmap_threshold=2**32, trim_threshold=2**34, top_pad=2**26),
+    "memory is kept, not returned": _tune_malloc(**_KEEP_MEMORY),
+    "both": _tune_malloc(hugetlb=1, **_KEEP_MEMORY),
     **({"jemalloc": Change(environment={"LD_PRELOAD": _JEMALLOC})} if _JEMALLOC else {}),
     "TensorFlow's own allocator": Change(environment={"TF_CPU_ALLOCATOR_USE_BFC": "1"}),
     "without oneDNN": Change(environment={"TF_ENABLE_ONEDNN_OPTS": "0"}),
@@ -119,29 +119,19 @@ class ChangedTraining:
 def drop_by_mask(inputs, keep_prob):
     """Multiply by a mask of floats: one op instead of a product, zeros and a selection."""
     from deep_reid.compat import tf
+    from deep_reid.nets.dropout import draw_integers
 
-    is_kept = _draw(inputs, tf.uint16) < round(keep_prob * 2**16)
+    is_kept = draw_integers(tf.shape(inputs), tf.uint16) < round(keep_prob * 2**16)
     return inputs * (tf.cast(is_kept, inputs.dtype) * (1.0 / keep_prob))
 
 
 def drop_by_bytes(inputs, keep_prob):
     """Draw half as many random bits: a probability is then a multiple of 1/256."""
     from deep_reid.compat import tf
+    from deep_reid.nets.dropout import draw_integers
 
-    is_kept = _draw(inputs, tf.uint8) < round(keep_prob * 2**8)
+    is_kept = draw_integers(tf.shape(inputs), tf.uint8) < round(keep_prob * 2**8)
     return tf.where(is_kept, inputs * (1.0 / keep_prob), tf.zeros_like(inputs))
-
-
-def _draw(inputs, dtype):
-    """Draw an integer for each element, all values of its type as often."""
-    from deep_reid.compat import tf
-
-    num_values = tf.size(inputs)
-    seed = tf.random.uniform((2,), -(2**31), 2**31 - 1, tf.int32)
-    num_wide = -(-num_values // (8 // dtype.size))
-    wide = tf.random.stateless_uniform((num_wide,), seed, None, None, tf.uint64)
-    narrow = tf.reshape(tf.bitcast(wide, dtype), (-1,))[:num_values]
-    return tf.reshape(narrow, tf.shape(inputs))
 
 
 def keep_all(inputs, keep_prob):

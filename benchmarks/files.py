@@ -148,6 +148,8 @@ class Files:
                 try:
                     build = start("benchmarks.in_pytorch:Devices", python=python).ask("version")
                 except NotMeasured:
+                    if number == 0 and len(self.pythons) > 1:
+                        continue  # this interpreter, where others are named
                     build = f"not found ({number})"  # the rows of its contenders say why
             builds[build] = python
         return builds

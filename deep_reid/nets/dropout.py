@@ -2,7 +2,7 @@
 
 from deep_reid.runtime.compat import slim, tf
 
-_NUM_VALUES = 2**16
+_TYPE = tf.uint16
 
 
 def dropout(inputs: tf.Tensor, keep_prob: float) -> tf.Tensor:
@@ -31,17 +31,26 @@ def dropout(inputs: tf.Tensor, keep_prob: float) -> tf.Tensor:
 
 def _drop(inputs, keep_prob):
     with tf.name_scope("dropout"):
-        is_kept = _draw(tf.shape(inputs)) < round(keep_prob * _NUM_VALUES)
+        is_kept = draw_integers(tf.shape(inputs), _TYPE) < round(keep_prob * (_TYPE.max + 1))
         return tf.where(is_kept, inputs * (1.0 / keep_prob), tf.zeros_like(inputs))
 
 
-def _draw(shape):
-    """Draw numbers from 0 to 2^16 - 1, int32; they follow the graph's seed."""
+def draw_integers(shape: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Draw integers, each value of their type as often; they follow the graph's seed.
+
+    Parameters
+    ----------
+    shape : tf.Tensor of int32
+    dtype : {tf.uint8, tf.uint16, tf.uint32}
+
+    Returns
+    -------
+    tf.Tensor
+    """
     num_values = tf.reduce_prod(shape)
     # Another seed in each run, of 64 bits.
     seed = tf.random.uniform((2,), -(2**31), 2**31 - 1, tf.int32)
-    wide = tf.random.stateless_uniform(
-        (-(-num_values // 4),), seed, minval=None, maxval=None, dtype=tf.uint64
-    )
-    narrow = tf.reshape(tf.bitcast(wide, tf.uint16), (-1,))
+    num_wide = -(-num_values // (tf.uint64.size // dtype.size))
+    wide = tf.random.stateless_uniform((num_wide,), seed, minval=None, maxval=None, dtype=tf.uint64)
+    narrow = tf.reshape(tf.bitcast(wide, dtype), (-1,))
     return tf.reshape(narrow[:num_values], shape)

@@ -1,5 +1,6 @@
 """The benchmarks: that they compare the same work, and that they run. Times are not tested."""
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import attempts, flops, machine, model, op_kinds, table, workers
+from benchmarks import attempts, files, flops, machine, model, op_kinds, table, workers
 from benchmarks.workers import Contender, NotMeasured, Timings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -174,6 +175,29 @@ def test_pytorch_network_trains_as_many_weights_as_ours(graph, images, start):
     ours = sorted(variable.get_shape().num_elements() for variable in tf.trainable_variables())
     theirs = start(f"{HERE}:PyTorchNetwork", weights=weights).ask("trained_sizes")
     assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("pythons", "found"),
+    [
+        (["own"], {"not found (0)": "own"}),
+        (["own", "other"], {"2.0+cpu": "other"}),
+        (["own", "broken"], {"not found (1)": "broken"}),
+    ],
+)
+def test_this_interpreter_needs_no_pytorch_if_others_are_named(
+    tmp_path, monkeypatch, pythons, found
+):
+    class Worker:
+        def __init__(self, name, python):
+            if python != "other":
+                raise NotMeasured("No module named 'torch'")
+
+        def ask(self, question):
+            return "2.0+cpu"
+
+    monkeypatch.setattr(files, "closing_all", lambda: contextlib.nullcontext(Worker))
+    assert files.Files(None, tmp_path, pythons).pytorch_builds == found
 
 
 def test_flops_are_those_of_products(graph):
