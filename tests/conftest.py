@@ -1,5 +1,6 @@
 """What several test modules need: golden values, drawn data, a graph of one's own."""
 
+import os
 import pathlib
 import signal
 import sys
@@ -15,6 +16,9 @@ DATA_DIR = pathlib.Path(__file__).parent / "data"
 # No test depends on how fast the machine is.
 hypothesis.settings.register_profile("any-speed", deadline=None)
 hypothesis.settings.load_profile("any-speed")
+
+# Tests that call ONNX Runtime by themselves tell its maker nothing, either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Who starts the tests in the background, with "&" or nohup, has them ignore these signals, and
 # the processes that they start inherit that.

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import zipfile
 
 import damage
@@ -584,6 +585,64 @@ class TestProcesses:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert process.stdout.splitlines() == ["freed", "0", "True"]
+
+
+class TestTelemetry:
+    """The runtimes' makers are told nothing, and nothing is written into the home folder."""
+
+    @pytest.mark.parametrize("name", [name for name in ("onnx", "openvino") if name in INSTALLED])
+    def test_nothing_is_sent_when_a_network_computes(self, models, tmp_path, name):
+        code = """
+            import sys
+            import numpy as np
+            from deep_reid import Encoder
+            Encoder(sys.argv[1])(np.zeros((2, 40, 20, 3), np.uint8))
+        """
+        assert run_without_settings(code, tmp_path, models[name]) == []
+
+    @pytest.mark.skipif("openvino" not in INSTALLED, reason="OpenVINO is in an extra")
+    def test_nothing_is_sent_when_a_network_is_quantized(self, tiny_checkpoint, tmp_path):
+        # NNCF tells nothing where pytest is imported, also without the package's doing.
+        code = """
+            import sys
+            import numpy as np
+            import tiny
+            from deep_reid import nets
+            from deep_reid.export.convert import convert
+            from deep_reid.export.model_input import ModelInput
+            from deep_reid.export.parity import Samples
+            assert "pytest" not in sys.modules
+            network = tiny.Net()
+            images = np.random.default_rng(1).integers(0, 256, (8, *tiny.IMAGE_SHAPE), np.uint8)
+            convert(
+                network.preprocess,
+                nets.create_inference_network(network),
+                sys.argv[1],
+                ModelInput(tiny.IMAGE_SHAPE),
+                {"onnx": sys.argv[2] + "/a.onnx", "openvino": sys.argv[2] + "/b_openvino_model"},
+                Samples(images),
+                quantization="int8",
+                calibration_images=images,
+            )
+        """
+        files = run_without_settings(code, tmp_path / "home", tiny_checkpoint, tmp_path)
+        assert files == []
+
+
+def run_without_settings(code, home, *argv):
+    """Run code where the user has set nothing; return the files that it leaves in `home`."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ORT_", "NNCF_", "XDG_", "CI"))
+    }
+    folders = [str(ROOT), str(ROOT / "tests")]
+    environment |= {"PYTHONPATH": os.pathsep.join(folders), "HOME": str(home)}
+    argv = [sys.executable, "-c", textwrap.dedent(code), *argv]
+    home.mkdir(exist_ok=True)
+    subprocess.run(argv, env=environment, check=True, timeout=300)
+    # Keras writes its own settings, and tells nothing.
+    return [str(path) for path in home.rglob("*") if path.is_file() and path.name != "keras.json"]
 
 
 FORK_AND_FREE = """

@@ -1,6 +1,8 @@
 """OpenVINO, computed by its CPU plugin; loading is free of TensorFlow."""
 
+import importlib
 import os
+import sys
 import tempfile
 
 import numpy as np
@@ -20,11 +22,23 @@ from deep_reid.export.model_input import is_in_bfloat16, read_facts, write_facts
 
 FILENAME = "model.xml"
 _METADATA = "deep_reid"
+_TELEMETRY = "openvino_telemetry"
 # What normalizations of features consist of.
 _SCALING = {
     "Add", "Clamp", "Divide", "Maximum", "Multiply", "NormalizeL2", "Power", "ReduceL2",
     "ReduceSum", "Sqrt",
 }  # fmt: skip
+
+
+def _import(name):
+    """Import OpenVINO or NNCF, but not what tells their maker of their use: they go on without."""
+    if _TELEMETRY in sys.modules:  # the caller wants it, or has prevented it
+        return importlib.import_module(name)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module(name)
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 def write(graph: Graph, path: str, quantization: str) -> None:
@@ -41,15 +55,14 @@ def write(graph: Graph, path: str, quantization: str) -> None:
         compute in it; the weights in the file stay float32.
     """
     import onnx
-    import openvino
 
+    openvino = _import("openvino")
     with tempfile.TemporaryDirectory() as folder:
         filename = os.path.join(folder, "model.onnx")
         onnx.save_model(onnx_format.convert(graph), filename)
         model = openvino.Core().read_model(filename)
     if quantization == "int8":
-        import nncf
-
+        nncf = _import("nncf")
         images = nncf.Dataset([image[None] for image in graph.calibration])
         # CPUs without VNNI add products of int8 in 16 bits: weights of 7 bits do not overflow.
         parameters = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
@@ -100,8 +113,7 @@ def load(path: str, compute: ComputeSettings, trust: bool) -> Model:
         If it is damaged, or is not of such a network.
     """
     del trust
-    import openvino
-
+    openvino = _import("openvino")
     filename = _find_file(path)
     # Everywhere the same features: without it, machines that can would compute in bfloat16.
     precision = openvino.Type.f32
@@ -152,8 +164,7 @@ def _find_file(path):
 
 
 def _start(path, model, precision, compute):
-    import openvino
-
+    openvino = _import("openvino")
     enter_process("OpenVINO")
 
     config = {
