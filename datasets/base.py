@@ -20,6 +20,9 @@ from .util import create_validation_split
 
 __all__ = ["ReidDataset", "Split", "list_jpegs", "read_images"]
 
+DRAW_COMMAND = "python -m datasets.synthetic" if __package__ == "datasets" else "deep-reid draw"
+"""Draws a data set: in a clone, and where the package is installed."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -127,7 +130,7 @@ class ReidDataset(abc.ABC):
         # Never propose to draw into an existing folder: it may hold a part of the real data.
         missing, drawn_dir = (path, "DIR") if Path(dataset_dir).is_dir() else (dataset_dir,) * 2
         drawing = (
-            f", or draw a synthetic one: python -m {__package__}.synthetic --layout {cls.NAME} "
+            f", or draw a synthetic one: {DRAW_COMMAND} --layout {cls.NAME} "
             f"--output_dir {drawn_dir}"
         )
         raise MissingPathError(

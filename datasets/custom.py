@@ -27,7 +27,7 @@ from deep_reid.errors import DataError, MissingPathError, UsageError
 from deep_reid.samplers.galleries import JUNK_LABEL, rows_by_label
 from deep_reid.system.name_patterns import NamePattern
 
-from .base import ReidDataset
+from .base import DRAW_COMMAND, ReidDataset
 from .own import csv_listing, folders, listing, mot
 from .protocols import TestSet, create_each_image_test_set, create_image_test_set
 from .split import Split
@@ -101,8 +101,8 @@ class Custom(ReidDataset):
             return path
         raise MissingPathError(
             f"{path} does not exist: name a folder with one folder of images per identity, a CSV "
-            f"file or a MOTChallenge sequence; or draw one: python -m {__package__}.synthetic "
-            f"--layout folders --output_dir {dataset_dir}"
+            f"file or a MOTChallenge sequence; or draw one: {DRAW_COMMAND} --layout folders "
+            f"--output_dir {dataset_dir}"
         )
 
     @functools.cached_property

@@ -16,6 +16,7 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 html_title = f"Deep ReID {release}"
+html_show_copyright = False
 html_theme_options = {"page_width": "1100px"}
 
 

@@ -227,11 +227,17 @@ def _find_source(args, config):
         return {**dataclasses.asdict(origin), "precision": config.precision}
     if args.checkpoint is not None:
         raise UsageError("--frozen_graph and --restore_path are two networks: give one of them")
-    known = formats.find_format(args.frozen_graph) or formats.FORMATS["pb"]
-    known.check_exists(args.frozen_graph)  # before TensorFlow is imported
+    check_graph_exists(args)  # before TensorFlow is imported
     maker = read_origin(args.frozen_graph)
     made_of = {} if maker is None else {"run": maker.run, "step": maker.step}
     return {"frozen_graph": args.frozen_graph, **made_of}
+
+
+def check_graph_exists(args: Command) -> None:
+    """Raise a `MissingPathError` if the command line names a graph that does not exist."""
+    if args.frozen_graph is not None:
+        known = formats.find_format(args.frozen_graph) or formats.FORMATS["pb"]
+        known.check_exists(args.frozen_graph)
 
 
 def take_run_of_graph(args: Command) -> Command:

@@ -11,7 +11,13 @@ import cv2
 from deep_reid.cli import outputs
 from deep_reid.cli.command import Command
 from deep_reid.cli.settings import find_run_dir, settle
-from deep_reid.cli.subject import list_versions, open_encoder, progress_bar, take_run_of_graph
+from deep_reid.cli.subject import (
+    check_graph_exists,
+    list_versions,
+    open_encoder,
+    progress_bar,
+    take_run_of_graph,
+)
 from deep_reid.cli.weights import Weights
 from deep_reid.errors import DataError, UsageError
 from deep_reid.interfaces import Dataset
@@ -29,9 +35,11 @@ def track(args: Command, dataset_class: type[Dataset]) -> None:
     """Track in sequences, and write features, tracks, scores, a page and videos."""
     args = take_run_of_graph(args)
     _check_arguments(args)
+    run_dir = find_run_dir(args)
+    check_graph_exists(args)
     parts, sequences = _load(args)
     outputs.check_paths(*_list_outputs(args.track_dir, sequences))
-    config = settle(args, dataset_class, find_run_dir(args))
+    config = settle(args, dataset_class, run_dir)
     weights = Weights(args, dataset_class, config)
     with contextlib.ExitStack() as stack:
         source, encoder = open_encoder(args, config, weights.within(stack))

@@ -152,6 +152,7 @@ def draw_thresholds(curves: Mapping[str, Mapping[float, Any]], name: str, chosen
             axes.plot(distances, shown, form, color=color, label=label)
         label = f"threshold {chosen:.3g}"
         axes.axvline(chosen, color=COLORS["ink"], ls="--", lw=1.4, label=label)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set(xlabel="max_cosine_distance")

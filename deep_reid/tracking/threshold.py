@@ -138,15 +138,21 @@ def choose(
             f"max_cosine_distance {DEFAULT_DISTANCE:g} is Deep SORT's default: without ground "
             "truth, no threshold can be chosen by scores."
         )
-    distance = recommend(totals[TRAIN])
     names = ", ".join(name for name, part in parts.items() if part == TRAIN)
-    reason = (
-        f"max_cosine_distance {distance:g} is recommended: it has the best IDF1 on {names}, "
-        f"{100 * totals[TRAIN][distance].idf1:.1f} %"
-    )
-    if len(set(totals[TRAIN].values())) == 1:
-        reason += ", as all other thresholds have: there, the features do not matter"
-    elif distance == DISTANCES[0]:
+    do_features_matter = len(set(totals[TRAIN].values())) > 1
+    distance = recommend(totals[TRAIN])
+    percent = f"{100 * totals[TRAIN][distance].idf1:.1f} %"
+    if do_features_matter:
+        reason = (
+            f"max_cosine_distance {distance:g} is recommended: it has the best IDF1 on {names}, "
+            f"{percent}"
+        )
+    else:
+        reason = (
+            f"max_cosine_distance {distance:g} is Deep SORT's default, and none is recommended: "
+            f"all have the same scores on {names} (IDF1 {percent}), where features do not matter"
+        )
+    if distance == DISTANCES[0]:
         reason += (
             ", and is the smallest that was tried, as after a short training: its features may be "
             "better with --precise_batch_norm"
@@ -176,8 +182,11 @@ def recommend(scores: Mapping[float, Scores]) -> float:
     -------
     float
         That with the highest IDF1, to a tenth of a percent, and of these the one with the fewest
-        switches. Of several that are equal, the middle one: its neighbours are as good.
+        switches. Of several that are equal, the middle one: its neighbours are as good. If all
+        are, Deep SORT's default, if it is among them.
     """
+    if len(set(scores.values())) == 1 and DEFAULT_DISTANCE in scores:
+        return DEFAULT_DISTANCE
     ranks = {
         distance: (round(one.idf1, 3), -one.switches) for distance, one in sorted(scores.items())
     }

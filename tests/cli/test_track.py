@@ -101,6 +101,11 @@ def read(path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_extra")
 class TestOutputs:
+    def test_a_missing_graph_is_named_before_the_sequences_are_read(self, run, caplog):
+        line = run("--sequences", "all", "--frozen_graph=missing.pb", code=1)
+        assert line.startswith("frozen graph missing.pb does not exist")
+        assert "frames" not in caplog.text
+
     def test_all_files_are_written_and_the_table_comes_last(self, run, folder, caplog):
         table = run("--sequences", "all")
         names = {"features/{}.npy", "tracks/{}.txt"}
@@ -117,10 +122,10 @@ class TestOutputs:
         assert np.load(folder / "out/features/a.npy").shape == (16, 138)
         rows = [line.split() for line in table.splitlines()]
         assert rows[0][:3] == ["sequence", "part", "threshold"]
-        assert [row[:2] for row in rows[1::2]] == [
+        assert [row[:2] for row in rows[1:]] == [
             ["b", "test"], ["c", "test"], ["all", "test"], ["a", "train"]
         ]  # fmt: skip
-        assert "is recommended: it has the best IDF1 on a" in caplog.text
+        assert "all have the same scores on a (IDF1 " in caplog.text
 
     def test_scores_are_those_of_all_thresholds(self, run, folder):
         run("--sequences", "all/b", "--train_sequences", "all/a", "--no-video")

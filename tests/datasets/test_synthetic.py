@@ -567,6 +567,14 @@ class TestCommandLine:
         assert "error:" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("value", ["x", "1.5", "", "1e3"])
+    def test_a_number_that_is_none_is_named_with_its_rule(self, value, tmp_path, capsys):
+        argv = ["--layout=mot", f"--output_dir={tmp_path}/new", f"--num_identities={value}"]
+        with pytest.raises(SystemExit) as stop:
+            synthetic.main(argv)
+        assert stop.value.code == 2
+        assert f"{value} must be a whole number" in capsys.readouterr().err
+
     def test_wrong_flag_of_a_process_exits_2(self, tmp_path):
         flags = ("--layout", "market1501", "--output_dir", tmp_path / "new", "--num_cameras", 7)
         done = run_cli(*flags)

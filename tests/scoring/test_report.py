@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
@@ -399,6 +400,17 @@ def test_small_distances_have_two_digits(value):
     text = charts.format_distance(value)
     assert float(text) == pytest.approx(value, rel=0.05)
     assert len(text.partition("e")[0].replace(".", "").lstrip("0")) == 2
+
+
+@pytest.mark.parametrize("switches", [(29, 29, 29), (0, 1, 1)])
+def test_switches_are_drawn_on_an_axis_of_whole_numbers(switches):
+    pytest.importorskip("matplotlib")
+    distances = (0.1, 0.2, 0.4)
+    curve = {d: types.SimpleNamespace(switches=n) for d, n in zip(distances, switches, strict=True)}
+    url = charts.draw_thresholds({"test": curve}, "switches", 0.2)
+    image = base64.b64decode(url.partition(",")[2]).decode()
+    texts = re.findall(r">(\d+\.\d+)</text>", image)
+    assert set(texts) <= {f"{distance:g}" for distance in distances}
 
 
 class TestChosenQueries:

@@ -26,7 +26,8 @@ def score(idf1, switches=0):
         ({0.1: (0.5, 0), 0.2: (0.7, 9), 0.3: (0.6, 0)}, 0.2),
         ({0.1: (0.7, 3), 0.2: (0.7, 2), 0.3: (0.7, 3)}, 0.2),  # the fewest switches
         ({0.1: (0.7001, 3), 0.2: (0.7, 2)}, 0.2),  # not for a hundredth of a percent
-        ({d / 10: (0.7, 2) for d in range(1, 6)}, 0.3),  # the middle
+        ({d / 10: (0.7, 2) for d in range(3, 8)}, 0.5),  # the middle
+        ({d / 10: (0.7, 2) for d in range(1, 6)}, 0.2),  # Deep SORT's default
         ({0.1: (0.2, 2), 0.2: (0.7, 2), 0.3: (0.7, 2), 0.4: (0.7, 2), 0.5: (0.1, 2)}, 0.3),
         ({0.2: (0.0, 0)}, 0.2),
     ],
@@ -146,7 +147,7 @@ class TestEvaluate:
         assert list(result.totals["train"]) == sorted(threshold.DISTANCES)
         assert result.distance == threshold.recommend(result.totals["train"])
         assert result.reported == "test"
-        assert "is recommended: it has the best IDF1 on a, " in result.reason
+        assert "all have the same scores on a (IDF1 " in result.reason
         assert result.scores["b"] == result.totals["test"]
         for name in "ab":
             np.testing.assert_array_equal(
@@ -180,7 +181,9 @@ class TestEvaluate:
     def test_features_that_do_not_matter_are_said_to(self, crossings):
         same = [(sequence, np.ones_like(features)) for sequence, features in crossings]
         result = evaluate(same, {"a": "train", "b": "test"})
-        assert "as all other thresholds have: there, the features do not matter" in result.reason
+        assert result.distance == 0.2
+        assert "is Deep SORT's default, and none is recommended" in result.reason
+        assert "all have the same scores on a (IDF1 " in result.reason
 
     def test_processes_compute_with_one_thread_and_this_one_keeps_its_setting(
         self, crossings, monkeypatch

@@ -512,7 +512,7 @@ def test_other_ways_to_drop_keep_the_expected_sum(drop):
     np.testing.assert_allclose(first[is_kept], inputs[is_kept] / 0.75, rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_changes_of_a_step_are_measured():
     names = ["no change, again", "huge pages", "channels first", "bound: no dropout"]
     process = subprocess.run(

@@ -138,6 +138,7 @@ def test_asynchronous_workers_wait_at_the_end_for_a_chief_that_is_away(tmp_path,
         assert cluster.last_saved_step() >= 200
 
 
+@pytest.mark.long
 def test_a_training_that_begins_on_servers_of_another_one_that_has_ended(tmp_path, argv):
     argv = [argv[0], "--no_sync_replicas"]
     with clusters.Cluster(tmp_path, argv) as cluster:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 import venv
 import zipfile
 
@@ -164,6 +165,18 @@ class TestInstalled:
         argv = ["-m", "deep_reid.legacy", "--engine=deep_reid", "old.py"]
         file = pathlib.Path(run(installed.bin / "python", *argv, cwd=work).strip())
         assert file.is_relative_to(installed.bin.parent)
+
+    @pytest.mark.parametrize("name", ["market1501.Market1501", "custom.Custom"])
+    def test_missing_data_lead_to_the_command(self, installed, work, name):
+        code = f"""
+            from deep_reid.errors import MissingPathError
+            from deep_reid.datasets import custom, market1501
+            try:
+                {name}("nowhere").train
+            except MissingPathError as error:
+                print(error)
+        """
+        assert ": deep-reid draw --layout " in installed.python(textwrap.dedent(code), work)
 
     def test_the_command_draws(self, people):
         assert len(list(people.glob("*/*.jpg"))) == 8 * 4
