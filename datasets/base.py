@@ -20,7 +20,9 @@ from .util import create_validation_split
 
 __all__ = ["ReidDataset", "Split", "list_jpegs", "read_images"]
 
-DRAW_COMMAND = "python -m datasets.synthetic" if __package__ == "datasets" else "deep-reid draw"
+DRAW_COMMAND = (
+    "python -m datasets.synthetic" if __package__ == "datasets" else "python -m deep_reid draw"
+)
 """Draws a data set: in a clone, and where the package is installed."""
 
 _logger = logging.getLogger(__name__)

@@ -176,7 +176,9 @@ class TestInstalled:
             except MissingPathError as error:
                 print(error)
         """
-        assert ": deep-reid draw --layout " in installed.python(textwrap.dedent(code), work)
+        assert ": python -m deep_reid draw --layout " in installed.python(
+            textwrap.dedent(code), work
+        )
 
     def test_the_command_draws(self, people):
         assert len(list(people.glob("*/*.jpg"))) == 8 * 4
