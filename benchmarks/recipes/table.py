@@ -85,7 +85,7 @@ def plot(curves, path):
     matplotlib.rcParams["svg.fonttype"] = "none"  # texts stay texts, which takes less space
     figure = Figure(figsize=(6 * len(curves), 4), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
-    looks = {}  # of each curve, the same in all panels
+    looks, lines = {}, {}  # of each curve, the same in all panels
     for panel, (data, of_data) in zip(panels, curves.items(), strict=True):
         for (name, precise, last), steps in of_data.items():
             if not precise:
@@ -95,14 +95,9 @@ def plot(curves, path):
                 )
                 numbers = sorted(steps)
                 means = [statistics.mean(score for score, _ in steps[step]) for step in numbers]
-                panel.plot(numbers, means, markerfacecolor="none", label=label, **look)
+                (lines[label],) = panel.plot(numbers, means, markerfacecolor="none", **look)
         panel.set(title=data, xlabel="steps", ylabel="rank-1 (mean)", ylim=(0, 1.05))
-    handles = {
-        label: handle
-        for panel in panels
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 

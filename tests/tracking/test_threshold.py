@@ -52,6 +52,7 @@ def test_a_best_threshold_at_an_end_of_the_scale_is_explained(best, text):
     found = {distance: score(float(distance == chosen)) for distance in threshold.DISTANCES}
     distance, reason = threshold.choose({"a": "train"}, {"train": found})
     assert distance == chosen
+    assert f"{chosen:g} is recommended: it has the best IDF1 on a, 100.0 %" in reason
     assert ("that was tried" in reason) == (text is not None)
     assert text is None or text in reason
 

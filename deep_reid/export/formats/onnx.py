@@ -21,9 +21,10 @@ OPSET = 17
 """Version of the operators: ONNX Runtime 1.12, OpenCV 4.8, OpenVINO 2022 and later know it."""
 
 _METADATA = "deep_reid"
-# Without it, ONNX Runtime tells its maker of its use, and writes into the home folder.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _BATCH = "batch"
+
+# Without it, ONNX Runtime sends data on its use to its maker, and writes into the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def write(graph: Graph, path: str, quantization: str) -> None:

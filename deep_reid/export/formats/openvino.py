@@ -31,7 +31,7 @@ _SCALING = {
 
 
 def _import(name):
-    """Import OpenVINO or NNCF, but not what tells their maker of their use: they go on without."""
+    """Import OpenVINO or NNCF without the package by which they send data on their use."""
     if _TELEMETRY in sys.modules:  # the caller wants it, or has prevented it
         return importlib.import_module(name)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
