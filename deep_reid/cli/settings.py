@@ -211,7 +211,9 @@ def _settings_of_recipe(args, base, dataset_class):
     _logger.info(
         "Recipe %s: %s%s",
         args.recipe,
-        ", ".join(f"{name} {value}" for name, value in settings.items() if name not in by_hand),
+        recipes.list_values(
+            {name: value for name, value in settings.items() if name not in by_hand}
+        ),
         f"; given by hand: {', '.join(by_hand)}" if by_hand else "",
     )
     return settings

@@ -209,7 +209,7 @@ def _fit_recipe(args, config, num_identities):
             "Recipe %s, with fewer than %d identities to train on: %s",
             args.recipe,
             recipes.FEW_IDENTITIES,
-            ", ".join(f"{name} {value}" for name, value in settings.items()),
+            recipes.list_values(settings),
         )
     return dataclasses.replace(config, **settings)
 

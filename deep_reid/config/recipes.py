@@ -1,5 +1,6 @@
 """Recipes: named sets of settings that say how a network learns; free of TensorFlow."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from deep_reid.config.loss_modes import LOSS_MODES
@@ -19,7 +20,10 @@ _STRONG: dict[str, Any] = {
     "lr_schedule": "cosine",
 }
 _CHANGES: dict[str, dict[str, Any]] = {FAITHFUL: {}, "strong": _STRONG}
-_CHANGES_FOR_FEW: dict[str, dict[str, Any]] = {FAITHFUL: {}, "strong": {"recolor_identities": True}}
+_CHANGES_FOR_FEW: dict[str, dict[str, Any]] = {
+    FAITHFUL: {},
+    "strong": {"recolor_identities": True, "augment": ("flip", "background")},
+}
 FEW_IDENTITIES = 50
 """With fewer to train on, a network knows them all before it knows what tells people apart."""
 
@@ -42,6 +46,22 @@ def describe(recipe: str) -> str:
     text = _as_flags(_CHANGES[recipe])
     for_few = _as_flags(_CHANGES_FOR_FEW[recipe])
     return f"{text}, with fewer than {FEW_IDENTITIES} identities {for_few}" if for_few else text
+
+
+def list_values(settings: Mapping[str, Any]) -> str:
+    """Return settings and their values in one line, for the log.
+
+    Parameters
+    ----------
+    settings : dict of str -> object
+        By their names.
+
+    Returns
+    -------
+    str
+        Such as ``weight_init he, logit_margin 0.3``.
+    """
+    return ", ".join(f"{name} {_as_text(value)}" for name, value in settings.items())
 
 
 def settings_of(recipe: str, default: RunConfig, loss_mode: str) -> dict[str, Any]:
@@ -85,15 +105,22 @@ def settings_for_few(recipe: str, config: RunConfig, num_identities: int) -> dic
     -------
     dict of str -> object
         By the names of settings of `deep_reid.config.RunConfig`. Empty with `FEW_IDENTITIES` or
-        more, with other losses, and for gray images.
+        more. Identities are recolored only with the softmax loss, and in images with colors.
     """
-    has_colors = config.image_shape[2] == NUM_COLORS
-    if num_identities >= FEW_IDENTITIES or config.loss_mode != LOSS_MODES[0] or not has_colors:
+    if num_identities >= FEW_IDENTITIES:
         return {}
-    return dict(_CHANGES_FOR_FEW[recipe])
+    changes = dict(_CHANGES_FOR_FEW[recipe])
+    if config.loss_mode != LOSS_MODES[0] or config.image_shape[2] != NUM_COLORS:
+        changes.pop("recolor_identities", None)
+    return changes
 
 
 def _as_flags(settings):
     return " ".join(
-        f"--{name}" if value is True else f"--{name}={value}" for name, value in settings.items()
+        f"--{name}" if value is True else f"--{name}={_as_text(value)}"
+        for name, value in settings.items()
     )
+
+
+def _as_text(value):
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -20,7 +20,7 @@ from deep_reid.config.setting import MACHINE, documented, setting
 from deep_reid.errors import UsageError
 
 WEIGHT_INITS = ("truncated_normal", "he")
-AUGMENTATIONS = ("flip", "crop", "erase", "color")
+AUGMENTATIONS = ("flip", "crop", "erase", "color", "background")
 DEFAULT_AUGMENTATIONS = AUGMENTATIONS[:1]
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LOGIT_SCALE_INIT = math.log(2)  # softplus(0)

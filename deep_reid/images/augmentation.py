@@ -20,6 +20,12 @@ ERASED_WIDTHS = 0.2, 0.7
 COLOR_RANGE = 0.8, 1.2
 """Least and largest factor of "color"."""
 
+BODY_WIDTHS = {0.0: 0.28, 0.05: 0.36, 0.2: 0.6, 0.5: 0.64, 0.8: 0.56, 1.0: 0.52}
+BODY_EDGE = 0.95, 1.25
+"""Of "background": width of a body in the middle of an image, by the height from the top, as shares
+of the image; where its soft edge begins and ends, as shares of that width.
+"""
+
 
 def augment_images(images: tf.Tensor, augment: Sequence[str]) -> tf.Tensor:
     """Change images of a batch at random, each in another way.
@@ -34,8 +40,9 @@ def augment_images(images: tf.Tensor, augment: Sequence[str]) -> tf.Tensor:
     ----------
     images : tf.Tensor of uint8 or float32, shape (N, H, W, C), or (N, H, W) for gray images
         In [0, 255].
-    augment : sequence of {"flip", "crop", "erase", "color"}
-        "flip" is a matter of the preprocessing.
+    augment : sequence of {"flip", "crop", "erase", "color", "background"}
+        "flip" is a matter of the preprocessing, "background" of the training step, as it comes
+        after `recolor_identities`: see `swap_backgrounds`.
 
     Returns
     -------
@@ -100,6 +107,44 @@ def recolor_identities(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor,
     )
     images = tf.einsum("nhwc,ncd->nhwd", images, matrices)
     return images, len(orders) * labels + tf.cast(order, labels.dtype)
+
+
+def swap_backgrounds(images: tf.Tensor) -> tf.Tensor:
+    """Give each image of a batch the background of another one.
+
+    People of a camera share its background, so a network that is trained on few cameras takes that
+    for a part of them. Replacing it is the idea of [1]_, who find the body by a network; here, it
+    is where detectors put it: in the middle, as wide as `BODY_WIDTHS`. The share of the image's own
+    value falls from 1 to 0 across `BODY_EDGE`.
+
+    Parameters
+    ----------
+    images : tf.Tensor of float32, shape (N, H, W, C)
+
+    Returns
+    -------
+    tf.Tensor of float32, shape (N, H, W, C)
+        The other image is drawn for each image by itself, and may be the same or of the same
+        identity.
+
+    References
+    ----------
+    .. [1] Tian et al.: Eliminating background-bias for robust person re-identification. CVPR 2018.
+    """
+    number = tf.shape(images)[0]
+    others = tf.gather(images, tf.random.uniform((number,), 0, number, dtype=tf.int32))
+    height, width = images.get_shape().as_list()[1:3]
+    own_share = _shape_body(height, width)[..., np.newaxis]
+    return own_share * images + (1.0 - own_share) * others
+
+
+def _shape_body(height, width):
+    """Return the share of an image's own value that each pixel keeps, shape (H, W)."""
+    rows, columns = ((np.arange(size) + 0.5) / size for size in (height, width))
+    widths = np.interp(rows, list(BODY_WIDTHS), list(BODY_WIDTHS.values()))
+    distances = np.abs(columns - 0.5) / (widths[:, np.newaxis] / 2)
+    begin, end = BODY_EDGE
+    return np.clip((end - distances) / (end - begin), 0.0, 1.0).astype(np.float32)
 
 
 def _draw(images, *shape):

@@ -48,9 +48,10 @@ def create_image_input(
         `image_shape`.
     jpeg_dct : {"INTEGER_FAST", "INTEGER_ACCURATE"}
         How to decode JPEG files: as the original does, or as OpenCV does.
-    augment : sequence of {"flip", "crop", "erase", "color"}
-        What training changes. "flip" passes `is_training` to `preprocess_fn`; the others come
-        before that: see `deep_reid.images.augmentation`.
+    augment : sequence of {"flip", "crop", "erase", "color", "background"}
+        What training changes. "flip" passes `is_training` to `preprocess_fn`; "background" is a
+        matter of the training step; the others come before `preprocess_fn`: see
+        `deep_reid.images.augmentation`.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from deep_reid.engine import health
 from deep_reid.engine.image_trainer import create_image_trainer
 from deep_reid.engine.queued_trainer import QueuedTrainer
 from deep_reid.errors import UsageError
-from deep_reid.images.augmentation import recolor_identities
+from deep_reid.images.augmentation import recolor_identities, swap_backgrounds
 from deep_reid.interfaces import NetworkFactory, Preprocess
 from deep_reid.nets import start
 from deep_reid.nets.building import build_network
@@ -165,6 +165,8 @@ def create_step(
     """
     if settings.recolor_identities:
         images, labels = recolor_identities(images, labels)
+    if "background" in settings.augment:
+        images = swap_backgrounds(images)
     tf.summary.image("images", images, max_outputs=_MAX_SUMMARY_IMAGES)
     with start.starting(settings):
         features, logits = build_network(network_factory, images)

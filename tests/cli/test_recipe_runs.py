@@ -36,21 +36,32 @@ class TestRecipe:
         assert line.endswith("given by hand: logit_margin")
         config = config_of()
         strong = recipes.settings_of("strong", RunConfig((32, 16, 3)), "cosine-softmax")
-        expected = strong | {"logit_margin": 0.125, "recolor_identities": True}
+        for_few = {"recolor_identities": True, "augment": ("flip", "background")}
+        expected = strong | for_few | {"logit_margin": 0.125}
         assert {name: getattr(config, name) for name in expected} == expected
         run(*TRAIN, "--number_of_steps=3")
         assert {name: getattr(config_of(), name) for name in expected} == expected
 
     @pytest.mark.parametrize(
-        "flags", [["--no-recolor_identities"], ["--gray"], ["--loss_mode=triplet"]]
+        ("flags", "kept"),
+        [
+            (["--no-recolor_identities"], "augment flip,background"),
+            (["--gray"], "augment flip,background"),
+            (["--loss_mode=triplet"], "augment flip,background"),
+            (["--augment=flip,crop"], "recolor_identities True"),
+            (["--augment=none", "--no-recolor_identities"], None),
+        ],
     )
-    def test_strong_recolors_few_identities_unless_told_otherwise(self, run, flags):
+    def test_strong_does_more_for_few_identities_unless_told_otherwise(self, run, flags, kept):
         text = run(*TRAIN, "--recipe=strong", "--number_of_steps=2")
-        assert "with fewer than 50 identities to train on: recolor_identities True" in text
+        for_few = "with fewer than 50 identities to train on: "
+        assert f"{for_few}recolor_identities True, augment flip,background\n" in text
         argv = [arg for arg in TRAIN if arg != "--run_id=a"]
         text = run(*argv, "--run_id=b", "--recipe=strong", "--number_of_steps=2", *flags)
-        assert "with fewer than" not in text
-        assert not config_of("b").recolor_identities
+        assert (f"{for_few}{kept}\n" in text) if kept else for_few not in text
+        config = config_of("b")
+        assert config.recolor_identities == (kept == "recolor_identities True")
+        assert ("background" in config.augment) == (kept == "augment flip,background")
 
     def test_faithful_takes_back_what_can_be_changed_and_refuses_the_rest(self, run, caplog):
         run(*TRAIN, "--recipe=strong", "--number_of_steps=2")

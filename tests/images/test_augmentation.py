@@ -225,3 +225,51 @@ class TestRecoloring:
     def test_images_without_three_colors_are_refused(self):
         with pytest.raises(UsageError, match="images have 1 channels: leave it out"):
             self.recolor(1, draw_images((8, 8, 1), 16).astype(np.float32))
+
+
+class TestBackgrounds:
+    NUMBER = 200
+
+    def swap(self, seed=1, shape=SHAPE, values=None):
+        """Swap backgrounds of images that have one value each."""
+        values = np.arange(float(self.NUMBER)) if values is None else values
+        images = np.broadcast_to(values.reshape(-1, 1, 1, 1), (len(values), *shape))
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(seed)
+            return session.run(
+                augmentation.swap_backgrounds(tf.constant(images.astype(np.float32)))
+            )
+
+    def test_the_body_stays_and_the_corners_are_another_image_s(self):
+        swapped = self.swap()
+        for number, image in enumerate(swapped):
+            np.testing.assert_array_equal(image[8:36, 6:18], number)
+            corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
+            assert len(np.unique(corners)) == 1
+            assert corners[0, 0] in range(self.NUMBER)
+        others = swapped[:, 0, 0, 0]
+        # Drawn with replacement, about 1 - 1/e of the images are somebody's background.
+        assert 0.5 < len(set(others)) / self.NUMBER < 0.75
+        assert abs(np.corrcoef(others, np.arange(self.NUMBER))[0, 1]) < 0.25
+        assert not np.array_equal(others, self.swap(seed=2)[:, 0, 0, 0])
+
+    @pytest.mark.parametrize("shape", [(128, 64, 3), (64, 32, 1), (33, 17, 3), (1, 1, 3)])
+    def test_the_share_of_each_pixel_follows_the_widths_of_a_body(self, shape):
+        height, width, _ = shape
+        points = sorted(augmentation.BODY_WIDTHS.items())
+        begin, end = augmentation.BODY_EDGE
+        shares = np.empty((height, width, 1))
+        for row, column in np.ndindex(height, width):
+            y, x = (row + 0.5) / height, (column + 0.5) / width
+            after = next(index for index, (at, _) in enumerate(points) if at >= y)
+            (y0, w0), (y1, w1) = points[after - 1], points[after]
+            body = w0 + (w1 - w0) * (y - y0) / (y1 - y0)
+            distance = 2 * abs(x - 0.5) / body
+            shares[row, column] = min(max((end - distance) / (end - begin), 0), 1)
+        values = np.array([10.0, 250.0])
+        found = self.swap(shape=shape, values=values)
+        for own, image in zip(values, found, strict=True):
+            assert any(
+                np.allclose(image, shares * own + (1 - shares) * other, atol=1e-3)
+                for other in values
+            )

@@ -1,6 +1,7 @@
 """The settings that say how a network learns: each changes what its formula says."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -303,6 +304,40 @@ class TestRecoloring:
         assert not np.array_equal(found, IMAGES)
         np.testing.assert_array_equal(np.sort(found, axis=3), np.sort(IMAGES, axis=3))
 
+    def test_backgrounds_are_those_of_recolored_images(self):
+        fed = {}
+
+        def factory(images):
+            fed["images"] = images
+            logits = tf.zeros((8, 24)) + tf.reduce_sum(linear(images)[0])
+            return logits, logits
+
+        config = settings(recolor_identities=True, augment=("background",))
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(2)
+            images, labels = tf.constant(IMAGES), tf.constant(LABELS)
+            step = training_graph.create_step(factory, images, labels, 0.1, config)
+            session.run(tf.global_variables_initializer())
+            _, found = session.run([step.train_op, fed["images"]])
+        orders = list(itertools.permutations(range(3)))
+        body, corner = (16, 8), (0, 0)
+        own, others = (
+            [
+                next(
+                    (number, order)
+                    for number, image in enumerate(IMAGES)
+                    for order in orders
+                    if np.array_equal(pixels[place], image[place][list(order)])
+                )
+                for pixels in found
+            ]
+            for place in (body, corner)
+        )
+        assert [number for number, _ in own] == list(range(8))
+        assert [number for number, _ in others] != list(range(8))
+        assert all(own[number][1] == order for number, order in others)
+        assert len({order for _, order in own}) > 1
+
     def test_a_network_with_one_class_per_identity_is_refused(self):
         with pytest.raises(DataError, match="24 classes, 6 for each label; labels must be 0 to 3"):
             check_labels(np.arange(5), 24, settings(recolor_identities=True).classes_per_identity)
@@ -422,14 +457,15 @@ class TestRecipes:
 
     def test_some_settings_are_for_few_identities(self):
         few = recipes.FEW_IDENTITIES
-        assert recipes.settings_for_few("strong", settings(), few - 1) == {
-            "recolor_identities": True
-        }
+        background = {"augment": ("flip", "background")}
+        both = {"recolor_identities": True, **background}
+        assert recipes.settings_for_few("strong", settings(), few - 1) == both
         assert recipes.settings_for_few("strong", settings(), few) == {}
         assert recipes.settings_for_few("faithful", settings(), 2) == {}
-        assert recipes.settings_for_few("strong", settings(loss_mode="triplet"), 2) == {}
+        triplet = settings(loss_mode="triplet")
+        assert recipes.settings_for_few("strong", triplet, 2) == background
         gray = settings(image_shape=(32, 16, 1))
-        assert recipes.settings_for_few("strong", gray, 2) == {}
+        assert recipes.settings_for_few("strong", gray, 2) == background
 
     @pytest.mark.parametrize("loss_mode", ["cosine-softmax", "triplet", "magnet"])
     @pytest.mark.parametrize("recipe", recipes.RECIPES)
