@@ -3,8 +3,8 @@
 ``python -m deep_reid.launch --num_workers=2 --num_ps=1 -- train_market1501.py --mode=train ...``
 """
 
-import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -21,13 +21,14 @@ from deep_reid.cli.program import report_errors, set_up_logging
 from deep_reid.config.cluster import CHIEF, EVALUATOR, SERVER, VARIABLE, WORKER
 from deep_reid.errors import RunError, UsageError
 from deep_reid.system import ports, signals
-from deep_reid.system.parsers import BaseParser
+from deep_reid.system.parsers import BaseParser, read_whole_number
 
 _logger = logging.getLogger(__name__)
 _POLL_SECS = 0.1
 _READ_SECS = 5.0  # a process that it has started may keep its output open
 _CORES_PER_WORKER = 8
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_count = functools.partial(read_whole_number, least=1)
 
 
 class MemberError(RunError):
@@ -131,7 +132,7 @@ def _parse(argv):
     )
     parser.add_argument(
         "--num_restarts",
-        type=lambda text: _count(text, least=0),
+        type=functools.partial(read_whole_number, least=0),
         default=3,
         metavar="COUNT",
         help="how often a process that trains or evaluates is started again after a signal has "
@@ -163,14 +164,6 @@ def _find_mode(command):
         if name == "--mode":
             mode = value or following
     return mode
-
-
-def _count(text, least=1, others=""):
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(
-            f"{text} must be a whole number of at least {least}{others}"
-        )
-    return int(text)
 
 
 def _count_or_auto(text):

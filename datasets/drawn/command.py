@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from deep_reid.errors import ReidError, UsageError
 from deep_reid.system import signals
 from deep_reid.system.log_lines import LineFormatter
-from deep_reid.system.parsers import BaseParser
+from deep_reid.system.parsers import BaseParser, read_whole_number
 from deep_reid.system.spelling import describe_unknown
 
 from .drawing import make_draw
@@ -46,13 +46,6 @@ def _describe(fields):
     return "; ".join(f"{', '.join(layouts)}: {text}" for text, layouts in groups.items())
 
 
-def _read_integer(text):
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number") from None
-
-
 def _one_of(choices):
     """Return a reader for argparse, which names the choice that a mistyped one is like."""
 
@@ -75,7 +68,7 @@ def _make_parser(prog, description):
     parser.add_argument("--output_dir", help="new or empty folder; required")
     for name, fields in _layouts_by_flag().items():
         choices = next(iter(fields.values())).metadata.get("choices")
-        kind = {"type": _read_integer} if choices is None else _one_of(choices)
+        kind = {"type": read_whole_number} if choices is None else _one_of(choices)
         parser.add_argument(f"--{name}", **kind, help=_describe(fields))
     return parser
 

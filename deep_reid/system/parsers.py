@@ -107,3 +107,31 @@ class BaseParser(argparse.ArgumentParser):
             return f"; did you mean {next(iter(found.values()))}?"
         listed = ", ".join(f"{meant} for {name}" for name, meant in found.items())
         return f"; did you mean {listed}?"
+
+
+def read_whole_number(text: str, least: int | None = None, others: str = "") -> int:
+    """Read a number of things: a ``type`` for flags, whose error tells the rule.
+
+    Parameters
+    ----------
+    text : str
+    least : int, optional
+        Smallest number.
+    others : str
+        What else the flag takes, for the error.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is no whole number in digits, or too small.
+    """
+    digits = text.removeprefix("-")
+    is_number = digits.isascii() and digits.isdigit()
+    if not is_number or (least is not None and int(text) < least):
+        rule = "" if least is None else f" of at least {least}"
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number{rule}{others}")
+    return int(text)
