@@ -12,6 +12,7 @@ _COSINE = ["--lr_schedule=cosine"]
 _MARGIN = ["--logit_margin=0.3"]
 _BASE = [*_START, *_RATE, *_COSINE, *_MARGIN]
 _AUGMENT = ["--augment=flip,crop,erase,color"]
+_BACKGROUND = ["--augment=flip,background"]
 _RECOLOR = ["--recolor_identities"]
 
 CONFIGURATIONS = {
@@ -30,6 +31,7 @@ CONFIGURATIONS = {
     "start + crop": [*_START, "--augment=flip,crop"],
     "start + erase": [*_START, "--augment=flip,erase"],
     "start + color": [*_START, "--augment=flip,color"],
+    "start + background": [*_START, *_BACKGROUND],
     "start + margin": [*_START, *_MARGIN],
     "start + smoothing": [*_START, "--label_smoothing=0.1"],
     "start + triplet": [*_START, "--triplet_weight=1"],
@@ -49,9 +51,12 @@ CONFIGURATIONS = {
     "cosine + margin + averages": [*_BASE, "--ema_decay=0.98"],
     "cosine + margin + warmup": [*_BASE, "--warmup_steps=50"],
     "cosine + margin + decay": [*_BASE, "--optimizer=adamw", "--weight_decay=0.05"],
+    "cosine + margin + background": [*_BASE, *_BACKGROUND],
     "cosine + margin + recoloring": [*_BASE, *_RECOLOR],
+    "cosine + margin + recoloring + background": [*_BASE, *_RECOLOR, *_BACKGROUND],
     "cosine + margin + all changes + recoloring": [*_BASE, *_AUGMENT, *_RECOLOR],
-    "strong": ["--recipe=strong"],  # cosine + margin, with few identities + recoloring
+    # Cosine + margin; with few identities + recoloring + background.
+    "strong": ["--recipe=strong"],
     "strong, constant rate": ["--recipe=strong", "--lr_schedule=constant"],
     "triplet": ["--loss_mode=triplet"],
     "triplet, strong": ["--loss_mode=triplet", "--recipe=strong"],
