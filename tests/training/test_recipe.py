@@ -285,7 +285,8 @@ class TestFurtherLosses:
 
 
 class TestRecoloring:
-    def test_a_step_learns_from_recolored_images_and_their_labels(self):
+    def feed(self, **changes):
+        """Return the images that a training step gives to the network, and its classes."""
         fed = {}
 
         def factory(images):
@@ -293,32 +294,23 @@ class TestRecoloring:
             logits = tf.zeros((8, 24)) + tf.reduce_sum(linear(images)[0])
             return logits, logits
 
-        config = settings(recolor_identities=True)
+        config = settings(recolor_identities=True, **changes)
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(2)
             images, labels = tf.constant(IMAGES), tf.constant(LABELS)
             step = training_graph.create_step(factory, images, labels, 0.1, config)
             session.run(tf.global_variables_initializer())
             _, found = session.run([step.train_op, fed["images"]])
-        assert step.num_classes == 24
+        return found, step.num_classes
+
+    def test_a_step_learns_from_recolored_images_and_their_labels(self):
+        found, num_classes = self.feed()
+        assert num_classes == 24
         assert not np.array_equal(found, IMAGES)
         np.testing.assert_array_equal(np.sort(found, axis=3), np.sort(IMAGES, axis=3))
 
     def test_backgrounds_are_those_of_recolored_images(self):
-        fed = {}
-
-        def factory(images):
-            fed["images"] = images
-            logits = tf.zeros((8, 24)) + tf.reduce_sum(linear(images)[0])
-            return logits, logits
-
-        config = settings(recolor_identities=True, augment=("background",))
-        with tf.Graph().as_default(), tf.Session() as session:
-            tf.set_random_seed(2)
-            images, labels = tf.constant(IMAGES), tf.constant(LABELS)
-            step = training_graph.create_step(factory, images, labels, 0.1, config)
-            session.run(tf.global_variables_initializer())
-            _, found = session.run([step.train_op, fed["images"]])
+        found, _ = self.feed(augment=("background",))
         orders = list(itertools.permutations(range(3)))
         body, corner = (16, 8), (0, 0)
         own, others = (
