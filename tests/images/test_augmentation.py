@@ -266,8 +266,10 @@ class TestBackgrounds:
             body = w0 + (w1 - w0) * (y - y0) / (y1 - y0)
             distance = 2 * abs(x - 0.5) / body
             shares[row, column] = min(max((end - distance) / (end - begin), 0), 1)
-        values = np.array([10.0, 250.0])
+        values = np.linspace(10.0, 250.0, 16)
         found = self.swap(shape=shape, values=values)
+        # Some image must have another one's background, or no share would be seen.
+        assert (np.ptp(found, axis=(1, 2, 3)) > 1).any() == (shares < 1).any()
         for own, image in zip(values, found, strict=True):
             assert any(
                 np.allclose(image, shares * own + (1 - shares) * other, atol=1e-3)
